@@ -1,0 +1,121 @@
+"""The `conf/` folder is the registry: an alias is a YAML file that names a class and its options.
+
+A node is a mapping with `_target_` (a dotted name), its keyword arguments, and optionally
+`_partial_: true` (give back a callable that still waits for arguments). This is the part of Hydra's
+instantiation that we use, without Hydra: one builder serves the Python API and the command line, and
+every argument is checked against the signature before anything is built.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from var_exp.types import ConfigError
+
+_RESERVED = {"_target_", "_partial_", "defaults"}
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration: inside an installed package, beside `src/` in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def aliases(group: str) -> list[str]:
+    """Sorted names of the YAML files in one configuration group, such as "method"."""
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+
+
+def from_alias(group: str, alias: str, /, **options: Any) -> Any:
+    """Build what the alias of a group names; keyword options replace those of the YAML file.
+
+    Raises:
+        ConfigError: no such alias, or an option that the class does not have.
+    """
+    known = aliases(group)
+    if alias not in known:
+        raise ConfigError(f"there is no {group} '{alias}'{_did_you_mean(alias, known)}; "
+                          f"known: {', '.join(known)}.")
+    node = yaml.safe_load((conf_dir() / group / f"{alias}.yaml").read_text()) or {}
+    return build({**node, **options}, where=f"{group}={alias}")
+
+
+def build(node: Mapping[str, Any], *, where: str = "", **extra: Any) -> Any:
+    """Check a node's arguments, then build it, nested nodes first.
+
+    Args:
+        node: Mapping with `_target_` and arguments.
+        where: Name of the node in the user's words, for the error message.
+        extra: Objects handed to the target when its signature has an argument of that name.
+
+    Raises:
+        ConfigError: every problem of the node in one text, before anything is built.
+    """
+    found = list(problems(node, where=where, provided=set(extra)))
+    if found:
+        raise ConfigError("\n".join(found))
+    return _build(node, extra)
+
+
+def problems(
+    node: Mapping[str, Any], *, where: str = "", provided: set[str] | None = None
+) -> Iterator[str]:
+    """Yield one sentence for each argument that a target does not have or lacks."""
+    target = str(node.get("_target_", ""))
+    label = where or target
+    try:
+        function = _locate(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        yield f"{label}: cannot import '{target}' ({error}); check the spelling of _target_."
+        return
+    given = {str(key): value for key, value in node.items() if key not in _RESERVED}
+    parameters = inspect.signature(function).parameters
+    names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in given:
+        if key not in names and not takes_any:
+            yield (f"{label}: there is no option '{key}'{_did_you_mean(key, names)}; "
+                   f"options: {', '.join(names) or 'none'}.")
+    if not node.get("_partial_", False):
+        for name in names:
+            missing = parameters[name].default is inspect.Parameter.empty and name not in given
+            if (missing and name not in (provided or set())) or given.get(name) == "???":
+                yield f"{label}: option '{name}' must be given; add {label.split('=')[0]}.{name}=…"
+    for key, value in given.items():
+        if _is_node(value):
+            yield from problems(value, where=f"{label}.{key}", provided=provided)
+
+
+def _build(node: Mapping[str, Any], extra: Mapping[str, Any]) -> Any:
+    function = _locate(str(node["_target_"]))
+    arguments = {
+        key: _build(value, extra) if _is_node(value) else value
+        for key, value in node.items()
+        if key not in _RESERVED
+    }
+    if node.get("_partial_", False):
+        return functools.partial(function, **arguments)
+    accepted = inspect.signature(function).parameters
+    return function(**{k: v for k, v in extra.items() if k in accepted}, **arguments)
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def _locate(target: str) -> Callable[..., Any]:
+    module, _, name = target.rpartition(".")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,111 @@
+"""The few types that every room shares: tensor shapes, a batch, what a model expects, named errors.
+
+Shape letters, the same everywhere: B images in a batch, A classes asked about per image, K competing
+classes (the A asked ones first), N all classes of the model, C image channels, c map channels
+(C or 1), H and W pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Images: TypeAlias = Float[Tensor, "B C H W"]
+Logits: TypeAlias = Float[Tensor, "B N"]
+Classes: TypeAlias = Int[Tensor, "B K"]
+Maps: TypeAlias = Float[Tensor, "B K c H W"]
+Regions: TypeAlias = Bool[Tensor, "B A H W"]
+
+Predict: TypeAlias = Callable[[Tensor], Tensor]
+"""Any callable from images [B, C, H, W] to logits [B, N]; metrics know a model only as this."""
+
+
+class VarExpError(Exception):
+    """A mistake the user can mend: its text is the one sentence that is shown, ending in the fix."""
+
+
+class ConfigError(VarExpError):
+    """The configuration names something that does not exist or does not fit together."""
+
+
+class UnsupportedModel(VarExpError):  # noqa: N818 (reads as what it says where it is raised)
+    """The attribution method cannot act on this model, and would silently compute something else."""
+
+
+class MissingWeights(VarExpError):  # noqa: N818
+    """The weights of a model cannot be had, or the file that should hold them does not."""
+
+
+class BadData(VarExpError):  # noqa: N818
+    """A data set is missing, empty, or holds what cannot be read."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model expects to see.
+
+    Attributes:
+        size: Side of the square input in pixels.
+        mean: Per channel, subtracted from an image in [0, 1].
+        std: Per channel, divides after the mean is subtracted.
+        interpolation: How photographs are resized: "bilinear" or "bicubic".
+        crop_pct: Share of the resized short side that the centre crop keeps.
+        fixed_size: True when the model refuses every other input size.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
+    fixed_size: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what is known of it, before normalisation.
+
+    Attributes:
+        image: [3, H, W] float32 in [0, 1].
+        classes: [A] int64, the classes asked about.
+        regions: [A, H, W] bool, where each asked class is; None when the data does not say.
+        id: Stable name; the same picture has the same id in every run.
+    """
+
+    image: Float[Tensor, "3 H W"]
+    classes: Int[Tensor, " A"]
+    regions: Bool[Tensor, "A H W"] | None
+    id: str
+
+
+class SampleDataset(Protocol):
+    """What every data set offers; layouts wrap one and offer the same again."""
+
+    class_names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def label(self, index: int) -> int:
+        """First asked class of sample `index`, without drawing or decoding the picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model-ready images and what is known of them.
+
+    Attributes:
+        images: [B, 3, H, W], normalised as the model expects.
+        classes: [B, A] int64, the classes asked about.
+        regions: [B, A, H, W] bool or None, where each asked class is.
+        ids: B stable sample ids.
+    """
+
+    images: Images
+    classes: Int[Tensor, "B A"]
+    regions: Regions | None
+    ids: tuple[str, ...]
