@@ -1,9 +1,9 @@
 """The `conf/` folder is the registry: an alias is a YAML file that names a class and its options.
 
 A node is a mapping with `_target_` (a dotted name), its keyword arguments, and optionally
-`_partial_: true` (give back a callable that still waits for arguments). This is the part of Hydra's
-instantiation that we use, without Hydra: one builder serves the Python API and the command line, and
-every argument is checked against the signature before anything is built.
+`_partial_: true` (give back a callable that still waits for arguments). This is the part of
+Hydra's instantiation that we use, without Hydra: one builder serves the Python API and the command
+line, and every argument is checked against the signature before anything is built.
 """
 
 import functools
@@ -12,13 +12,15 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
 from var_exp.types import ConfigError
 
 _RESERVED = {"_target_", "_partial_", "defaults"}
+_MISSING = "???"  # how a YAML says that the user must give a value
 
 
 def conf_dir() -> Path:
@@ -41,8 +43,9 @@ def from_alias(group: str, alias: str, /, **options: Any) -> Any:
     """
     known = aliases(group)
     if alias not in known:
-        raise ConfigError(f"there is no {group} '{alias}'{_did_you_mean(alias, known)}; "
-                          f"known: {', '.join(known)}.")
+        raise ConfigError(
+            f"there is no {group} '{alias}'{did_you_mean(alias, known)}; known: {', '.join(known)}."
+        )
     node = yaml.safe_load((conf_dir() / group / f"{alias}.yaml").read_text()) or {}
     return build({**node, **options}, where=f"{group}={alias}")
 
@@ -61,7 +64,7 @@ def build(node: Mapping[str, Any], *, where: str = "", **extra: Any) -> Any:
     found = list(problems(node, where=where, provided=set(extra)))
     if found:
         raise ConfigError("\n".join(found))
-    return _build(node, extra)
+    return _build(node, extra, where)
 
 
 def problems(
@@ -77,33 +80,58 @@ def problems(
         return
     given = {str(key): value for key, value in node.items() if key not in _RESERVED}
     parameters = inspect.signature(function).parameters
-    names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    names = [
+        name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in given:
         if key not in names and not takes_any:
-            yield (f"{label}: there is no option '{key}'{_did_you_mean(key, names)}; "
-                   f"options: {', '.join(names) or 'none'}.")
+            yield (
+                f"{label}: there is no option '{key}'{did_you_mean(key, names)}; "
+                f"options: {', '.join(names) or 'none'}."
+            )
     if not node.get("_partial_", False):
         for name in names:
             missing = parameters[name].default is inspect.Parameter.empty and name not in given
-            if (missing and name not in (provided or set())) or given.get(name) == "???":
+            if (missing and name not in (provided or set())) or given.get(name) == _MISSING:
                 yield f"{label}: option '{name}' must be given; add {label.split('=')[0]}.{name}=…"
     for key, value in given.items():
         if _is_node(value):
             yield from problems(value, where=f"{label}.{key}", provided=provided)
+        elif key in parameters and value != _MISSING and not _fits(value, parameters[key].annotation):
+            wanted = inspect.formatannotation(parameters[key].annotation)
+            yield f"{label}: option '{key}' must be {wanted}, got {value!r}."
 
 
-def _build(node: Mapping[str, Any], extra: Mapping[str, Any]) -> Any:
+def _build(node: Mapping[str, Any], extra: Mapping[str, Any], where: str) -> Any:
     function = _locate(str(node["_target_"]))
     arguments = {
-        key: _build(value, extra) if _is_node(value) else value
+        key: _build(value, extra, f"{where}.{key}") if _is_node(value) else value
         for key, value in node.items()
         if key not in _RESERVED
     }
     if node.get("_partial_", False):
         return functools.partial(function, **arguments)
     accepted = inspect.signature(function).parameters
-    return function(**{k: v for k, v in extra.items() if k in accepted}, **arguments)
+    arguments = {key: value for key, value in extra.items() if key in accepted} | arguments
+    try:
+        return function(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where or node['_target_']}: {error}") from error
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value can be what a plain annotation says; anything else is left to the class."""
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
+    if annotation in (None, NoneType):
+        return value is None
+    if annotation in (int, float):
+        number = (int, float) if annotation is float else int
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, annotation) if annotation in (bool, str) else True
 
 
 def _is_node(value: Any) -> bool:
@@ -116,6 +144,7 @@ def _locate(target: str) -> Callable[..., Any]:
     return found
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A hint to the nearest known name, to be put behind the wrong one; "" when none is near."""
     close = get_close_matches(word, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -5,10 +5,12 @@ classes (the A asked ones first), N all classes of the model, C image channels, 
 (C or 1), H and W pixels.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -109,3 +111,11 @@ class Batch:
     classes: Int[Tensor, "B A"]
     regions: Regions | None
     ids: tuple[str, ...]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device; Lightning moves batches by calling this."""
+        move = functools.partial(Tensor.to, device=device, non_blocking=non_blocking)
+        regions = None if self.regions is None else move(self.regions)
+        return replace(
+            self, images=move(self.images), classes=move(self.classes), regions=regions
+        )

@@ -1,0 +1,38 @@
+# make demo: the main job on the embedded benchmark. make test: the tests. make check: all that must pass.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test check fix benchmark help
+
+demo: $(READY) ## guided backpropagation with and without class competition, on critters
+	$(BIN)/python evaluate.py
+
+test: $(READY) ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+check: $(READY) ## lint, types, imports, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+fix: $(READY) ## format the code and mend what the linter can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+benchmark: $(READY) ## speed of the engine beside bare passes and Captum, in one run
+	$(BIN)/python benchmarks/attribution.py
+	$(BIN)/python benchmarks/perturbation.py
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[dev]'
+	touch $(READY)

@@ -1,0 +1,131 @@
+"""The edge where Hydra ends: schema of the roots, errors in one sentence, exit codes.
+
+Exit codes: 0 the run completed, 2 the user's command must be mended, 1 anything else.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from var_exp.registry import aliases, did_you_mean, problems
+from var_exp.types import ConfigError, VarExpError
+
+_USAGE_ERROR = 2
+
+
+@dataclass
+class EvaluateConfig:
+    """Root of `evaluate.py`: a node per configuration group, and the run's own options."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    layout: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)
+    refine: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 8
+    workers: int = 0
+    seed: int = 0
+    controls: bool = True
+    pictures: int = 8
+
+
+ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
+
+
+def command(main: Callable[[], Any]) -> None:
+    """Run a `@hydra.main` function; what Hydra refuses ends in one sentence and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _refuse(_sentence(error))
+
+
+def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
+    """Run a job in its Hydra folder; what it refuses ends in its sentences and exit code 2."""
+    try:
+        return job(cfg, Path(HydraConfig.get().runtime.output_dir))
+    except VarExpError as error:
+        return _refuse(str(error))
+
+
+def check(cfg: DictConfig, *, given: dict[str, set[str]]) -> dict[str, Any]:
+    """Resolve the configuration and check the arguments of every node before anything is built.
+
+    Args:
+        cfg: Composed configuration.
+        given: Per group, the arguments that the program itself hands to the group's targets.
+
+    Returns:
+        The configuration as plain dictionaries.
+
+    Raises:
+        ConfigError: all problems at once, one sentence each.
+    """
+    root: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    found: list[str] = []
+    for group, node in root.items():
+        if not isinstance(node, dict):
+            continue
+        nodes = {group: node} if "_target_" in node else _members(group, node)
+        for where, member in nodes.items():
+            found += problems(member, where=where, provided=given.get(group, set()))
+    if found:
+        raise ConfigError("\n".join(found))
+    return root
+
+
+def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Nodes of a group of which several members can be chosen, such as refine=[none,var]."""
+    chosen = {name: member for name, member in node.items() if "_target_" in (member or {})}
+    for name in node:
+        if name not in chosen:
+            raise ConfigError(
+                f"'{name}' is not among the chosen {group} members ({', '.join(chosen) or 'none'})"
+                f"{did_you_mean(name, list(chosen))}; choose it with {group}=[…,{name}]."
+            )
+    return {f"{group}.{name}": member for name, member in chosen.items()}
+
+
+def _sentence(error: Exception) -> str:
+    """Hydra's refusal in one sentence, with the nearest name that exists."""
+    text = str(error)
+    missing = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
+    if isinstance(error, MissingConfigException) and missing:
+        group, option = missing.groups()
+        known = aliases(group)
+        return (
+            f"there is no {group}={option}{did_you_mean(option, known)}; "
+            f"choose one of: {', '.join(known)}."
+        )
+    unknown = re.search(r"Could not override '([^']*)'", text)
+    if unknown:
+        key = unknown.group(1)
+        known = [option.name for option in fields(EvaluateConfig)]
+        return f"there is no option '{key}'{did_you_mean(key, known)}; options: {', '.join(known)}."
+    return " ".join(text.split())
+
+
+@rank_zero_only
+def _complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _refuse(text: str) -> None:
+    _complain(text)
+    sys.exit(_USAGE_ERROR)

@@ -1,0 +1,72 @@
+"""Turns a data set of samples into the model-ready batches of a run."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from jaxtyping import UInt8
+from lightning import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from var_exp.types import Batch, Images, InputSpec, Sample, SampleDataset
+
+
+class SampleModule(LightningDataModule):
+    """Batches of any data set, in order, each sample exactly once whatever the number of processes.
+
+    Args:
+        dataset: Gives the samples.
+        spec: Mean and standard deviation that images are normalised with.
+        batch_size: Images per batch and process; scores do not depend on it.
+        workers: Loader processes; 0 loads in the main process.
+    """
+
+    def __init__(
+        self, dataset: SampleDataset, spec: InputSpec, batch_size: int = 8, workers: int = 0
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.spec = spec
+        self.batch_size = batch_size
+        self.workers = workers
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """The whole data set in order; under several processes each takes its own share."""
+        trainer = self.trainer
+        sampler = None
+        if trainer is not None and trainer.world_size > 1:
+            # Lightning's default sampler repeats samples to even out the ranks; this one does not.
+            sampler = UnrepeatedDistributedSampler(
+                self.dataset,
+                num_replicas=trainer.world_size,
+                rank=trainer.global_rank,
+                shuffle=False,
+            )
+        return DataLoader(
+            self.dataset,  # type: ignore[arg-type]  # a Sequence is a Dataset in all but name
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=partial(collate, spec=self.spec),
+            persistent_workers=self.workers > 0,
+        )
+
+
+def collate(samples: Sequence[Sample], spec: InputSpec) -> Batch:
+    """Stack samples into a batch and normalise the images as the model expects."""
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (spec.mean, spec.std))
+    regions = [sample.regions for sample in samples if sample.regions is not None]
+    return Batch(
+        images=(torch.stack([sample.image for sample in samples]) - mean) / std,
+        classes=torch.stack([sample.classes for sample in samples]),
+        regions=torch.stack(regions) if len(regions) == len(samples) else None,
+        ids=tuple(sample.id for sample in samples),
+    )
+
+
+def to_display(images: Images, spec: InputSpec) -> UInt8[Tensor, "B C H W"]:
+    """Undo the normalisation of a batch of images, for people to look at."""
+    mean, std = (images.new_tensor(numbers).view(3, 1, 1) for numbers in (spec.mean, spec.std))
+    return ((images * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,170 @@
+"""`evaluate`: one run, from a composed configuration to the table, the files and the report."""
+
+import logging
+import platform
+import time
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from var_exp.config import check
+from var_exp.data.datamodule import SampleModule, to_display
+from var_exp.experiment import GIVEN, Experiment, prepare
+from var_exp.modules.attribution import AttributionModule, control_names
+from var_exp.registry import build
+from var_exp.report.loggers import finish, log_results
+from var_exp.report.page import write_report
+from var_exp.report.rows import Row, RowWriter, read_rows
+from var_exp.report.statistics import SummaryRow, summarise, write_summary
+from var_exp.report.table import summary_table
+from var_exp.report.verdicts import judge
+from var_exp.types import ConfigError
+
+
+def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
+    """Run one configuration and write `summary.csv`, `scores.csv`, `report.html`, `config.yaml`.
+
+    Args:
+        cfg: Composed configuration, see `conf/evaluate.yaml`.
+        run_dir: Folder that takes what the run writes.
+
+    Returns:
+        The summary: one row per metric and variant (empty on all processes but the first).
+
+    Raises:
+        VarExpError: what the user must mend, before any work begins.
+    """
+    if (run_dir / "summary.csv").exists():
+        raise ConfigError(f"{run_dir} already holds a finished run; choose another hydra.run.dir.")
+    root = check(cfg, given=GIVEN)
+    experiment = prepare(root)
+    trainer = _trainer(root, run_dir)
+    module = _module(root, experiment)
+    data = SampleModule(experiment.dataset, experiment.spec, root["batch_size"], root["workers"])
+    started = time.perf_counter()
+    with RowWriter(run_dir / f"scores.rank{trainer.global_rank}.csv") as writer:
+        module.writer = writer
+        trainer.test(module, data, verbose=False)
+    trainer.strategy.barrier()
+    if not trainer.is_global_zero:
+        return []
+    facts = _facts(root, experiment, module, seconds=time.perf_counter() - started)
+    return _conclude(run_dir, OmegaConf.to_yaml(root), experiment, module, trainer, facts)
+
+
+def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
+    logger = (
+        build(root["logger"], where="logger", save_dir=str(run_dir)) if root["logger"] else False
+    )
+    # Lightning's advice is for training loops; ours to give are errors in one sentence.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.pytorch")
+    try:
+        trainer: Trainer = build(
+            root["trainer"],
+            where="trainer",
+            logger=logger,
+            callbacks=[RichProgressBar()],
+            default_root_dir=str(run_dir),
+            inference_mode=False,  # attribution needs gradients
+            use_distributed_sampler=False,  # it would repeat samples to even out the processes
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {error}") from error
+    return trainer
+
+
+def _module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModule:
+    return AttributionModule(
+        model=experiment.model,
+        method=experiment.method,
+        rule=experiment.rule,
+        refiners=experiment.refiners,
+        make_metrics=experiment.make_metrics,
+        to_display=partial(to_display, spec=experiment.spec),
+        class_names=experiment.dataset.class_names,
+        controls=root["controls"],
+        seed=root["seed"],
+        pictures=root["pictures"],
+    )
+
+
+def _facts(
+    root: Mapping[str, Any], experiment: Experiment, module: AttributionModule, seconds: float
+) -> dict[str, str]:
+    """What a reader must know to trust or repeat the run."""
+    facts = {
+        "samples": str(len(experiment.dataset)),
+        "top-1 class is one of those asked": f"{module.top1_asked.compute():.3f}",
+        "seconds": f"{seconds:.1f}",
+        "seed": str(root["seed"]),
+        "device": str(module.device),
+        "python": platform.python_version(),
+    }
+    if module.completeness.update_called:
+        facts["completeness error, mean |relative|"] = f"{module.completeness.compute():.2e}"
+    packages = ("var_exp", "torch", "timm", "lightning", "captum", "torchmetrics")
+    return facts | {package: version(package) for package in packages}
+
+
+def _merge_scores(run_dir: Path) -> list[Row]:
+    """Join the rows that each process wrote into `scores.csv`."""
+    parts = sorted(run_dir.glob("scores.rank*.csv"))
+    rows = [row for part in parts for row in read_rows(part)]
+    with RowWriter(run_dir / "scores.csv") as writer:
+        writer.write(rows)
+    for part in parts:
+        part.unlink()
+    return rows
+
+
+def _conclude(
+    run_dir: Path,
+    config: str,
+    experiment: Experiment,
+    module: AttributionModule,
+    trainer: Trainer,
+    facts: Mapping[str, str],
+) -> list[SummaryRow]:
+    """Aggregate the scores; write, show and log what came out."""
+    rows = _merge_scores(run_dir)
+    refiners = list(experiment.refiners)
+    controls = control_names(refiners) if module.controls else []
+    summary = summarise(rows, refiners=refiners, controls=controls)
+    directions = module.directions()
+    verdicts = [str(verdict) for verdict in judge(summary, directions)]
+    write_summary(run_dir / "summary.csv", summary)
+    (run_dir / "config.yaml").write_text(config, encoding="utf-8")
+    write_report(
+        run_dir / "report.html",
+        title=run_dir.parent.name,
+        verdicts=verdicts,
+        summary=summary,
+        panels=module.panels,
+        curves=module.curves(),
+        config_yaml=config,
+        facts=facts,
+    )
+    console = Console()
+    console.print(summary_table(summary, directions))
+    for verdict in verdicts:
+        console.print(verdict)
+    if isinstance(trainer.logger, WandbLogger):
+        log_results(
+            trainer.logger, OmegaConf.create(config), summary, rows, module.panels, module.curves()
+        )
+        console.print(finish(trainer.logger), soft_wrap=True)
+    console.print(f"written to {run_dir}: report.html, summary.csv, scores.csv", soft_wrap=True)
+    return summary

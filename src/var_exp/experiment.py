@@ -1,0 +1,121 @@
+"""The parts of a run, built from a checked configuration and known to fit together."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from var_exp.classes import ClassRule
+from var_exp.data.datamodule import collate
+from var_exp.methods import Method
+from var_exp.metrics.base import SampleMetric
+from var_exp.models import input_spec
+from var_exp.refine import Refiner
+from var_exp.registry import build
+from var_exp.types import Batch, ConfigError, InputSpec, Logits, SampleDataset
+
+GIVEN = {
+    "data": {"spec"},
+    "layout": {"dataset", "spec"},
+    "classes": {"siblings"},
+    "metric": {"model"},
+    "logger": {"save_dir"},
+}
+"""Arguments that the program itself hands to the targets of a group."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to attribute, how to let classes compete, what to measure.
+
+    Attributes:
+        model: Frozen classifier in eval mode.
+        spec: What the model expects to see.
+        dataset: Samples in their layout.
+        method: Attribution method.
+        rule: Which classes compete.
+        refiners: Variant name -> refiner.
+        make_metrics: Builds a fresh set of metrics by name.
+    """
+
+    model: nn.Module
+    spec: InputSpec
+    dataset: SampleDataset
+    method: Method
+    rule: ClassRule
+    refiners: Mapping[str, Refiner]
+    make_metrics: Callable[[], dict[str, SampleMetric]]
+
+
+def prepare(root: Mapping[str, Any]) -> Experiment:
+    """Build the parts and try them on the first sample, so that errors come before the work.
+
+    Args:
+        root: Checked configuration, a node per group.
+
+    Raises:
+        VarExpError: the first part that cannot be had or does not fit, in one sentence.
+    """
+    model: nn.Module = build(root["model"], where="model")
+    spec = input_spec(model)
+    data: SampleDataset = build(root["data"], where="data", spec=spec)
+    dataset: SampleDataset = build(root["layout"], where="layout", dataset=data, spec=spec)
+    experiment = Experiment(
+        model=model,
+        spec=spec,
+        dataset=dataset,
+        method=build(root["method"], where="method"),
+        rule=build(root["classes"], where="classes", siblings=getattr(data, "siblings", None)),
+        refiners={
+            name: build(node, where=f"refine.{name}")
+            for name, node in root["refine"].items()
+            if name != "none"  # the base map, which is always scored
+        },
+        make_metrics=lambda: {
+            name: build(node, where=f"metric.{name}", model=model)
+            for name, node in root["metric"].items()
+        },
+    )
+    batch = collate([dataset[0]], spec)
+    logits = _try_model(experiment, batch)
+    experiment.rule(logits, batch.classes, batch.ids)
+    experiment.method.check(model, batch.images)
+    _check_metrics(experiment, batch, root)
+    return experiment
+
+
+def _try_model(experiment: Experiment, batch: Batch) -> Logits:
+    height, width = batch.images.shape[-2:]
+    try:
+        with torch.no_grad():
+            logits: Logits = experiment.model(batch.images)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(
+            f"the model cannot take pictures of {height} x {width} px ({error}); "
+            "use layout.cell=rescaled, layout=single, or another model."
+        ) from error
+    names = experiment.dataset.class_names
+    if logits.ndim != 2 or logits.shape[1] != len(names):
+        raise ConfigError(
+            f"the model has {logits.shape[-1]} classes and the data {len(names)}; "
+            "choose data= and model= that belong together."
+        )
+    return logits
+
+
+def _check_metrics(experiment: Experiment, batch: Batch, root: Mapping[str, Any]) -> None:
+    metrics = experiment.make_metrics()
+    if not metrics:
+        raise ConfigError(
+            "metric=[] leaves nothing to measure; choose some, such as metric=[grid_pointing_game]."
+        )
+    for name, metric in metrics.items():
+        wants_regions = "regions" in inspect.signature(metric.update).parameters
+        if wants_regions and batch.regions is None:
+            raise ConfigError(
+                f"metric {name} needs to know where the classes are and these data do not say; "
+                "use layout=grid, or metrics such as metric=[insertion_auc,deletion_auc]."
+            )

@@ -1,0 +1,206 @@
+"""Attribution, competition and measurement of one batch after another. Owns no formula."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from var_exp.classes import ClassRule, random_others
+from var_exp.methods import Method
+from var_exp.metrics.base import SampleMetric
+from var_exp.refine import Refiner
+from var_exp.refine.controls import edge_map, gaussian_map, random_map, same_sparsity
+from var_exp.report.panels import Panel
+from var_exp.report.rows import Row, RowWriter
+from var_exp.report.statistics import BASE
+from var_exp.types import Batch, Classes, Images, Maps
+
+_PLAIN_CONTROLS = ("random_map", "gaussian_map", "edge_map")
+
+
+def control_names(refiners: Sequence[str]) -> list[str]:
+    """Names of the control variants that go with these refiners."""
+    competition = [
+        f"{name}_{kind}" for name in refiners for kind in ("same_sparsity", "random_classes")
+    ]
+    return [*competition, *_PLAIN_CONTROLS]
+
+
+class AttributionModule(LightningModule):
+    """Scores base maps, every refiner and the controls on the same attributions, in one pass.
+
+    Args:
+        model: Frozen classifier, images to logits.
+        method: Attribution method.
+        rule: Which classes compete.
+        refiners: Name of the variant -> refiner.
+        make_metrics: Builds a fresh set of metrics by name; called once per variant.
+        to_display: Turns normalised images [B, 3, H, W] into uint8 pictures.
+        class_names: Name of each class of the model.
+        controls: Score the controls as well.
+        seed: Of the random competitors and maps, always combined with the sample's id.
+        pictures: How many of the first samples are kept as panels.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        rule: ClassRule,
+        refiners: Mapping[str, Refiner],
+        make_metrics: Callable[[], dict[str, SampleMetric]],
+        to_display: Callable[[Images], Tensor],
+        class_names: Sequence[str],
+        *,
+        controls: bool = True,
+        seed: int = 0,
+        pictures: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+        self.rule = rule
+        self.refiners = refiners
+        self.to_display = to_display
+        self.class_names = class_names
+        self.controls = controls
+        self.seed = seed
+        self.pictures = pictures
+        self.panels: list[Panel] = []
+        self.writer: RowWriter | None = None
+        variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
+        # Equal states on a first batch would make torchmetrics share them between measures.
+        self.scores = nn.ModuleDict(
+            {name: MetricCollection(make_metrics(), compute_groups=False) for name in variants}
+        )
+        self.top1_asked = MeanMetric()
+        self.completeness = MeanMetric()
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Attribute one batch once, score every variant of its maps, commit the rows."""
+        with torch.no_grad():
+            logits = self.model(batch.images)
+        self.top1_asked.update((logits.argmax(1, keepdim=True) == batch.classes).any(1).float())
+        classes = self.rule(logits, batch.classes, batch.ids)
+        strangers = self._strangers(classes, logits.shape[1], batch.ids)
+        every = torch.cat([classes, strangers], 1)
+        maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
+        if isinstance(self.method, Complete):
+            error = self.method.completeness_error(self.model, batch.images, every, maps)
+            self.completeness.update(error.abs())
+        competing, outside = maps.split([classes.shape[1], strangers.shape[1]], dim=1)
+        variants = self._refined(competing, logits.gather(1, classes), batch)
+        if len(self.panels) < self.pictures:
+            self._keep_panels(batch, variants, logits)
+        if self.controls:
+            variants |= self._controls(variants, outside, logits, strangers, batch)
+        self._score(variants, batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Hand the mean of every measure and variant to the loggers."""
+        for variant, metrics in self._measured():
+            for name, metric in metrics.items():
+                self.log(f"{name}/{variant}", metric.compute())
+
+    def directions(self) -> dict[str, bool]:
+        """Whether higher is better, by metric."""
+        return {name: bool(m.higher_is_better) for name, m in self.scores[BASE].items()}
+
+    def curves(self) -> dict[str, dict[str, np.ndarray]]:
+        """Mean insertion and deletion curves, by metric and variant."""
+        curves: dict[str, dict[str, np.ndarray]] = {}
+        for variant, metrics in self._measured():
+            for name, metric in metrics.items():
+                if isinstance(metric, PerturbationMetric):
+                    curves.setdefault(name, {})[variant] = metric.curve().cpu().numpy()
+        return curves
+
+    def _measured(self) -> Iterator[tuple[str, MetricCollection]]:
+        """Variants with scores: random competitors have none when every class competes already."""
+        for variant, metrics in self.scores.items():
+            if all(metric.update_called for metric in metrics.values()):
+                yield variant, metrics
+
+    def _strangers(self, classes: Classes, num_classes: int, ids: Sequence[str]) -> Classes:
+        """Random classes outside the competition, for the control; none when it holds them all."""
+        wanted = classes.shape[1] - 1 if self.controls and self.refiners else 0
+        count = min(wanted, num_classes - classes.shape[1])
+        return random_others(classes, num_classes, count, ids, self.seed)
+
+    def _refined(self, maps: Maps, logits: Tensor, batch: Batch) -> dict[str, Maps]:
+        """Base and refined maps [B, A, c, H, W] of the classes asked about."""
+        asked = batch.classes.shape[1]
+        refined = {name: refine(maps, logits)[:, :asked] for name, refine in self.refiners.items()}
+        return {BASE: maps[:, :asked], **refined}
+
+    def _controls(
+        self,
+        variants: Mapping[str, Maps],
+        outside: Maps,
+        logits: Tensor,
+        strangers: Classes,
+        batch: Batch,
+    ) -> dict[str, Maps]:
+        base = variants[BASE]
+        controls: dict[str, Maps] = {}
+        for name, refine in self.refiners.items():
+            controls[f"{name}_same_sparsity"] = same_sparsity(base, variants[name])
+            if strangers.shape[1]:
+                against = [
+                    refine(
+                        torch.cat([base[:, a : a + 1], outside], 1),
+                        logits.gather(1, torch.cat([batch.classes[:, a : a + 1], strangers], 1)),
+                    )[:, :1]
+                    for a in range(base.shape[1])
+                ]
+                controls[f"{name}_random_classes"] = torch.cat(against, 1)
+        height, width = base.shape[-2:]
+        every_class = (*base.shape[:2], 1, height, width)
+        controls["random_map"] = random_map(batch.ids, batch.classes, (height, width), self.seed)
+        controls["gaussian_map"] = gaussian_map(height, width).to(base).expand(every_class)
+        controls["edge_map"] = edge_map(batch.images)[:, None].expand(every_class)
+        return controls
+
+    def _score(self, variants: Mapping[str, Maps], batch: Batch) -> None:
+        asked = batch.classes.shape[1]
+        owners = [id for id in batch.ids for _ in range(asked)]
+        classes = batch.classes.flatten()
+        known = {
+            "images": batch.images.repeat_interleave(asked, 0),
+            "classes": classes,
+            "ids": [f"{id}/{index}" for id, index in zip(owners, classes.tolist(), strict=True)],
+            "base_maps": variants[BASE].flatten(0, 1),
+        }
+        if batch.regions is not None:
+            known["regions"] = batch.regions.flatten(0, 1)
+        rows: list[Row] = []
+        for variant, maps in variants.items():
+            metrics = self.scores[variant]
+            metrics.update(maps=maps.flatten(0, 1), **known)
+            for name, metric in metrics.items():
+                scores, flags = metric.latest
+                rows += [
+                    Row(owner, index, name, variant, score, confessed)
+                    for owner, index, score, confessed in zip(
+                        owners, classes.tolist(), scores.tolist(), flags, strict=True
+                    )
+                ]
+        if self.writer is not None:
+            self.writer.write(rows)
+
+    def _keep_panels(self, batch: Batch, variants: Mapping[str, Maps], logits: Tensor) -> None:
+        images = self.to_display(batch.images).cpu()
+        for b in range(min(len(batch.ids), self.pictures - len(self.panels))):
+            self.panels.append(
+                Panel(
+                    sample_id=batch.ids[b],
+                    image=images[b],
+                    class_names=[self.class_names[i] for i in batch.classes[b].tolist()],
+                    regions=None if batch.regions is None else batch.regions[b].cpu(),
+                    maps={name: maps[b].sum(1).cpu() for name, maps in variants.items()},
+                    predicted=self.class_names[int(logits[b].argmax())],
+                )
+            )

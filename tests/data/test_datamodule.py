@@ -1,0 +1,56 @@
+"""Batches are normalised, in order, and what people look at is the picture again."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from var_exp.data.datamodule import SampleModule, collate, to_display
+from var_exp.types import InputSpec, Sample
+
+SPEC = InputSpec(size=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
+
+
+class Noise:
+    class_names = ("a", "b")
+
+    def __len__(self):
+        return 7
+
+    def label(self, index):
+        return 0
+
+    def __getitem__(self, index):
+        image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(index))
+        regions = torch.ones(1, 4, 4, dtype=torch.bool)
+        return Sample(image, torch.tensor([0]), regions, str(index))
+
+
+def test_collate_normalises_per_channel_and_to_display_undoes_it():
+    samples = [Noise()[i] for i in range(3)]
+    batch = collate(samples, SPEC)
+    for b, sample in enumerate(samples):
+        for channel in range(3):
+            expected = (sample.image[channel] - SPEC.mean[channel]) / SPEC.std[channel]
+            assert torch.allclose(batch.images[b, channel], expected)
+    pictures = torch.stack([sample.image for sample in samples])
+    assert torch.equal(to_display(batch.images, SPEC), (pictures * 255).round().byte())
+    assert batch.ids == ("0", "1", "2")
+    assert batch.regions.shape == (3, 1, 4, 4)
+    assert batch.classes.tolist() == [[0], [0], [0]]
+
+
+def test_batches_without_regions_say_so():
+    bare = Sample(torch.zeros(3, 4, 4), torch.tensor([0]), None, "bare")
+    assert collate([bare], SPEC).regions is None
+    assert collate([bare], SPEC).to("cpu").regions is None
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_each_sample_goes_to_exactly_one_process(world_size):
+    seen = []
+    for rank in range(world_size):
+        module = SampleModule(Noise(), SPEC, batch_size=2)
+        module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)
+        seen += [id for batch in module.test_dataloader() for id in batch.ids]
+    assert sorted(seen) == [str(i) for i in range(7)]
