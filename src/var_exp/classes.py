@@ -1,0 +1,230 @@
+"""Class rules: which classes compete for an image.
+
+A rule takes the logits [B, N], the classes asked about [B, A] and the sample ids, and returns the
+competing classes [B, K]: the asked ones first, in their order, then the competitors. K is the same
+for every image, whatever overlaps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from var_exp.seeds import sample_generator
+from var_exp.types import Classes, ConfigError, Logits
+
+
+class ClassRule(Protocol):
+    """What every class rule is."""
+
+    def __call__(
+        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
+    ) -> Classes:
+        """Return [B, K] int64, the asked classes [B, A] first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """The asked classes compete among themselves, as the n² classes of a grid."""
+
+    def __call__(
+        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
+    ) -> Classes:
+        """Return the asked classes as they are.
+
+        Raises:
+            ConfigError: one asked class, which has nothing to compete with.
+        """
+        if classes.shape[1] < 2:
+            raise ConfigError(
+                "classes=given needs two or more asked classes per image, got "
+                f"{classes.shape[1]}; use classes=top_k or a layout with several classes."
+            )
+        return classes
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The asked classes, filled up to k with the most likely others.
+
+    Args:
+        k: Classes that compete when fewer are asked, at least 2: K = max(A, k).
+
+    Raises:
+        ConfigError: k is below 2.
+    """
+
+    k: int = 4
+
+    def __post_init__(self) -> None:
+        _check_at_least("classes.k", self.k, 2)
+
+    def __call__(
+        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
+    ) -> Classes:
+        """Fill up with the highest logits; equal logits by the lower class index.
+
+        Raises:
+            ConfigError: the model has fewer than K classes.
+        """
+        missing = _missing(self.k, logits, classes)
+        unasked = logits.scatter(1, classes, -torch.inf)
+        ranking = unasked.argsort(dim=1, descending=True, stable=True)
+        return torch.cat([classes, ranking[:, :missing]], dim=1)
+
+
+@dataclass(frozen=True)
+class TopKAndLeast:
+    """The most likely classes and the single least likely one, as the paper's top-k mode.
+
+    The paper's code takes the k most likely classes and the least likely one, and puts the target
+    in front when it is not among them. Here K is constant: the asked classes are filled up to k
+    with the most likely others, then comes the least likely of the rest. Both agree wherever the
+    one asked class is among the k most likely; where it is not, the k-th most likely is left out.
+
+    Args:
+        k: Classes before the least likely one, at least 1: K = max(A, k) + 1.
+
+    Raises:
+        ConfigError: k is below 1.
+    """
+
+    k: int = 2
+
+    def __post_init__(self) -> None:
+        _check_at_least("classes.k", self.k, 1)
+
+    def __call__(
+        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
+    ) -> Classes:
+        """Fill up with the highest logits, then add the lowest; ties by the lower class index.
+
+        Raises:
+            ConfigError: the model has fewer than K classes.
+        """
+        missing = _missing(max(self.k, classes.shape[1]) + 1, logits, classes)
+        unasked = logits.scatter(1, classes, -torch.inf)
+        likeliest = unasked.argsort(dim=1, descending=True, stable=True)[:, : missing - 1]
+        chosen = torch.cat([classes, likeliest], dim=1)
+        least = logits.scatter(1, chosen, torch.inf).argsort(dim=1, stable=True)[:, :1]
+        return torch.cat([chosen, least], dim=1)
+
+
+@dataclass(frozen=True)
+class Random:
+    """The asked classes, filled up to k with random others, drawn per sample id.
+
+    Args:
+        k: Classes that compete when fewer are asked, at least 2: K = max(A, k).
+        seed: Seed of the draw.
+
+    Raises:
+        ConfigError: k is below 2.
+    """
+
+    k: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_at_least("classes.k", self.k, 2)
+
+    def __call__(
+        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
+    ) -> Classes:
+        """Fill up with random classes.
+
+        Raises:
+            ConfigError: the model has fewer than K classes.
+        """
+        missing = _missing(self.k, logits, classes)
+        others = random_others(classes, logits.shape[1], missing, ids, self.seed)
+        return torch.cat([classes, others], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Siblings:
+    """The one asked class and its siblings, which differ from it in exactly one part.
+
+    Args:
+        siblings: [N, S] int64, the siblings of every class, as the data set offers them.
+    """
+
+    siblings: Int[Tensor, "N S"]
+
+    def __call__(
+        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
+    ) -> Classes:
+        """Return [B, 1 + S], the asked class and its siblings.
+
+        Raises:
+            ConfigError: several asked classes, or a table of another number of classes.
+        """
+        if classes.shape[1] != 1:
+            raise ConfigError(
+                f"classes=siblings needs one asked class per image, got {classes.shape[1]}; "
+                "use layout=single or classes=given."
+            )
+        table = torch.as_tensor(self.siblings, device=classes.device)
+        if len(table) != logits.shape[1]:
+            raise ConfigError(
+                f"classes=siblings knows {len(table)} classes, but the model has "
+                f"{logits.shape[1]}; use a model that was trained on this data set."
+            )
+        return torch.cat([classes, table[classes[:, 0]]], dim=1)
+
+
+def random_others(
+    classes: Classes, num_classes: int, count: int, ids: Sequence[str] | None, seed: int = 0
+) -> Int[Tensor, "B count"]:
+    """Draw distinct random classes that are not among those of the image.
+
+    Args:
+        classes: [B, K] int64, never drawn.
+        num_classes: N, all classes of the model.
+        count: Classes to draw per image.
+        ids: B sample ids, each with its own draw; None gives every image the same stream.
+        seed: Seed of the draw.
+
+    Returns:
+        [B, count] int64 on the device of `classes`; the same for a sample in any batch.
+
+    Raises:
+        ConfigError: some image has fewer than `count` other classes.
+    """
+    drawn = []
+    names: Sequence[str | None] = [None] * len(classes) if ids is None else ids
+    for row, name in zip(classes.tolist(), names, strict=True):
+        taken = set(row)
+        if num_classes - len(taken) < count:
+            raise ConfigError(
+                f"{count} random classes beside {len(taken)} competing ones need "
+                f"{count + len(taken)} classes, but the model has {num_classes}; "
+                "let fewer classes compete."
+            )
+        order = torch.randperm(num_classes, generator=sample_generator(seed, name)).tolist()
+        drawn.append([label for label in order if label not in taken][:count])
+    return torch.tensor(drawn, dtype=torch.int64, device=classes.device).view(len(classes), count)
+
+
+def _missing(total: int, logits: Tensor, classes: Tensor) -> int:
+    """Competitors to add so that `total` classes compete; none when more are asked."""
+    asked, known = classes.shape[1], logits.shape[1]
+    total = max(total, asked)
+    if total > known:
+        raise ConfigError(
+            f"{total} classes cannot compete in a model of {known}; "
+            "lower classes.k, or use a model with more classes."
+        )
+    return total - asked
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    """Refuse a number of classes with which nothing would compete."""
+    if value < least:
+        raise ConfigError(
+            f"{name} must be at least {least}, got {value}; two classes must compete."
+        )

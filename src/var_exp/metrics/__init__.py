@@ -1,0 +1,18 @@
+"""Measures: pure functions with one score per map, and torchmetrics classes around them.
+
+The functions are in `var_exp.metrics.functional`.
+"""
+
+from var_exp.metrics.deletion_auc import DeletionAUC
+from var_exp.metrics.energy_pointing_game import EnergyPointingGame
+from var_exp.metrics.grid_pointing_game import GridPointingGame
+from var_exp.metrics.insertion_auc import InsertionAUC
+from var_exp.metrics.pointing_game import PointingGame
+
+__all__ = [
+    "DeletionAUC",
+    "EnergyPointingGame",
+    "GridPointingGame",
+    "InsertionAUC",
+    "PointingGame",
+]

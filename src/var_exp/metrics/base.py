@@ -1,0 +1,140 @@
+"""What all metrics share: per-sample scores with ids, and a ledger of what was odd about them.
+
+A metric keeps one row per scored map: score, flags and a key made of the sample id and the class.
+A key counts once, so the value is the same for any batches, any order and any number of processes,
+also where a distributed sampler repeats samples. An undefined score is NaN; it is left out of the
+mean and counted in the ledger.
+"""
+
+from collections.abc import Sequence
+from enum import IntFlag
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics import Metric
+
+_UNNAMED = -(2**63)  # the key of rows without id, each of which counts
+
+
+class Flag(IntFlag):
+    """What was odd about one map; the bits add up in `Row.flags`."""
+
+    EMPTY_MAP = 1
+    """All zero, or nothing positive where the measure clamps."""
+    EMPTY_REGION = 2
+    """No pixel in the region: the score is undefined."""
+    NON_FINITE = 4
+    """NaN or infinity in the map: the score is undefined."""
+    TIED = 8
+    """Equal values where they decide the score."""
+
+
+class SampleMetric(Metric):
+    """Mean of per-sample scores; subclasses turn their input into scores and call `record`.
+
+    Attributes:
+        latest: Scores [N] float64 and flags [N] int64 of the latest update, in its order.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    row_states: ClassVar[dict[str, torch.dtype]] = {
+        "scores": torch.float64,
+        "flags": torch.int64,
+        "keys": torch.int64,
+    }
+    scores: list[Tensor]
+    flags: list[Tensor]
+    keys: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.row_states:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+        self.latest: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.float64), torch.empty(0))
+
+    def record(
+        self,
+        scores: Float[Tensor, " N"],
+        flags: Int[Tensor, " N"],
+        classes: Int[Tensor, " N"] | None,
+        ids: Sequence[str] | None,
+    ) -> None:
+        """Keep one row per map.
+
+        Args:
+            scores: [N], NaN where undefined.
+            flags: [N], sums of `Flag` bits.
+            classes: [N], the class of each map; tells apart the maps of one sample.
+            ids: N sample ids; None counts every row.
+
+        Raises:
+            ValueError: not one id per map.
+        """
+        self.latest = (scores, flags)
+        self.scores.append(scores)
+        self.flags.append(flags)
+        self.keys.append(_row_keys(len(scores), classes, ids).to(scores.device))
+
+    def compute(self) -> Float[Tensor, ""]:
+        """Mean of the defined scores, float64; NaN when there are none."""
+        scores = self._rows("scores")
+        # Sorted, so that the rounding of the sum does not depend on the order of the samples.
+        return scores[~scores.isnan()].sort().values.mean()
+
+    def ledger(self) -> dict[str, int]:
+        """Counts over all processes: samples, undefined scores, and each flag."""
+        with self.sync_context():
+            scores, flags = self._rows("scores"), self._rows("flags")
+        counts = {"samples": len(scores), "undefined": int(scores.isnan().sum())}
+        return counts | {f.name.lower(): int((flags & f != 0).sum()) for f in Flag if f.name}
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the rows of all processes, also from one that has none."""
+        for name, dtype in self.row_states.items():
+            rows = getattr(self, name)
+            if isinstance(rows, list) and not rows:  # torchmetrics would send another dtype
+                rows.append(torch.empty(0, *self.row_shape(name), dtype=dtype, device=self.device))
+        super().sync(*args, **kwargs)
+
+    def row_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one row of a state."""
+        return ()
+
+    def _rows(self, name: str) -> Tensor:
+        """One state, first row of every key."""
+        keys = _joined(self.keys)
+        return _joined(getattr(self, name))[_first_rows(keys)]
+
+
+def _joined(rows: list[Tensor] | Tensor) -> Tensor:
+    """Return the rows of a state as one tensor, whether gathered yet or not."""
+    return torch.cat(rows) if isinstance(rows, list) else rows
+
+
+def _row_keys(
+    count: int, classes: Int[Tensor, " N"] | None, ids: Sequence[str] | None
+) -> Int[Tensor, " N"]:
+    """64-bit keys of the rows: blake2b of "id/class"."""
+    if ids is None:
+        return torch.full((count,), _UNNAMED)
+    if len(ids) != count:
+        raise ValueError(f"ids must hold one id per map, got {len(ids)} ids for {count} maps.")
+    labels = [None] * count if classes is None else classes.tolist()
+    digests = [
+        blake2b(f"{name}/{label}".encode(), digest_size=8).digest()
+        for name, label in zip(ids, labels, strict=True)
+    ]
+    keys = [int.from_bytes(digest, "little", signed=True) for digest in digests]
+    return torch.tensor(keys, dtype=torch.int64)
+
+
+def _first_rows(keys: Int[Tensor, " N"]) -> Int[Tensor, " M"]:
+    """Indices of the first row of every key, and of all rows without one, ascending."""
+    ordered, order = keys.sort(stable=True)
+    new = torch.ones_like(ordered, dtype=torch.bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return order[new | (ordered == _UNNAMED)].sort().values

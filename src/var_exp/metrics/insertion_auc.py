@@ -1,0 +1,87 @@
+"""Insertion AUC: how fast the class appears when a map's pixels are put into a blurred image.
+
+Higher is better. The engine, its formula and source are in `var_exp.metrics.perturbation`.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from var_exp.metrics.perturbation import (
+    Baseline,
+    Mode,
+    PerturbationAUC,
+    Ties,
+    area_under,
+    perturbation_curves,
+)
+from var_exp.types import Images, Predict
+
+
+def insertion_auc(
+    model: Predict,
+    images: Images,
+    classes: Int[Tensor, " N"],
+    maps: Float[Tensor, "N c h w"],
+    steps: int = 224,
+    baseline: Baseline = "blur",
+    *,
+    base_maps: Float[Tensor, "N c h w"] | None = None,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    max_batch: int = 64,
+) -> Float[Tensor, " N"]:
+    """Area under the probability of the class while pixels are inserted, first ones first.
+
+    Args:
+        model: From images to logits, in eval mode.
+        images: [N, C, H, W], normalised as the model expects.
+        classes: [N] int64, the class of each map.
+        maps: [N, c, h, w], raw and signed.
+        steps: Number of steps; `steps + 1` forward passes per map.
+        baseline: "zero" or "blur".
+        base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
+        ids: N sample ids, for the random order of what is still equal.
+        seed: Seed of that order.
+        max_batch: Most images in one forward.
+
+    Returns:
+        [N] float64 in [0, 1]; NaN for a map that is not finite.
+
+    Raises:
+        ValueError: shapes that do not belong together, or an option out of its range.
+    """
+    curves, _ = perturbation_curves(
+        model,
+        images,
+        classes,
+        maps,
+        "insertion",
+        steps=steps,
+        baseline=baseline,
+        base_maps=base_maps,
+        ids=ids,
+        seed=seed,
+        max_batch=max_batch,
+    )
+    return area_under(curves)
+
+
+class InsertionAUC(PerturbationAUC):
+    """Mean of `insertion_auc`; the arguments are those of `PerturbationAUC`."""
+
+    higher_is_better = True
+    mode: ClassVar[Mode] = "insertion"
+
+    def __init__(
+        self,
+        model: Predict,
+        steps: int = 224,
+        baseline: Baseline = "blur",
+        ties: Ties = "random",
+        seed: int = 0,
+        max_batch: int = 64,
+    ) -> None:
+        super().__init__(model, steps, baseline, ties, seed, max_batch)

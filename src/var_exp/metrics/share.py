@@ -1,0 +1,66 @@
+"""How much of a map lies inside a region: the arithmetic of the grid and energy pointing games."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
+
+from var_exp.metrics.base import Flag
+
+Magnitude = Literal["positive", "abs"]
+
+
+def pixel_values(maps: Float[Tensor, "N c H W"], size: tuple[int, int]) -> Float[Tensor, "N H W"]:
+    """Sum the channels in float64, then resize bilinearly where the size differs."""
+    values = maps.sum(1, dtype=torch.float64)
+    if values.shape[1:] != size:
+        values = F.interpolate(values[:, None], size=size, mode="bilinear")[:, 0]
+    return values
+
+
+def check_regions(maps: Tensor, regions: Tensor) -> None:
+    """Refuse maps and regions that do not belong together.
+
+    Raises:
+        ValueError: maps are not float [N, c, h, w], or regions not bool [N, H, W].
+    """
+    if maps.ndim != 4 or not maps.is_floating_point():
+        raise ValueError(
+            f"maps must be a float tensor [N, c, h, w], got {maps.dtype} of shape "
+            f"{list(maps.shape)}; pick one class per map."
+        )
+    if regions.ndim != 3 or regions.dtype != torch.bool or len(regions) != len(maps):
+        raise ValueError(
+            f"regions must be a bool tensor [N, H, W] with N={len(maps)} as the maps, got "
+            f"{regions.dtype} of shape {list(regions.shape)}; pass one region per map."
+        )
+
+
+def share_inside(
+    values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"], magnitude: Magnitude
+) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
+    """Return sum inside / sum everywhere of the positive or absolute values, and the flags.
+
+    A map without any such value scores 0; an empty region or a value that is not finite gives NaN.
+    """
+    finite = values.isfinite().all(-1).all(-1)
+    values = values.abs() if magnitude == "abs" else values.clamp_min(0)
+    total = values.sum((1, 2))
+    empty_map, empty_region = total == 0, ~regions.any(-1).any(-1)
+    scores = (values * regions).sum((1, 2)) / total.where(~empty_map, 1)
+    flags = (
+        Flag.EMPTY_MAP * empty_map + Flag.EMPTY_REGION * empty_region + Flag.NON_FINITE * ~finite
+    )
+    return scores.where(finite & ~empty_region, torch.nan), flags
+
+
+def check_magnitude(magnitude: str) -> None:
+    """Refuse an unknown magnitude.
+
+    Raises:
+        ValueError: neither "positive" nor "abs".
+    """
+    if magnitude not in ("positive", "abs"):
+        raise ValueError(f"magnitude must be positive or abs, got '{magnitude}'.")

@@ -1,0 +1,103 @@
+"""Controls: maps without class competition, or without a model, that run beside every comparison.
+
+A gain of a refiner counts only beyond what its control reaches: the base map cut to the same
+sparsity, chance, the centre of the picture, its edges.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
+
+from var_exp.seeds import sample_generator
+from var_exp.types import Classes, Images, Maps
+
+
+def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tensor, "B K _ H W"]:
+    """Cut the base maps to as many non-zero values as the refined maps have, without competition.
+
+    For each image and class the values of largest magnitude stay; among equal magnitudes at the
+    cut the first in (channel, row, column) order. A base map with fewer non-zero values than the
+    refined one stays whole.
+
+    Args:
+        base: [B, K, c, H, W], raw and signed.
+        refined: [B, K, c, H, W], or [B, K, 1, H, W] of a refiner that sums the channels; the base
+            channels are then summed too.
+
+    Returns:
+        The shape of `refined`: base values and zeros.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    if refined.shape[2] == 1 and base.ndim == 5:
+        base = base.sum(2, keepdim=True)
+    if base.shape != refined.shape:
+        raise ValueError(
+            f"base and refined maps must have one shape [B, K, c, H, W], got {list(base.shape)} "
+            f"and {list(refined.shape)}; refine these very base maps."
+        )
+    counts = refined.flatten(2).count_nonzero(2)[..., None]
+    order = base.flatten(2).abs().argsort(dim=2, descending=True, stable=True)
+    kept = torch.arange(order.shape[2], device=order.device).expand_as(order) < counts
+    mask = torch.zeros_like(kept).scatter_(2, order, kept)
+    return base * mask.view_as(base)
+
+
+def random_map(
+    ids: Sequence[str], classes: Classes, size: tuple[int, int], seed: int = 0
+) -> Float[Tensor, "B K 1 H W"]:
+    """Draw uniform noise in [0, 1), a stream of its own for each sample and class.
+
+    Args:
+        ids: B sample ids.
+        classes: [B, K] int64.
+        size: Height and width in pixels.
+        seed: Seed of the run.
+
+    Returns:
+        [B, K, 1, H, W] float32 on the device of `classes`.
+    """
+    noise = [
+        [torch.rand(1, *size, generator=sample_generator(seed, f"{name}/{label}")) for label in row]
+        for name, row in zip(ids, classes.tolist(), strict=True)
+    ]
+    return torch.stack([torch.stack(row) for row in noise]).to(classes.device)
+
+
+def gaussian_map(height: int, width: int, spread: float = 0.25) -> Float[Tensor, "H W"]:
+    """Centred Gaussian, 1 at the centre: the guess that the object is in the middle.
+
+    Args:
+        height: Pixels.
+        width: Pixels.
+        spread: Standard deviation as a share of each side; positive.
+
+    Returns:
+        [H, W] float32 in (0, 1].
+    """
+    rows, columns = (
+        torch.exp(-0.5 * (((torch.arange(side) + 0.5) / side - 0.5) / spread) ** 2)
+        for side in (height, width)
+    )
+    return rows[:, None] * columns
+
+
+def edge_map(images: Images) -> Float[Tensor, "B 1 H W"]:
+    """Sobel gradient magnitude of the grey image (mean of the channels), borders replicated.
+
+    Args:
+        images: [B, C, H, W], normalised or not.
+
+    Returns:
+        [B, 1, H, W], at least 0: what an edge detector shows without any model.
+    """
+    grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    smooth = grey[..., :-2, :] + 2 * grey[..., 1:-1, :] + grey[..., 2:, :]
+    across = smooth[..., 2:] - smooth[..., :-2]
+    smooth = grey[..., :-2] + 2 * grey[..., 1:-1] + grey[..., 2:]
+    down = smooth[..., 2:, :] - smooth[..., :-2, :]
+    return torch.hypot(across, down)
