@@ -1,0 +1,184 @@
+"""The page of a run: one self-contained HTML file that needs no network and no script."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from var_exp.report.panels import SCALE_RULE, Panel, greyed, note, overlay, scale_of
+from var_exp.report.plots import Axis, Curves, axis_of
+from var_exp.report.rows import FLAGS
+from var_exp.report.statistics import SummaryRow
+from var_exp.report.verdicts import Role, Verdict, by_metric, interval, number, roles
+
+_GROUPS: dict[str, tuple[Role, ...]] = {
+    "Maps": ("base", "refined"),
+    "Controls": ("control",),
+    "Paired difference to the base map": ("difference",),
+}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Figures of one metric that share a heading and an axis."""
+
+    heading: str
+    rows: Sequence[SummaryRow]
+    axis: Axis
+    mark: float | None  # dashed line: chance, or zero for differences
+    signed: bool
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One map of the gallery."""
+
+    source: str
+    alt: str
+    caption: str
+    note: str
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One sample of the gallery."""
+
+    panel: Panel
+    image: str
+    grey: str
+    rows: Mapping[str, Sequence[_Cell]]
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    verdicts: Sequence[Verdict],
+    summary: Sequence[SummaryRow],
+    panels: Sequence[Panel],
+    curves: Sequence[Curves],
+    higher_is_better: Mapping[str, bool],
+    chance: Mapping[str, float],
+    config_yaml: str,
+    facts: Mapping[str, str],
+) -> None:
+    """Write the report; everything given is escaped.
+
+    Args:
+        path: The HTML file; one that exists is replaced.
+        title: Headline, such as "gbp on critters_cnn".
+        verdicts: The first is the headline figure.
+        summary: All figures.
+        panels: Samples to show.
+        curves: Mean curves to show; may be empty.
+        higher_is_better: Direction per metric; its order is the order of the page.
+        chance: Score of guessing per metric, where there is one.
+        config_yaml: The resolved configuration.
+        facts: Provenance, such as versions, device, seed, duration: label to text.
+
+    Raises:
+        ValueError: a metric of the summary without a direction.
+    """
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number, interval=interval, ledger=_ledger, breakable=_breakable
+    )
+    page = environment.get_template("page.html.jinja").render(
+        title=title,
+        verdicts=verdicts,
+        metrics={
+            metric: _groups(rows, chance.get(metric))
+            for metric, rows in by_metric(summary, higher_is_better).items()
+        },
+        roles=roles([row.variant for row in summary]),
+        higher_is_better=higher_is_better,
+        chance=chance,
+        samples=[_sample(panel) for panel in panels],
+        lead=_lead(verdicts, panels),
+        scale_rule=SCALE_RULE,
+        curves=curves,
+        config_yaml=config_yaml,
+        facts=facts,
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
+    """The figures of one metric by role; maps and controls share an axis, to be compared."""
+    role_of = roles([row.variant for row in rows])
+    scores = [row for row in rows if role_of[row.variant] != "difference"]
+    groups = []
+    for heading, members in _GROUPS.items():
+        signed = members == ("difference",)
+        chosen = [row for row in rows if role_of[row.variant] in members]
+        mark = 0.0 if signed else chance
+        axis = axis_of(chosen if signed else scores, *([] if mark is None else [mark]))
+        if chosen:
+            groups.append(_Group(heading, chosen, axis, mark, signed))
+    return groups
+
+
+def _ledger(row: SummaryRow) -> str:
+    """The non-zero counts in words, each kept on one line."""
+    counts = {flag.replace("_", "\u00a0"): getattr(row, flag) for flag in FLAGS}
+    return " · ".join(f"{count:,}\u00a0x\u00a0{flag}" for flag, count in counts.items() if count)
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break after its underscores, for narrow screens; escaped."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def _sample(panel: Panel) -> _Sample:
+    """Pictures of one panel as data addresses."""
+    image = Image.fromarray(panel.image.permute(1, 2, 0).contiguous().cpu().numpy())
+    return _Sample(
+        panel,
+        _data_url(image, "JPEG", quality=88),
+        _data_url(greyed(panel.image), "JPEG", quality=80),
+        {variant: _cells(panel, variant) for variant in panel.maps},
+    )
+
+
+def _lead(verdicts: Sequence[Verdict], panels: Sequence[Panel]) -> _Sample | None:
+    """The first class of the first sample, base beside refined, to stand by the headline figure."""
+    if not verdicts or not panels:
+        return None
+    sample = _sample(panels[0])
+    wanted = ("base", verdicts[0].refined.variant)
+    rows = {variant: sample.rows[variant][:1] for variant in wanted if variant in sample.rows}
+    return replace(sample, rows=rows) if len(rows) == len(wanted) else None
+
+
+def _cells(panel: Panel, variant: str) -> list[_Cell]:
+    """Overlays of one variant, a cell per class."""
+    maps = panel.maps[variant]
+    scale = scale_of(maps)
+    cells = []
+    for index, name in enumerate(panel.class_names):
+        region = None if panel.regions is None else panel.regions[index]
+        remark = note(maps[index])
+        alt = f"{variant} map of the class {name} for sample {panel.sample_id}"
+        picture = overlay(maps[index], scale, region)
+        source = _data_url(picture, "PNG", optimize=True)
+        cells.append(_Cell(source, f"{alt}, {remark}" if remark else alt, name, remark))
+    return cells
+
+
+def _data_url(picture: Image.Image, kind: str, **options: int) -> str:
+    """A picture as an address that holds the picture itself."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,264 @@
+"""From score rows to figures: means, cluster-bootstrap intervals, paired differences, the ledger.
+
+The classes asked about one picture share that picture, so their scores are not independent: sample
+ids are resampled, each with all its classes. The figure itself is the plain mean over defined rows.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from var_exp.report.rows import FLAGS, Row
+from var_exp.types import BadData
+
+BASE = "base"
+DIFFERENCE = "-base"
+"""Ending of the variant that holds the paired difference to the base map."""
+
+_CELLS = 2**21  # most weights of a bootstrap held at once: 16 MiB per copy
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One figure of a run: a metric on a variant, or the paired difference of two variants.
+
+    Attributes:
+        metric: Name of the measure.
+        variant: "base", a refiner, "<refiner>-base" or a control.
+        value: Mean over the defined rows (NaN when there is none).
+        ci_low: Lower end of the 95 % interval (NaN with fewer than two sample ids).
+        ci_high: Upper end.
+        n: Defined rows; of a difference, pairs with both sides defined.
+        empty_map: Rows whose map is all zero; of a difference, pairs where either map is. So on.
+        empty_region: Rows without a true region.
+        non_finite: Rows with NaN or infinity in the map or the score.
+        tied: Rows decided among equal values.
+    """
+
+    metric: str
+    variant: str
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    empty_map: int = 0
+    empty_region: int = 0
+    non_finite: int = 0
+    tied: int = 0
+
+
+def summarise(
+    rows: Iterable[Row],
+    *,
+    refiners: Sequence[str] = (),
+    controls: Sequence[str] = (),
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[SummaryRow]:
+    """Figures of every metric: the base, the refiners, their paired differences, the controls.
+
+    An undefined score (NaN) is left out of the mean and counted by its flags; infinity, and NaN
+    without a flag, count as `non_finite`. A row that occurs twice (a distributed sampler pads with
+    repeats) counts once. The result does not depend on the order of the rows.
+
+    Args:
+        rows: At most one score per sample, class, metric and variant, apart from repeats.
+        refiners: Variants that are compared with the base, in the order of the result.
+        controls: The other variants, in the order of the result.
+        resamples: Bootstrap resamples per interval.
+        seed: Of the bootstrap; each metric starts anew, so it does not see the other metrics.
+
+    Raises:
+        ValueError: a variant that is neither refiner nor control, an unknown flag, or two
+            different scores for the same sample, class, metric and variant.
+    """
+    by_metric: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_metric[row.metric].append(row)
+    return [
+        figure
+        for metric in sorted(by_metric)
+        for figure in _figures(metric, by_metric[metric], refiners, controls, resamples, seed)
+    ]
+
+
+def cluster_bootstrap(
+    scores: Float[np.ndarray, "U V"],
+    clusters: Int[np.ndarray, " U"],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, " V"], Float[np.ndarray, " V"]]:
+    """95 % percentile interval of each column's mean, resampling whole clusters.
+
+    All columns see the same resamples. Memory is bounded whatever the number of clusters.
+
+    Args:
+        scores: One row per unit, one column per quantity; NaN is left out.
+        clusters: Cluster number of each unit, 0 ... G-1; G clusters are drawn with replacement.
+        resamples: Number of resamples.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper end per column; NaN where fewer than two clusters have a defined score.
+    """
+    total = int(clusters.max()) + 1
+    defined = np.isfinite(scores)
+    sums = np.zeros((total, scores.shape[1]))
+    counts = np.zeros_like(sums)
+    np.add.at(sums, clusters, np.where(defined, scores, 0.0))
+    np.add.at(counts, clusters, defined.astype(float))
+    generator = np.random.default_rng(seed)
+    means = np.full((resamples, scores.shape[1]), np.nan)
+    step = max(1, _CELLS // total)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = generator.integers(total, size=(size, total)) + np.arange(size)[:, None] * total
+        weights = np.bincount(drawn.ravel(), minlength=size * total).reshape(size, total)
+        weights = weights.astype(float)
+        drawn_counts = weights @ counts
+        np.divide(
+            weights @ sums, drawn_counts, out=means[start : start + size], where=drawn_counts > 0
+        )
+    low, high = np.full((2, scores.shape[1]), np.nan)
+    enough = (counts > 0).sum(axis=0) >= 2
+    if enough.any():
+        low[enough], high[enough] = np.nanpercentile(means[:, enough], [2.5, 97.5], axis=0)
+    return low, high
+
+
+def write_summary(path: Path, summary: Iterable[SummaryRow]) -> None:
+    """Write `summary.csv`: one line per figure, the ledger counts last."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.DictWriter(file, [field.name for field in fields(SummaryRow)])
+        lines.writeheader()
+        lines.writerows(asdict(row) for row in summary)
+
+
+def read_summary(path: Path) -> list[SummaryRow]:
+    """Figures of a `summary.csv`, exactly as they were written.
+
+    Raises:
+        BadData: the columns are not those of a summary.
+    """
+    columns = [field.name for field in fields(SummaryRow)]
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file)
+        if list(lines.fieldnames or []) != columns:
+            raise BadData(
+                f"{path} must have the columns {', '.join(columns)}, got "
+                f"{', '.join(lines.fieldnames or ['none'])}; give a summary.csv that a run wrote."
+            )
+        return [
+            SummaryRow(
+                line["metric"],
+                line["variant"],
+                float(line["value"]),
+                float(line["ci_low"]),
+                float(line["ci_high"]),
+                int(line["n"]),
+                *(int(line[flag]) for flag in FLAGS),
+            )
+            for line in lines
+        ]
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """One metric as arrays; a unit is one class of one sample, sorted by id and class."""
+
+    clusters: Int[np.ndarray, " U"]
+    scores: Float[np.ndarray, "U V"]
+    flags: Bool[np.ndarray, "U V F"]
+    scored: Bool[np.ndarray, "U V"]
+
+
+def _figures(
+    metric: str,
+    rows: Sequence[Row],
+    refiners: Sequence[str],
+    controls: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> Iterator[SummaryRow]:
+    """The summary rows of one metric."""
+    present = {row.variant for row in rows}
+    variants = [name for name in (BASE, *refiners, *controls) if name in present]
+    if unnamed := sorted(present - set(variants)):
+        raise ValueError(
+            f"variant '{unnamed[0]}' of {metric} is neither base nor refiner nor control; "
+            "name it in refiners or controls."
+        )
+    table = _tabulate(rows, variants)
+    columns = {name: (table.scores[:, v], table.flags[:, v]) for v, name in enumerate(variants)}
+    for v, name in enumerate(variants):
+        if name in refiners and BASE in present:
+            paired = table.scored[:, v] & table.scored[:, 0]
+            columns[name + DIFFERENCE] = (
+                table.scores[:, v] - table.scores[:, 0],
+                (table.flags[:, v] | table.flags[:, 0]) & paired[:, None],
+            )
+    scores = np.stack([column for column, _ in columns.values()], axis=1)
+    low, high = cluster_bootstrap(scores, table.clusters, resamples=resamples, seed=seed)
+    for name in sorted(columns, key=lambda name: name in controls):  # stable: controls go last
+        place = list(columns).index(name)
+        defined = scores[np.isfinite(scores[:, place]), place]
+        value = float(defined.mean()) if len(defined) else float("nan")
+        ledger = dict(zip(FLAGS, columns[name][1].sum(axis=0).tolist(), strict=True))
+        yield SummaryRow(
+            metric, name, value, float(low[place]), float(high[place]), len(defined), **ledger
+        )
+
+
+def _tabulate(rows: Sequence[Row], variants: Sequence[str]) -> _Scores:
+    """Rows of one metric as arrays, repeats merged."""
+    keys = sorted({(row.sample_id, row.class_index) for row in rows})
+    unit = {key: u for u, key in enumerate(keys)}
+    column = {name: v for v, name in enumerate(variants)}
+    ids = {name: i for i, name in enumerate(sorted({name for name, _ in keys}))}
+    shape = (len(keys), len(variants))
+    cells = np.array(
+        [unit[r.sample_id, r.class_index] * shape[1] + column[r.variant] for r in rows]
+    )
+    values = np.array([row.score for row in rows], dtype=float)
+    order = np.lexsort((values, cells))  # by value too, so that which repeat stays is no accident
+    cells, values = cells[order], values[order]
+    repeats = np.flatnonzero(cells[1:] == cells[:-1])
+    # Batches of another size move a score by rounding, and nothing more.
+    differ = ~np.isclose(values[repeats], values[repeats + 1], atol=1e-4, equal_nan=True)
+    if differ.any():
+        first = repeats[differ][0]
+        row = rows[order[first]]
+        raise ValueError(
+            f"sample '{row.sample_id}' has two scores of {row.metric} for class {row.class_index} "
+            f"and variant '{row.variant}', {values[first]:g} and {values[first + 1]:g}; "
+            "score each class of a sample once."
+        )
+    scores = np.full(shape, np.nan)
+    flags = np.zeros((*shape, len(FLAGS)), dtype=bool)
+    scored = np.zeros(shape, dtype=bool)
+    scores.flat[cells[::-1]] = np.where(np.isfinite(values), values, np.nan)[::-1]
+    np.logical_or.at(flags.reshape(-1, len(FLAGS)), cells, _parse_flags(rows)[order])
+    scored.flat[cells] = True
+    return _Scores(np.array([ids[name] for name, _ in keys]), scores, flags, scored)
+
+
+def _parse_flags(rows: Sequence[Row]) -> Bool[np.ndarray, "R F"]:
+    """Flags of each row; an undefined score that does not say why is `non_finite`."""
+    known: dict[str, list[bool]] = {}
+    for text in {row.flags for row in rows}:
+        names = set(text.split("|")) - {""}
+        if unknown := sorted(names - set(FLAGS)):
+            raise ValueError(f"flag '{unknown[0]}' is unknown; use {', '.join(FLAGS)}.")
+        known[text] = [name in names for name in FLAGS]
+    flags = np.array([known[row.flags] for row in rows])
+    values = np.array([row.score for row in rows], dtype=float)
+    flags[np.isinf(values) | (np.isnan(values) & ~flags.any(axis=1)), FLAGS.index("non_finite")] = (
+        True
+    )
+    return flags

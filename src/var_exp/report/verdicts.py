@@ -1,0 +1,154 @@
+"""What the figures say, in plain words: does the refined map score better than the base map?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Literal
+
+from var_exp.report.statistics import BASE, DIFFERENCE, SummaryRow
+
+SAME_SPARSITY = "_same_sparsity"
+"""Ending of the control that cuts the base map to the refined map's count of non-zero pixels."""
+
+Role = Literal["base", "refined", "difference", "control"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One refiner against the base on one metric.
+
+    Attributes:
+        base: Figure of the base map.
+        refined: Figure of the refined map.
+        difference: Their paired difference.
+        control: Figure of the base map at the refined map's sparsity, when it was scored.
+        higher_is_better: Direction of the metric.
+    """
+
+    base: SummaryRow
+    refined: SummaryRow
+    difference: SummaryRow
+    control: SummaryRow | None
+    higher_is_better: bool
+
+    @property
+    def outcome(self) -> Literal["better", "worse", "open"]:
+        """Open unless the interval of the difference lies on one side of zero."""
+        sign = 1 if self.higher_is_better else -1
+        if min(sign * self.difference.ci_low, sign * self.difference.ci_high) > 0:
+            return "better"
+        if max(sign * self.difference.ci_low, sign * self.difference.ci_high) < 0:
+            return "worse"
+        return "open"
+
+    @property
+    def conclusion(self) -> str:
+        """The outcome as a sentence without its full stop."""
+        name = self.refined.variant
+        if self.outcome != "open":
+            return f"{name} {'helps' if self.outcome == 'better' else 'hurts'}"
+        if not isnan(self.difference.ci_low):
+            return "no difference shown, the interval includes 0"
+        return "no interval, too few samples with both maps scored"
+
+    @property
+    def sparsity_suffices(self) -> bool:
+        """True when the control reaches the refined map's interval without any competition."""
+        if self.control is None or self.outcome != "better":
+            return False
+        if self.higher_is_better:
+            return self.control.value >= self.refined.ci_low
+        return self.control.value <= self.refined.ci_high
+
+    def __str__(self) -> str:
+        """One line for the console."""
+        text = (
+            f"{self.base.metric}{'' if self.higher_is_better else ' (lower is better)'}: "
+            f"base {number(self.base.value)} → {self.refined.variant} "
+            f"{number(self.refined.value)}, "
+            f"difference {number(self.difference.value, signed=True)} "
+            f"{interval(self.difference, signed=True)}: {self.conclusion}"
+        )
+        if self.control is None:
+            return text
+        suffix = " does as well, so sparsity alone explains it" if self.sparsity_suffices else ""
+        return f"{text}; same-sparsity control {number(self.control.value)}{suffix}"
+
+
+def by_metric(
+    summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]
+) -> dict[str, list[SummaryRow]]:
+    """Figures grouped by metric, in the order in which the directions name the metrics.
+
+    Raises:
+        ValueError: a metric of the summary without a direction.
+    """
+    if unknown := sorted({row.metric for row in summary} - set(higher_is_better)):
+        raise ValueError(
+            f"metric '{unknown[0]}' must have a direction, got only those of "
+            f"{', '.join(higher_is_better) or 'none'}; add it to higher_is_better."
+        )
+    groups = {
+        metric: [row for row in summary if row.metric == metric] for metric in higher_is_better
+    }
+    return {metric: rows for metric, rows in groups.items() if rows}
+
+
+def judge(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -> list[Verdict]:
+    """One verdict for each metric and refiner; metrics in the order of the directions.
+
+    Raises:
+        ValueError: a metric of the summary without a direction.
+    """
+    verdicts = []
+    for metric, rows in by_metric(summary, higher_is_better).items():
+        figures = {row.variant: row for row in rows}
+        verdicts += [
+            Verdict(
+                figures[BASE],
+                figures[refiner],
+                row,
+                figures.get(refiner + SAME_SPARSITY),
+                higher_is_better[metric],
+            )
+            for row in rows
+            if (refiner := row.variant.removesuffix(DIFFERENCE)) != row.variant
+        ]
+    return verdicts
+
+
+def roles(variants: Sequence[str]) -> dict[str, Role]:
+    """What each variant of a summary is: a refiner is what has a difference, a control the rest.
+
+    Example:
+        >>> roles(["base", "var", "var-base", "random_map"])
+        {'base': 'base', 'var': 'refined', 'var-base': 'difference', 'random_map': 'control'}
+    """
+    found: dict[str, Role] = {}
+    for name in variants:
+        if name == BASE:
+            found[name] = "base"
+        elif name.endswith(DIFFERENCE):
+            found[name] = "difference"
+        else:
+            found[name] = "refined" if name + DIFFERENCE in variants else "control"
+    return found
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Three decimals, or "undefined" for NaN.
+
+    Example:
+        >>> number(0.5), number(0.5, signed=True), number(float("nan"))
+        ('0.500', '+0.500', 'undefined')
+    """
+    if isnan(value):
+        return "undefined"
+    return f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def interval(row: SummaryRow, *, signed: bool = False) -> str:
+    """Both ends in brackets; "[no interval]" for NaN."""
+    if isnan(row.ci_low):
+        return "[no interval]"
+    return f"[{number(row.ci_low, signed=signed)}, {number(row.ci_high, signed=signed)}]"
