@@ -1,0 +1,1 @@
+"""The two primitives that carry every method, and what bends them: rules, chunks, scores."""

@@ -1,0 +1,56 @@
+"""The forward-only primitive: masked copies of the images, whose logits serve all classes."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from var_exp.engine.chunks import pairs
+from var_exp.engine.scores import check_logits
+from var_exp.models.frozen import frozen
+from var_exp.types import Images, Logits
+
+MakeMasks: TypeAlias = Callable[[Int[Tensor, " n"], Int[Tensor, " n"]], Float[Tensor, "n 1 H W"]]
+"""From rows of the batch and indices of masks to the masks of these n pairs, on any device."""
+
+
+class MaskedLogits(NamedTuple):
+    """One chunk of (image, mask) pairs.
+
+    Attributes:
+        rows: [n], which image of the batch.
+        masks: [n, 1, H, W], 1 keeps a pixel.
+        logits: [n, N] of the masked images.
+    """
+
+    rows: Int[Tensor, " n"]
+    masks: Float[Tensor, "n 1 H W"]
+    logits: Logits
+
+
+def masked_logits(
+    model: nn.Module,
+    images: Images,
+    make_masks: MakeMasks,
+    n_masks: int,
+    *,
+    max_batch: int,
+    baseline: float = 0.0,
+) -> Iterator[MaskedLogits]:
+    """Run the model on image * mask + baseline * (1 - mask), for `n_masks` masks of every image.
+
+    Args:
+        model: Any module from images to logits; it runs in eval mode.
+        images: [B, C, H, W].
+        make_masks: Makes the masks of one chunk, so that no more than one chunk is ever held.
+        n_masks: Masks per image.
+        max_batch: Most images in one forward pass; chunks are filled across images.
+        baseline: Value of a masked-out pixel, in the units of `images`.
+    """
+    for rows, indices in pairs(len(images), n_masks, max_batch):
+        masks = make_masks(rows, indices).to(images)
+        with torch.no_grad(), frozen(model):
+            logits = check_logits(model(images[rows] * masks + baseline * (1 - masks)))
+        yield MaskedLogits(rows, masks, logits)

@@ -1,0 +1,48 @@
+"""From what a model returns to the scores of the classes asked about."""
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from var_exp.types import Logits, UnsupportedModel
+
+
+def check_logits(logits: Any) -> Logits:
+    """Return what a model returned if it is logits [B, N].
+
+    Raises:
+        UnsupportedModel: it is not a matrix.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        seen = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UnsupportedModel(
+            f"the model must return logits [B, N], got {seen}; "
+            "wrap it so that it returns only those."
+        )
+    return logits
+
+
+def class_scores(scores: Float[Tensor, "B N"], classes: Int[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+    """Pick the scores of the classes asked about, one row of classes for each row of scores.
+
+    Raises:
+        ValueError: a class that the model does not have.
+    """
+    check_range(classes, scores.shape[1])
+    return scores.gather(1, classes.to(scores.device))
+
+
+def check_range(classes: Int[Tensor, "B K"], n_classes: int) -> None:
+    """Refuse classes outside 0 … N - 1.
+
+    Raises:
+        ValueError: a class that the model does not have.
+    """
+    lowest, highest = int(classes.min()), int(classes.max())
+    if lowest < 0 or highest >= n_classes:
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(
+            f"classes must lie in 0 … {n_classes - 1}, the model's classes, got {wrong}; "
+            "check that the model and the data name the same classes."
+        )

@@ -1,0 +1,67 @@
+"""Guided backpropagation and DeconvNet: gradients whose negative parts stop at every activation.
+
+guided      relu(f'(x) · g) leaves an activation f    Springenberg et al. 2015, arXiv 1412.6806
+deconvnet   relu(g) leaves it                          Zeiler & Fergus 2014, arXiv 1311.2901
+
+Both papers have f = ReLU; `engine.rules` says how the other activations are met. Cost: one forward
+and K backward passes.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from var_exp.engine.gradients import class_gradients
+from var_exp.engine.rules import Activations, Backward, activation_rule, check_activations
+from var_exp.methods.method import Method
+from var_exp.models.frozen import frozen
+from var_exp.types import Classes, Images, Maps
+
+
+@dataclass(frozen=True)
+class GuidedBackprop(Method):
+    """Gradient that keeps, at every activation, only the positive part of what leaves it.
+
+    Args:
+        activations: "all" guides ReLU, its relatives, GELU and SiLU; "relu" every ReLU call;
+            "relu_modules" only `nn.ReLU` modules, as Captum and the paper's code do.
+
+    Raises:
+        ValueError: another value of activations.
+        UnsupportedModel: by `check` and `attribute`, when the model has nothing to guide.
+    """
+
+    activations: Activations = "all"
+    backward: ClassVar[Backward] = "guided"
+
+    def __post_init__(self) -> None:
+        check_activations(self.activations)
+
+    def check(self, model: nn.Module, image: Images) -> None:
+        """Refuse a model without an activation to guide."""
+        with torch.no_grad(), frozen(model), self._rule(model):
+            model(image.clone())
+
+    def _attribute(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Maps:
+        return class_gradients(model, images, classes, rule=self._rule(model)).gradients
+
+    def _rule(self, model: nn.Module) -> AbstractContextManager[None]:
+        return activation_rule(model, self.backward, self.activations)
+
+
+@dataclass(frozen=True)
+class DeconvNet(GuidedBackprop):
+    """Backward pass of a deconvolutional network.
+
+    An activation passes the positive part of the gradient, whether or not it was active.
+
+    Options and errors are those of `GuidedBackprop`.
+    """
+
+    backward: ClassVar[Backward] = "deconvnet"

@@ -1,0 +1,84 @@
+"""Integrated gradients: the gradient averaged along the straight line from a baseline to the image.
+
+    φ_c = (x - x0) · ∫_0^1 d y_c / d x (x0 + a (x - x0)) da
+
+(Sundararajan et al. 2017, arXiv 1703.01365) by Gauss-Legendre quadrature. The baseline x0 is zero
+in normalised space, the data set's mean colour. The maps sum to y_c(x) - y_c(x0) up to the
+quadrature's error, which `completeness_error` measures.
+Cost: `steps` forward and K · steps backward passes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from var_exp.engine.chunks import add_by_row, check_at_least_one, pairs
+from var_exp.engine.gradients import class_gradients
+from var_exp.engine.scores import check_logits, class_scores
+from var_exp.methods.method import Method
+from var_exp.models.frozen import frozen
+from var_exp.types import Classes, Images, Maps
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(Method):
+    """Integrated gradients from the zero baseline, all classes sharing the forward passes.
+
+    Args:
+        steps: Quadrature nodes per image; the smoother the network, the fewer suffice.
+        max_batch: Most images in one forward pass; the maps do not depend on it.
+
+    Raises:
+        ValueError: an option below 1.
+    """
+
+    steps: int = 32
+    max_batch: int = 32
+
+    def __post_init__(self) -> None:
+        check_at_least_one(steps=self.steps, max_batch=self.max_batch)
+
+    def _attribute(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Maps:
+        nodes, weights = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
+        positions = torch.as_tensor((1 + nodes) / 2).to(images)
+        shares = torch.as_tensor(weights / 2).to(images)
+        maps = images.new_zeros(*classes.shape, *images.shape[1:])
+        for rows, steps in pairs(len(images), self.steps, self.max_batch):
+            points = positions[steps].view(-1, 1, 1, 1) * images[rows]
+            gradients = class_gradients(model, points, classes[rows]).gradients
+            add_by_row(maps, rows, gradients.mul_(shares[steps].view(-1, 1, 1, 1, 1)))
+        return maps.mul_(images[:, None])
+
+
+def completeness_error(
+    model: nn.Module, images: Images, classes: Classes, maps: Maps
+) -> Float[Tensor, "B K"]:
+    """How far maps are from summing to the logit's change from the zero baseline.
+
+        (Σ φ_c - Δ_c) / |Δ_c|,   Δ_c = y_c(x) - y_c(0)
+
+    0 is complete, ±0.05 is 5 % too much or too little; infinite or NaN when the logit does not
+    change.
+
+    Args:
+        model: The module that was explained.
+        images: [B, C, H, W].
+        classes: [B, K] int64.
+        maps: [B, K, c, H, W] of these images and classes.
+
+    Returns:
+        [B, K], signed share of the change.
+
+    Raises:
+        ValueError: a class that the model does not have.
+    """
+    with torch.no_grad(), frozen(model):
+        logits = check_logits(model(images.clone()))
+        change = class_scores(logits - model(torch.zeros_like(images)), classes)
+    return (maps.sum(dim=(2, 3, 4)) - change) / change.abs()

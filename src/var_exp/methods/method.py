@@ -1,0 +1,93 @@
+"""What every attribution method is: images and classes in, one raw signed map per class out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from var_exp.engine.scores import check_logits
+from var_exp.models.frozen import frozen
+from var_exp.types import Classes, Images, Maps
+
+
+class Method(ABC):
+    """An attribution method: a frozen dataclass of options, with the model given at the call.
+
+    A method leaves no trace: the model's parameters, flags and hooks, gradients and the global
+    random state are as before. It runs the model in eval mode, and works inside `torch.no_grad` and
+    `torch.inference_mode`.
+    """
+
+    def attribute(
+        self,
+        model: nn.Module,
+        images: Images,
+        classes: Classes,
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> Maps:
+        """Attribute the logits of K classes of each image.
+
+        Args:
+            model: Any module from images [B, C, H, W] to logits [B, N].
+            images: [B, C, H, W] floating point, normalised as the model expects.
+            classes: [B, K] int64, each in 0 … N - 1.
+            ids: B stable sample names, which seed the methods that draw random numbers, so that a
+                map depends on its sample alone; None lets every image draw the same numbers.
+
+        Returns:
+            [B, K, c, H, W] float32, c = C or 1; raw and signed; column k belongs to classes[:, k].
+
+        Raises:
+            ValueError: images, classes or ids of another shape or type, or a class out of range.
+            UnsupportedModel: the method cannot act on this model.
+        """
+        _check_request(images, classes, ids)
+        names: Sequence[str | None] = [None] * len(images) if ids is None else ids
+        return self._attribute(model, images, classes, names).float()
+
+    def check(self, model: nn.Module, image: Images) -> None:
+        """Refuse a model that the method cannot act on, before the work.
+
+        The default refuses only what does not return logits.
+
+        Args:
+            model: The module about to be explained.
+            image: [1, C, H, W].
+
+        Raises:
+            UnsupportedModel: one sentence with the fix.
+        """
+        with torch.no_grad(), frozen(model):
+            check_logits(model(image.clone()))
+
+    @abstractmethod
+    def _attribute(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Maps:
+        """Compute the maps, in the floating-point type of the images."""
+
+
+def _check_request(images: torch.Tensor, classes: torch.Tensor, ids: Sequence[str] | None) -> None:
+    """Raise ValueError when the arguments do not describe B images and K classes for each."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"images must be a floating-point tensor [B, C, H, W], got {images.dtype} "
+            f"{list(images.shape)}; a single image needs images[None]."
+        )
+    if classes.ndim != 2 or classes.dtype != torch.int64 or classes.shape[1] == 0:
+        raise ValueError(
+            f"classes must be an int64 tensor [B, K] with K >= 1, got {classes.dtype} "
+            f"{list(classes.shape)}; one class per image is classes[:, None]."
+        )
+    if len(classes) != len(images):
+        raise ValueError(
+            f"classes must have one row per image, got {len(classes)} rows for {len(images)} "
+            "images; repeat the row for every image."
+        )
+    if ids is not None and len(ids) != len(images):
+        raise ValueError(
+            f"ids must name every image, got {len(ids)} names for {len(images)} images; "
+            "give one name per image, or None."
+        )
