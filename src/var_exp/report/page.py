@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zlib import Z_RLE
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -13,8 +14,8 @@ from PIL import Image
 from var_exp.report.panels import SCALE_RULE, Panel, greyed, note, overlay, scale_of
 from var_exp.report.plots import Axis, Curves, axis_of
 from var_exp.report.rows import FLAGS
-from var_exp.report.statistics import SummaryRow
-from var_exp.report.verdicts import Role, Verdict, by_metric, interval, number, roles
+from var_exp.report.statistics import BASE, SummaryRow
+from var_exp.report.verdicts import Role, Verdict, by_metric, interval, judge, number, roles
 
 _GROUPS: dict[str, tuple[Role, ...]] = {
     "Maps": ("base", "refined"),
@@ -58,35 +59,33 @@ def write_report(
     path: Path,
     *,
     title: str,
-    verdicts: Sequence[Verdict],
     summary: Sequence[SummaryRow],
+    higher_is_better: Mapping[str, bool],
     panels: Sequence[Panel],
     curves: Sequence[Curves],
-    higher_is_better: Mapping[str, bool],
-    chance: Mapping[str, float],
     config_yaml: str,
     facts: Mapping[str, str],
+    chance: Mapping[str, float] | None = None,
 ) -> None:
     """Write the report; everything given is escaped.
 
     Args:
         path: The HTML file; one that exists is replaced.
         title: Headline, such as "gbp on critters_cnn".
-        verdicts: The first is the headline figure.
         summary: All figures.
-        panels: Samples to show.
+        higher_is_better: Direction per metric; its order is the order of the page, and the first
+            refiner on the first metric is the headline.
+        panels: Samples to show; the first class of the first one stands by the headline.
         curves: Mean curves to show; may be empty.
-        higher_is_better: Direction per metric; its order is the order of the page.
-        chance: Score of guessing per metric, where there is one.
         config_yaml: The resolved configuration.
         facts: Provenance, such as versions, device, seed, duration: label to text.
+        chance: Score of guessing per metric, where there is one.
 
     Raises:
         ValueError: a metric of the summary without a direction.
     """
-    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader,
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -95,6 +94,9 @@ def write_report(
     environment.filters.update(
         number=number, interval=interval, ledger=_ledger, breakable=_breakable
     )
+    verdicts = judge(summary, higher_is_better)
+    samples = [_sample(panel) for panel in panels]
+    chance = chance or {}
     page = environment.get_template("page.html.jinja").render(
         title=title,
         verdicts=verdicts,
@@ -105,8 +107,8 @@ def write_report(
         roles=roles([row.variant for row in summary]),
         higher_is_better=higher_is_better,
         chance=chance,
-        samples=[_sample(panel) for panel in panels],
-        lead=_lead(verdicts, panels),
+        samples=samples,
+        lead=_lead(verdicts, samples),
         scale_rule=SCALE_RULE,
         curves=curves,
         config_yaml=config_yaml,
@@ -152,14 +154,13 @@ def _sample(panel: Panel) -> _Sample:
     )
 
 
-def _lead(verdicts: Sequence[Verdict], panels: Sequence[Panel]) -> _Sample | None:
+def _lead(verdicts: Sequence[Verdict], samples: Sequence[_Sample]) -> _Sample | None:
     """The first class of the first sample, base beside refined, to stand by the headline figure."""
-    if not verdicts or not panels:
+    if not verdicts or not samples:
         return None
-    sample = _sample(panels[0])
-    wanted = ("base", verdicts[0].refined.variant)
-    rows = {variant: sample.rows[variant][:1] for variant in wanted if variant in sample.rows}
-    return replace(sample, rows=rows) if len(rows) == len(wanted) else None
+    wanted = (BASE, verdicts[0].refined.variant)
+    rows = {name: samples[0].rows[name][:1] for name in wanted if name in samples[0].rows}
+    return replace(samples[0], rows=rows) if len(rows) == len(wanted) else None
 
 
 def _cells(panel: Panel, variant: str) -> list[_Cell]:
@@ -172,7 +173,7 @@ def _cells(panel: Panel, variant: str) -> list[_Cell]:
         remark = note(maps[index])
         alt = f"{variant} map of the class {name} for sample {panel.sample_id}"
         picture = overlay(maps[index], scale, region)
-        source = _data_url(picture, "PNG", optimize=True)
+        source = _data_url(picture, "PNG", compress_type=Z_RLE)
         cells.append(_Cell(source, f"{alt}, {remark}" if remark else alt, name, remark))
     return cells
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 from matplotlib import colormaps, font_manager
 from PIL import Image, ImageDraw, ImageFont
@@ -73,9 +72,9 @@ def scale_of(maps: Float[Tensor, "A H W"]) -> float:
 
     The quantile is over non-zero values, since a refined map is mostly zeros.
     """
-    sizes = maps.detach().abs()
-    sizes = sizes[torch.isfinite(sizes) & (sizes > 0)]
-    return float(np.quantile(sizes.cpu().numpy(), 0.995)) if sizes.numel() else 0.0
+    sizes = np.abs(maps.detach().cpu().numpy())
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return float(np.quantile(sizes, 0.995)) if sizes.size else 0.0
 
 
 def overlay(
@@ -88,7 +87,7 @@ def overlay(
         scale: The |value| that gets full colour and opacity; 0 draws nothing.
         region: Outlined when given.
     """
-    numbers = np.nan_to_num(values.detach().cpu().double().numpy(), posinf=0.0, neginf=0.0)
+    numbers = np.nan_to_num(values.detach().cpu().numpy(), posinf=0.0, neginf=0.0)
     share = np.clip(numbers / scale, -1.0, 1.0) if scale > 0 else np.zeros_like(numbers)
     indices = (np.rint(share * _LEVELS) + _LEVELS).astype(np.uint8)
     if region is not None:
@@ -102,10 +101,10 @@ def overlay(
 
 def note(values: Float[Tensor, "H W"]) -> str:
     """What the eye could mistake: "empty map", "not finite in n pixels", or ""."""
-    broken = int((~torch.isfinite(values)).sum())
-    if broken:
+    numbers = values.detach().cpu().numpy()
+    if broken := np.count_nonzero(~np.isfinite(numbers)):
         return f"not finite in {broken:,} pixels"
-    return "" if bool(values.any()) else "empty map"
+    return "" if numbers.any() else "empty map"
 
 
 def panel_picture(panel: Panel) -> Image.Image:

@@ -1,0 +1,227 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from var_exp.report.page import write_report
+from var_exp.report.panels import Panel
+from var_exp.report.plots import Curves
+from var_exp.report.rows import Row
+from var_exp.report.statistics import summarise
+
+HOSTILE = "<script>alert('x')</script> \"&amp; `${1}`"
+VOID = {"meta", "link", "img", "br", "wbr", "input", "hr"}
+VARIANTS = ("base", "var", "var_same_sparsity", "random_map")
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page; fails on tags that do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def figures(metrics=("grid_pointing_game", "deletion_auc"), means=(0.3, 0.9, 0.31, 0.25)):
+    generator = np.random.default_rng(0)
+    rows = [
+        Row(f"id-{i}", c, metric, variant, float(mean + generator.normal(0, 0.05)), flags)
+        for metric in metrics
+        for variant, mean in zip(VARIANTS, means, strict=True)
+        for i in range(30)
+        for c, flags in ((0, ""), (1, "empty_map" if variant == "var" and i < 7 else ""))
+    ]
+    return summarise(rows, refiners=["var"], controls=VARIANTS[2:])
+
+
+def sample(i, size=64, classes=("cat", "dog")):
+    generator = torch.Generator().manual_seed(i)
+    base = torch.randn(len(classes), size, size, generator=generator)
+    image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=generator)
+    regions = torch.zeros(len(classes), size, size, dtype=torch.bool)
+    regions[:, : size // 2] = True
+    maps = {"base": base, "var": base * (base > 1)}
+    return Panel(f"val-{i}", image, classes, regions, maps, predicted="cat (0.98)")
+
+
+def report(tmp_path, **changes):
+    given = {
+        "title": "gbp on critters_cnn",
+        "summary": figures(),
+        "higher_is_better": {"grid_pointing_game": True, "deletion_auc": False},
+        "panels": [sample(0), sample(1)],
+        "curves": [
+            Curves("deletion_auc", "share", "probability", [0, 0.5, 1], {"base": [1, 0.2, 0]})
+        ],
+        "config_yaml": "method: gbp\nseed: 0\n",
+        "facts": {"device": "cpu"},
+        "chance": {"grid_pointing_game": 0.25},
+    }
+    path = tmp_path / "report.html"
+    write_report(path, **{**given, **changes})
+    text = path.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_page_needs_no_network_and_no_script(tmp_path):
+    text, page = report(tmp_path)
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+    assert page.all("script") == []
+    for _, attributes in page.elements:
+        for name in ("src", "href"):
+            if name in attributes:
+                assert attributes[name].startswith(("data:", "#"))
+        assert not [name for name in attributes if name.startswith("on")]
+    assert all(address.startswith("data:") for address in re.findall(r"url\(([^)]*)\)", text))
+    (policy,) = [a for a in page.all("meta") if a.get("http-equiv")]
+    assert policy["content"].startswith("default-src 'none'")
+
+
+def test_every_picture_is_described_and_can_be_decoded(tmp_path):
+    _, page = report(tmp_path)
+    pictures = page.all("img")
+    # The photo and the maps of each sample, and two maps by the headline.
+    assert len(pictures) == 2 * (1 + 2 * 2) + 2
+    for attributes in pictures:
+        assert attributes["alt"]
+        kind, data = attributes["src"].split(",", 1)
+        assert kind in ("data:image/jpeg;base64", "data:image/png;base64")
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 64)
+    for attributes in page.all("svg"):
+        described = "aria-label" in attributes or attributes.get("aria-hidden") == "true"
+        assert described or "viewbox" in attributes  # the last one lies inside a described one
+
+
+def test_headline_figures_ledger_and_provenance_are_there(tmp_path):
+    _, page = report(tmp_path)
+    words = " ".join(page.text.replace("\xa0", " ").split())
+    summary = {(row.metric, row.variant): row for row in figures()}
+    for row in summary.values():
+        assert f"{row.value:.3f}" in words
+        assert f"{row.ci_low:+.3f}" in words or f"{row.ci_low:.3f}" in words
+    assert "var helps" in words
+    assert "var hurts" in words  # deletion: lower is better
+    assert "7 x empty map" in words
+    assert "chance 0.250" in words
+    assert "cat (0.98)" in words
+    assert "method: gbp" in words
+    assert "devicecpu" in words
+    assert words.index("grid_pointing_game") < words.index("deletion_auc")
+
+
+def test_everything_given_is_escaped(tmp_path):
+    panels = [sample(0, classes=(HOSTILE, "dog"))]
+    text, page = report(
+        tmp_path,
+        title=HOSTILE,
+        summary=figures(metrics=(HOSTILE,)),
+        higher_is_better={HOSTILE: True},
+        chance={HOSTILE: 0.5},
+        panels=panels,
+        curves=[Curves(HOSTILE, HOSTILE, HOSTILE, [0, 1], {HOSTILE: [0, 1]})],
+        config_yaml=HOSTILE,
+        facts={HOSTILE: HOSTILE},
+    )
+    assert "<script" not in text
+    assert page.text.count(HOSTILE) >= 8
+    assert any(HOSTILE in attributes["alt"] for attributes in page.all("img"))
+
+
+def test_controls_stand_apart(tmp_path):
+    _, page = report(tmp_path)
+    bodies = [attributes["class"] for attributes in page.all("tbody")]
+    assert bodies == ["bases", "controls", "differences"] * 2
+
+
+def test_page_can_be_walked_by_keyboard_and_screen_reader(tmp_path):
+    _, page = report(tmp_path)
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+    assert len(page.all("main")) == 1
+    names = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(names) == len(set(names))
+    targets = [a["aria-labelledby"] for _, a in page.elements if "aria-labelledby" in a]
+    assert set(targets) <= set(names)
+    assert [a["href"][1:] in names for a in page.all("a")] == [True]
+    assert page.all("pre")[0]["tabindex"] == "0"
+    assert all("scope" in attributes for attributes in page.all("th"))
+
+
+def luminance(colour):
+    """Relative luminance of "#rrggbb", WCAG 2.2."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_its_ground(tmp_path, theme):
+    text, _ = report(tmp_path)
+    blocks = re.findall(r":root \{([^}]*--ink[^}]*)\}", text)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", blocks[theme]))
+    for ground in ("paper", "card", "shade"):
+        for ink in ("ink", "soft", "accent", "better", "worse"):
+            pair = sorted((luminance(colours[ground]), luminance(colours[ink])))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (ground, ink)
+
+
+def test_page_without_pictures_curves_or_refiners(tmp_path):
+    bare = [row for row in figures() if row.variant == "base"]
+    _, page = report(tmp_path, summary=bare, panels=[], curves=[], facts={})
+    assert page.all("img") == []
+    assert "Verdict" not in page.text
+    assert f"{bare[0].value:.3f}" in page.text
+
+
+def test_undefined_figures_are_said(tmp_path):
+    rows = [
+        Row(f"id-{i}", 0, "m", v, float("nan"), "empty_region") for i in range(3) for v in VARIANTS
+    ]
+    summary = summarise(rows, refiners=["var"], controls=VARIANTS[2:])
+    text, page = report(tmp_path, summary=summary, higher_is_better={"m": True}, chance=None)
+    assert "no interval, too few samples" in page.text
+    assert "undefined" in page.text
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\")]*", "", text))
+
+
+def test_eight_samples_stay_light(tmp_path):
+    panels = [sample(i, size=224, classes=("a", "b", "c", "d")) for i in range(8)]
+    text, _ = report(tmp_path, panels=panels)
+    assert len(text) < 3_000_000
+
+
+def test_same_input_same_page(tmp_path):
+    assert report(tmp_path)[0] == report(tmp_path)[0]
+
+
+def test_a_metric_without_direction_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="must have a direction"):
+        report(tmp_path, higher_is_better={})

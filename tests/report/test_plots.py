@@ -1,0 +1,42 @@
+import math
+
+import numpy as np
+import pytest
+
+from var_exp.report.plots import Curves, axis_of, axis_over
+from var_exp.report.statistics import SummaryRow
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0.0, 1.0], [0.2512, 0.2513], [-0.02, 0.6], [5.0], [1e-9, 2e-9], [-3e5, 4e5, math.nan], []],
+)
+def test_axis_covers_its_values_with_few_ticks(values):
+    axis = axis_over(values)
+    assert 2 <= len(axis.ticks) <= 7
+    assert (np.diff(axis.ticks) > 0).all()
+    places = [axis.at(value) for value in values if math.isfinite(value)]
+    assert all(2.9 <= place <= 97.1 for place in places)
+    assert (axis.at(axis.ticks[0]), axis.at(axis.ticks[-1])) == (3.0, 97.0)
+
+
+def test_axis_of_figures_covers_intervals_and_marks():
+    rows = [SummaryRow("m", "var", 0.9, 0.85, 0.95, 10), SummaryRow("m", "x", *[math.nan] * 3, 0)]
+    axis = axis_of(rows, 0.25)
+    assert axis.ticks[0] <= 0.25
+    assert axis.ticks[-1] >= 0.95
+
+
+def test_points_of_a_curve():
+    curves = Curves("t", "x", "y", [0, 1, 4], {"base": [0.0, 1.0, 0.5], "var": [0, math.nan, 1]})
+    assert curves.y_axis.ticks[0] == 0
+    assert curves.y_axis.ticks[-1] == 1
+    assert curves.points("base") == "0.00,100.00 25.00,0.00 100.00,50.00"
+    assert curves.points("var") == "0.00,100.00 100.00,0.00"
+
+
+def test_curves_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="line 'var' of curves 't' must have 2 values, got 3"):
+        Curves("t", "x", "y", [0, 1], {"var": [0, 1, 2]})
+    with pytest.raises(ValueError, match="two places or more, got 1"):
+        Curves("t", "x", "y", [0], {})

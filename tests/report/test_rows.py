@@ -1,0 +1,65 @@
+import csv
+import math
+
+import pytest
+
+from var_exp.report.rows import Row, RowWriter, read_rows
+from var_exp.types import BadData
+
+AWKWARD = [
+    Row("plain", 3, "grid_pointing_game", "var", 0.1 + 0.2),
+    Row('comma, "quote"', 0, "m", "var_same_sparsity", 1 / 3, "empty_map|tied"),
+    Row("line\nbreak\rand more", 999, "m", "base", 5e-324),
+    Row("Bär 熊", 1, "m", "base", -1.7976931348623157e308, "tied"),
+]
+
+
+def test_rows_come_back_exactly_whatever_the_batches(tmp_path):
+    path = tmp_path / "scores.csv"
+    with RowWriter(path) as writer:
+        writer.write(AWKWARD[:1])
+        writer.write([])
+        writer.write(AWKWARD[1:])
+    assert read_rows(path) == AWKWARD
+
+
+def test_undefined_scores_are_written_as_nan(tmp_path):
+    path = tmp_path / "scores.csv"
+    with RowWriter(path) as writer:
+        writer.write([Row("a", 0, "m", "base", math.nan), Row("b", 0, "m", "base", math.inf)])
+    lines = list(csv.DictReader(path.read_text().splitlines()))
+    assert [line["score"] for line in lines] == ["nan", "inf"]
+    undefined, infinite = read_rows(path)
+    assert math.isnan(undefined.score)
+    assert infinite.score == math.inf
+
+
+def test_each_batch_is_on_disk_at_once(tmp_path):
+    path = tmp_path / "scores.csv"
+    with RowWriter(path) as writer:
+        writer.write(AWKWARD[:1])
+        assert read_rows(path) == AWKWARD[:1]
+
+
+def test_columns_are_those_of_the_contract(tmp_path):
+    path = tmp_path / "scores.csv"
+    with RowWriter(path):
+        pass
+    assert path.read_text().strip() == "sample_id,class,metric,variant,score,flags"
+    assert read_rows(path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must have the columns sample_id, class, .* got none"),
+        ("id,score\na,1\n", "got id, score"),
+        ("sample_id,class,metric,variant,score,flags\na,0,m,base,high,\n", "line 2 of .*'high'"),
+        ("sample_id,class,metric,variant,score,flags\na,0,m,base\n", "line 2 of "),
+    ],
+)
+def test_another_file_is_refused_in_one_sentence(tmp_path, text, message):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(BadData, match=message):
+        read_rows(path)

@@ -1,0 +1,213 @@
+import math
+import random
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from var_exp.report.rows import Row
+from var_exp.report.statistics import (
+    SummaryRow,
+    cluster_bootstrap,
+    read_summary,
+    summarise,
+    write_summary,
+)
+from var_exp.types import BadData
+
+
+def scored(scores, variant="base", metric="m", classes=1):
+    """Rows of consecutive samples, `classes` per sample."""
+    return [
+        Row(f"id-{i // classes}", i % classes, metric, variant, float(score))
+        for i, score in enumerate(scores)
+    ]
+
+
+def only(rows, **options):
+    (figure,) = summarise(rows, **options)
+    return figure
+
+
+def test_interval_of_independent_rows_is_that_of_scipy():
+    scores = np.random.default_rng(3).beta(2, 5, size=60)
+    ours = only(scored(scores), resamples=20_000)
+    theirs = stats.bootstrap(
+        (scores,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert ours.value == pytest.approx(scores.mean(), abs=1e-15)
+    width = theirs.high - theirs.low
+    assert ours.ci_low == pytest.approx(theirs.low, abs=0.03 * width)
+    assert ours.ci_high == pytest.approx(theirs.high, abs=0.03 * width)
+
+
+def test_cluster_bootstrap_is_the_loop_over_resampled_ids():
+    generator = np.random.default_rng(0)
+    clusters = np.array([0, 0, 0, 1, 2, 2, 3, 4, 4, 4, 4])
+    scores = generator.normal(size=(11, 2))
+    scores[[1, 6], [0, 0]] = np.nan  # cluster 3 has no defined score in the first column
+    low, high = cluster_bootstrap(scores, clusters, resamples=400, seed=7)
+    draws = np.random.default_rng(7).integers(5, size=(400, 5))
+    for column in range(2):
+        means = []
+        for draw in draws:
+            pooled = [s for g in draw for s in scores[clusters == g, column] if not math.isnan(s)]
+            if pooled:
+                means.append(sum(pooled) / len(pooled))
+        expected = np.percentile(means, [2.5, 97.5])
+        np.testing.assert_allclose([low[column], high[column]], expected, rtol=1e-12)
+
+
+def test_dependent_classes_widen_the_interval():
+    shared = np.random.default_rng(0).normal(size=100)
+    clustered = only(scored(np.repeat(shared, 4), classes=4))
+    taken_as_independent = only(scored(np.repeat(shared, 4), classes=1))
+    ratio = (clustered.ci_high - clustered.ci_low) / (
+        taken_as_independent.ci_high - taken_as_independent.ci_low
+    )
+    assert ratio == pytest.approx(2.0, rel=0.1)  # sqrt(4): four copies carry no more than one
+
+
+def test_interval_covers_the_truth_about_95_times_in_100():
+    generator = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(80), 3)
+    hits = 0
+    for _ in range(400):
+        scores = generator.normal(size=(80, 1)).repeat(3, axis=0) + generator.normal(size=(240, 1))
+        low, high = cluster_bootstrap(scores, clusters, resamples=300)
+        hits += bool(low[0] <= 0 <= high[0])
+    assert 0.91 <= hits / 400 <= 0.98
+
+
+def test_value_is_the_mean_over_rows_not_over_samples():
+    rows = [Row("a", 0, "m", "base", 0.0), *(Row("b", c, "m", "base", 1.0) for c in range(3))]
+    assert only(rows).value == 0.75
+
+
+def test_undefined_rows_are_left_out_and_counted():
+    rows = [
+        Row("a", 0, "m", "base", 1.0, "tied"),
+        Row("b", 0, "m", "base", 0.0, "empty_map|tied"),
+        Row("c", 0, "m", "base", math.nan, "empty_region"),
+        Row("d", 0, "m", "base", math.nan),
+        Row("e", 0, "m", "base", math.inf),
+    ]
+    figure = only(rows)
+    assert (figure.value, figure.n) == (0.5, 2)
+    ledger = (figure.empty_map, figure.empty_region, figure.non_finite, figure.tied)
+    assert ledger == (1, 1, 2, 2)
+
+
+def test_nothing_defined_is_nan_and_one_sample_has_no_interval():
+    nothing = only(scored([math.nan, math.nan]))
+    assert nothing.n == 0
+    assert all(map(math.isnan, (nothing.value, nothing.ci_low, nothing.ci_high)))
+    single = only([*scored([0.25]), *scored([0.5], variant="base")[1:]])
+    assert single.value == 0.25
+    assert math.isnan(single.ci_low)
+
+
+def test_difference_is_paired_over_sample_and_class():
+    base = scored([0.1, 0.2, 0.3, math.nan], classes=2)
+    refined = scored([0.5, math.nan, 0.4, 0.9], variant="var", classes=2)
+    refined[0] = replace(refined[0], flags="tied")
+    base[0] = replace(base[0], flags="tied|empty_map")
+    extra = Row("elsewhere", 0, "m", "var", 1.0, "empty_map")  # no base row to pair with
+    figures = {f.variant: f for f in summarise([*base, *refined, extra], refiners=["var"])}
+    assert figures["var-base"].value == pytest.approx((0.4 + 0.1) / 2)
+    assert figures["var-base"].n == 2
+    assert (figures["var-base"].tied, figures["var-base"].empty_map) == (1, 1)
+    assert figures["var-base"].non_finite == 2
+    assert figures["var"].empty_map == 1
+
+
+def test_interval_of_a_difference_knows_the_pairing():
+    generator = np.random.default_rng(0)
+    easy = generator.uniform(size=300)  # how easy a picture is moves both scores alike
+    base = scored(0.5 * easy)
+    refined = scored(0.5 * easy + 0.02 + generator.normal(0, 0.01, size=300), variant="var")
+    figures = {f.variant: f for f in summarise([*base, *refined], refiners=["var"])}
+    assert figures["var-base"].ci_low > 0.015
+    assert figures["var-base"].ci_high < 0.025
+    assert figures["base"].ci_high > figures["var"].ci_low  # unpaired, they could not be told apart
+
+
+def test_order_of_figures_and_rows():
+    variants = ["zebra", "base", "random_map", "var", "edge_map"]
+    rows = [
+        row
+        for metric in ("second", "first")
+        for variant in variants
+        for row in scored(np.random.default_rng(len(variant)).random(40), variant, metric, 4)
+    ]
+    options = {"refiners": ["zebra", "var"], "controls": ["random_map", "edge_map", "unseen"]}
+    figures = summarise(rows, **options)
+    order = ["base", "zebra", "var", "zebra-base", "var-base", "random_map", "edge_map"]
+    assert [(f.metric, f.variant) for f in figures] == [
+        (metric, variant) for metric in ("first", "second") for variant in order
+    ]
+    random.Random(0).shuffle(rows)
+    assert summarise(rows, **options) == figures
+    assert summarise(rows, **options, seed=1) != figures
+    alone = [row for row in rows if row.metric == "second"]
+    assert summarise(alone, **options) == figures[7:]
+
+
+def test_repeats_of_a_distributed_sampler_count_once():
+    rows = scored([0.1, 0.2, 0.3])
+    assert summarise([*rows, rows[0]]) == summarise(rows)
+    rounded = replace(rows[0], score=0.1 + 1e-9)
+    assert summarise([rounded, *rows]) == summarise([*rows, rounded]) == summarise(rows)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (Row("id-0", 0, "m", "base", 0.9), "'id-0' has two scores of m for class 0 .* 0.1 and 0.9"),
+        (Row("id-0", 0, "m", "base", math.nan), "two scores of m"),
+        (Row("id-0", 0, "m", "vra", 0.9), "variant 'vra' of m is neither base nor refiner"),
+        (Row("id-9", 0, "m", "base", 0.9, "tied|odd"), "flag 'odd' is unknown; use empty_map"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(extra, message):
+    with pytest.raises(ValueError, match=message):
+        summarise([*scored([0.1, 0.2]), extra], refiners=["var"])
+
+
+def test_no_rows_no_figures():
+    assert summarise([]) == []
+
+
+def test_summary_comes_back_exactly(tmp_path):
+    path = tmp_path / "summary.csv"
+    figures = [
+        SummaryRow("m", "base", 1 / 3, 0.1 + 0.2, 0.5, 7, 1, 2, 3, 4),
+        SummaryRow("m", "var-base", math.nan, math.nan, math.nan, 0),
+    ]
+    write_summary(path, figures)
+    assert path.read_text().splitlines()[0] == (
+        "metric,variant,value,ci_low,ci_high,n,empty_map,empty_region,non_finite,tied"
+    )
+    first, second = read_summary(path)
+    assert first == figures[0]
+    assert repr(astuple(second)) == repr(astuple(figures[1]))
+
+
+def test_another_file_is_not_a_summary(tmp_path):
+    path = tmp_path / "summary.csv"
+    path.write_text("metric,value\nm,1\n")
+    with pytest.raises(BadData, match=r"must have the columns metric, .* got metric, value"):
+        read_summary(path)
+
+
+def test_many_clusters_in_bounded_memory():
+    tracemalloc = pytest.importorskip("tracemalloc")
+    scores = np.random.default_rng(0).random((50_000, 3))
+    tracemalloc.start()
+    low, high = cluster_bootstrap(scores, np.arange(50_000), resamples=200)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120 * 2**20
+    expected = scores.std(axis=0) / math.sqrt(50_000) * 2 * 1.96
+    np.testing.assert_allclose(high - low, expected, rtol=0.25)

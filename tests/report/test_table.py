@@ -1,0 +1,52 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from var_exp.report.statistics import SummaryRow
+from var_exp.report.table import summary_table
+
+SUMMARY = [
+    SummaryRow("grid_pointing_game", "base", 0.308, 0.29, 0.32, 12_800, 0, 1),
+    SummaryRow("grid_pointing_game", "var[x]", 0.906, 0.89, 0.92, 12_800, 2800, 1, 0, 12_345),
+    SummaryRow("grid_pointing_game", "var[x]-base", 0.598, 0.58, 0.62, 12_800, 2800),
+    SummaryRow("grid_pointing_game", "var_random_classes", 0.4, 0.39, 0.41, 12_800),
+    SummaryRow("deletion_auc", "base", float("nan"), float("nan"), float("nan"), 0),
+]
+DIRECTIONS = {"grid_pointing_game": True, "deletion_auc": False}
+
+
+def printed(width, *, terminal=False):
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal)
+    console.print(summary_table(SUMMARY, DIRECTIONS))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_every_figure_is_readable_without_colour(width):
+    text = printed(width)
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= width
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert any(line.startswith("base 0.308 [0.290, 0.320] 12,800 empty_region=1") for line in lines)
+    assert any(
+        line.startswith("var[x] 0.906 [0.890, 0.920] 12,800 empty_map=2800") for line in lines
+    )
+    assert "var[x]-base +0.598 [+0.580, +0.620] 12,800" in lines
+    assert "base undefined [no interval] 0" in lines
+    assert (
+        lines.index("controls") == lines.index("var_random_classes 0.400 [0.390, 0.410] 12,800") - 1
+    )
+    assert "tied=12345" in text
+
+
+def test_a_terminal_gets_colour_and_the_same_words():
+    coloured = printed(100, terminal=True)
+    assert "\x1b[" in coloured
+    assert "higher is better" in coloured
+    assert "lower is better" in coloured
+
+
+def test_a_metric_without_direction_is_refused():
+    with pytest.raises(ValueError, match="'deletion_auc' must have a direction"):
+        summary_table(SUMMARY, {"grid_pointing_game": True})
