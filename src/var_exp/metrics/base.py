@@ -54,7 +54,7 @@ class SampleMetric(Metric):
         super().__init__()
         for name in self.row_states:
             self.add_state(name, default=[], dist_reduce_fx="cat")
-        self.latest: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.float64), torch.empty(0))
+        self.latest: tuple[Tensor, Tensor] = (torch.empty(0).double(), torch.empty(0).long())
 
     def record(
         self,

@@ -9,6 +9,7 @@ Information Fusion 2022 (relevance mass accuracy).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,9 +17,9 @@ from torch import Tensor
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.share import (
     Magnitude,
+    Scored,
     check_magnitude,
-    check_regions,
-    pixel_values,
+    score_in_blocks,
     share_inside,
 )
 
@@ -81,9 +82,7 @@ class EnergyPointingGame(SampleMetric):
         self.record(*_scores(maps, regions, self.magnitude), classes, ids)
 
 
-def _scores(maps: Tensor, regions: Tensor, magnitude: Magnitude) -> tuple[Tensor, Tensor]:
+def _scores(maps: Tensor, regions: Tensor, magnitude: Magnitude) -> Scored:
     """Scores and flags."""
     check_magnitude(magnitude)
-    check_regions(maps, regions)
-    values = pixel_values(maps, (regions.shape[1], regions.shape[2]))
-    return share_inside(values, regions, magnitude)
+    return score_in_blocks(partial(share_inside, magnitude=magnitude), maps, regions)

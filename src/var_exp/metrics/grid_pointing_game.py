@@ -23,9 +23,9 @@ from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.share import (
     Magnitude,
+    Scored,
     check_magnitude,
-    check_regions,
-    pixel_values,
+    score_in_blocks,
     share_inside,
 )
 
@@ -86,17 +86,17 @@ class GridPointingGame(SampleMetric):
         self.record(*_scores(maps, regions, self.magnitude, self.smoothing), classes, ids)
 
 
-def _scores(
-    maps: Tensor, regions: Tensor, magnitude: Magnitude, smoothing: int
-) -> tuple[Tensor, Tensor]:
+def _scores(maps: Tensor, regions: Tensor, magnitude: Magnitude, smoothing: int) -> Scored:
     """Scores and flags."""
     check_magnitude(magnitude)
     _check_smoothing(smoothing)
-    check_regions(maps, regions)
-    values = pixel_values(maps, (regions.shape[1], regions.shape[2]))
-    if smoothing > 1:
-        values = F.avg_pool2d(values[:, None], smoothing, stride=1, padding=smoothing // 2)[:, 0]
-    return share_inside(values, regions, magnitude)
+
+    def score(values: Tensor, cells: Tensor) -> Scored:
+        if smoothing > 1:
+            values = F.avg_pool2d(values, smoothing, stride=1, padding=smoothing // 2)
+        return share_inside(values, cells, magnitude)
+
+    return score_in_blocks(score, maps, regions)
 
 
 def _check_smoothing(smoothing: int) -> None:

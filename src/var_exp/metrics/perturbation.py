@@ -63,7 +63,7 @@ def perturbation_curves(
     ids: Sequence[str] | None = None,
     seed: int = 0,
     max_batch: int = 64,
-) -> tuple[Float[Tensor, "N steps+1"], Int[Tensor, " N"]]:
+) -> tuple[Float[Tensor, "N points"], Int[Tensor, " N"]]:
     """Probability of the class while pixels are exchanged in the order of the map.
 
     Args:
@@ -189,7 +189,7 @@ class PerturbationAUC(SampleMetric):
         self.record(area_under(curves), flags, classes, ids)
         self.curves.append(curves.to(torch.float32))
 
-    def curve(self) -> Float[Tensor, " steps+1"]:
+    def curve(self) -> Float[Tensor, " points"]:
         """Mean curve over the defined samples of all processes, float64; its area is the value."""
         with self.sync_context():
             curves = self._rows("curves").double()
@@ -225,7 +225,8 @@ def check_options(steps: int, baseline: str, max_batch: int) -> None:
 def _check(images: Tensor, classes: Tensor, maps: Tensor, base_maps: Tensor | None) -> None:
     """Refuse tensors that do not belong together."""
     shapes = [list(t.shape) for t in (images, classes, maps)]
-    if images.ndim != 4 or maps.ndim != 4 or classes.shape != images.shape[:1] != maps.shape[:1]:
+    one_each = classes.shape == images.shape[:1] == maps.shape[:1]
+    if images.ndim != 4 or maps.ndim != 4 or not one_each:
         raise ValueError(
             "images [N, C, H, W], classes [N] and maps [N, c, h, w] must have one N, got shapes "
             f"{shapes[0]}, {shapes[1]} and {shapes[2]}; pass one image and class per map."

@@ -13,6 +13,7 @@ strict comparison as in TorchRay.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.metrics.base import Flag, SampleMetric
-from var_exp.metrics.share import check_regions, pixel_values
+from var_exp.metrics.share import Scored, score_in_blocks
 
 # Values this close to the maximum (relative to the largest magnitude) are equal: summing channels
 # and resizing in float64 tears equal float32 values no further apart.
@@ -75,21 +76,26 @@ class PointingGame(SampleMetric):
         self.record(*_scores(maps, regions, self.tolerance), classes, ids)
 
 
-def _scores(maps: Tensor, regions: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+def _scores(maps: Tensor, regions: Tensor, tolerance: float) -> Scored:
     """Scores and flags."""
     _check_tolerance(tolerance)
-    check_regions(maps, regions)
-    values = pixel_values(maps, (regions.shape[1], regions.shape[2]))
-    finite = values.isfinite().all(-1).all(-1)
+    return score_in_blocks(partial(_hit_rates, tolerance=tolerance), maps, regions)
+
+
+def _hit_rates(
+    values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"], tolerance: float
+) -> Scored:
+    """Scores and flags of pixel values."""
+    finite = values.sum((1, 2)).isfinite()
     size = values.abs().amax((1, 2), keepdim=True)
     strongest = values >= values.amax((1, 2), keepdim=True) - _TIE * size
     count = strongest.sum((1, 2))
-    rates = _peak_hits(strongest, regions, tolerance).double()
+    rates = _peak_hits(values, regions, tolerance).double()
     tied = count > 1
     if tied.any():
         hits = (strongest[tied] & _near(regions[tied], tolerance)).sum((1, 2))
         rates[tied] = hits / count[tied].double()
-    empty_region = ~regions.any(-1).any(-1)
+    empty_region = ~regions.flatten(1).any(1)
     flags = (
         Flag.EMPTY_MAP * (size[:, 0, 0] == 0)
         + Flag.EMPTY_REGION * empty_region
@@ -100,15 +106,15 @@ def _scores(maps: Tensor, regions: Tensor, tolerance: float) -> tuple[Tensor, Te
 
 
 def _peak_hits(
-    strongest: Bool[Tensor, "N H W"], regions: Bool[Tensor, "N H W"], tolerance: float
+    values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"], tolerance: float
 ) -> Bool[Tensor, " N"]:
-    """Whether the first of the strongest pixels is near the region: all there is to ask mostly."""
+    """Whether the strongest pixel is near the region: all there is to ask when nothing is tied."""
     height, width = regions.shape[1:]
-    peak = strongest.flatten(1).int().argmax(1)
+    peak = values.flatten(1).argmax(1)
     rows = torch.arange(height, device=regions.device) - (peak // width)[:, None]
     columns = torch.arange(width, device=regions.device) - (peak % width)[:, None]
     around = rows[:, :, None] ** 2 + columns[:, None] ** 2 < tolerance**2
-    return (around & regions).any(-1).any(-1)
+    return (around & regions).flatten(1).any(1)
 
 
 def _near(regions: Bool[Tensor, "N H W"], tolerance: float) -> Bool[Tensor, "N H W"]:

@@ -1,6 +1,7 @@
 """How much of a map lies inside a region: the arithmetic of the grid and energy pointing games."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,10 @@ from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 from var_exp.metrics.base import Flag
 
 Magnitude = Literal["positive", "abs"]
+Scored: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
+"""Scores and flags."""
+
+_BLOCK = 2**18  # pixels scored at once: their float64 values stay in the cache of a CPU
 
 
 def pixel_values(maps: Float[Tensor, "N c H W"], size: tuple[int, int]) -> Float[Tensor, "N H W"]:
@@ -20,35 +25,35 @@ def pixel_values(maps: Float[Tensor, "N c H W"], size: tuple[int, int]) -> Float
     return values
 
 
-def check_regions(maps: Tensor, regions: Tensor) -> None:
-    """Refuse maps and regions that do not belong together.
+def score_in_blocks(
+    score: Callable[[Float[Tensor, "n H W"], Bool[Tensor, "n H W"]], Scored],
+    maps: Float[Tensor, "N c h w"],
+    regions: Bool[Tensor, "N H W"],
+) -> Scored:
+    """Score the pixel values of the maps against the regions, some maps at a time.
 
     Raises:
         ValueError: maps are not float [N, c, h, w], or regions not bool [N, H, W].
     """
-    if maps.ndim != 4 or not maps.is_floating_point():
-        raise ValueError(
-            f"maps must be a float tensor [N, c, h, w], got {maps.dtype} of shape "
-            f"{list(maps.shape)}; pick one class per map."
-        )
-    if regions.ndim != 3 or regions.dtype != torch.bool or len(regions) != len(maps):
-        raise ValueError(
-            f"regions must be a bool tensor [N, H, W] with N={len(maps)} as the maps, got "
-            f"{regions.dtype} of shape {list(regions.shape)}; pass one region per map."
-        )
+    _check(maps, regions)
+    height, width = regions.shape[1:]
+    block = max(1, _BLOCK // (height * width))
+    pairs = zip(torch.split(maps, block), torch.split(regions, block), strict=True)
+    blocks = [score(pixel_values(m, (height, width)), r) for m, r in pairs]
+    return torch.cat([b[0] for b in blocks]), torch.cat([b[1] for b in blocks])
 
 
 def share_inside(
     values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"], magnitude: Magnitude
-) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
+) -> Scored:
     """Return sum inside / sum everywhere of the positive or absolute values, and the flags.
 
     A map without any such value scores 0; an empty region or a value that is not finite gives NaN.
     """
-    finite = values.isfinite().all(-1).all(-1)
+    finite = values.sum((1, 2)).isfinite()
     values = values.abs() if magnitude == "abs" else values.clamp_min(0)
     total = values.sum((1, 2))
-    empty_map, empty_region = total == 0, ~regions.any(-1).any(-1)
+    empty_map, empty_region = total == 0, ~regions.flatten(1).any(1)
     scores = (values * regions).sum((1, 2)) / total.where(~empty_map, 1)
     flags = (
         Flag.EMPTY_MAP * empty_map + Flag.EMPTY_REGION * empty_region + Flag.NON_FINITE * ~finite
@@ -64,3 +69,17 @@ def check_magnitude(magnitude: str) -> None:
     """
     if magnitude not in ("positive", "abs"):
         raise ValueError(f"magnitude must be positive or abs, got '{magnitude}'.")
+
+
+def _check(maps: Tensor, regions: Tensor) -> None:
+    """Refuse maps and regions that do not belong together."""
+    if maps.ndim != 4 or not maps.is_floating_point():
+        raise ValueError(
+            f"maps must be a float tensor [N, c, h, w], got {maps.dtype} of shape "
+            f"{list(maps.shape)}; pick one class per map."
+        )
+    if regions.ndim != 3 or regions.dtype != torch.bool or len(regions) != len(maps):
+        raise ValueError(
+            f"regions must be a bool tensor [N, H, W] with N={len(maps)} as the maps, got "
+            f"{regions.dtype} of shape {list(regions.shape)}; pass one region per map."
+        )

@@ -1,0 +1,230 @@
+"""What every metric in conf/metric promises, on one process and on several.
+
+Run as a program, the file is one of those processes: `test_metrics.py RANK WORLD FILE`.
+"""
+
+import math
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from torch import distributed
+
+from var_exp.metrics import EnergyPointingGame, GridPointingGame
+from var_exp.metrics.base import Flag
+from var_exp.registry import aliases, conf_dir, from_alias
+
+ALIASES = aliases("metric")
+SIDE, COUNT = 40, 12
+CHECKER = (torch.arange(SIDE)[:, None] + torch.arange(SIDE)) % 2 * 2.0 - 1.0
+
+
+def predict(images):
+    """Four classes, one for each quarter: how much of the checkerboard is seen there."""
+    half = SIDE // 2
+    seen = (images.mean(1) * CHECKER.to(images)).unflatten(1, (2, half)).unflatten(3, (2, half))
+    return 8 * seen.mean((2, 4)).flatten(1)
+
+
+def build(alias):
+    node = yaml.safe_load((conf_dir() / "metric" / f"{alias}.yaml").read_text())
+    return from_alias(
+        "metric", alias, **({"model": predict, "steps": 8} if "steps" in node else {})
+    )
+
+
+def scene(count=COUNT):
+    """One map per image: of the class of one quarter, with that quarter as its region."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(count) % 4
+    regions = torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
+    for region, label in zip(regions, classes.tolist(), strict=True):
+        y, x = (SIDE // 2 * part for part in divmod(label, 2))
+        region[y : y + SIDE // 2, x : x + SIDE // 2] = True
+    noise = torch.randn(count, 3, SIDE, SIDE, generator=generator)
+    return {
+        "images": CHECKER.expand(count, 3, SIDE, SIDE) + 0.1 * noise,
+        "classes": classes,
+        "regions": regions,
+        "maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
+        "base_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
+        "ids": [f"sample {index}" for index in range(count)],
+    }
+
+
+def update(metric, values, rows=None):
+    """Give a metric what it takes, of some of the rows."""
+    rows = list(range(len(values["ids"]))) if rows is None else rows
+    chosen = {k: [v[r] for r in rows] if k == "ids" else v[rows] for k, v in values.items()}
+    metric.update(**metric._filter_kwargs(**chosen))
+    return metric
+
+
+def scores_of(metric, maps):
+    return update(metric, scene(len(maps)) | {"maps": maps}).latest
+
+
+@pytest.fixture(params=ALIASES)
+def metric(request):
+    return build(request.param)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 7])
+def test_any_split_and_order_gives_the_same(metric, batch):
+    whole = update(metric.clone(), scene())
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(batch)).tolist()
+    for first in range(0, COUNT, batch):
+        update(metric, scene(), order[first : first + batch])
+    torch.testing.assert_close(metric.compute(), whole.compute(), rtol=1e-6, atol=0)
+    assert metric.ledger() == whole.ledger()
+
+
+def test_repeated_ids_count_once(metric):
+    whole = update(metric.clone(), scene())
+    for rows in ([0, 1, 2, 0], [3, 4, 1], list(range(COUNT))):
+        update(metric, scene(), rows)
+    torch.testing.assert_close(metric.compute(), whole.compute(), rtol=1e-6, atol=0)
+    assert metric.ledger()["samples"] == COUNT
+
+
+def test_value_is_the_mean_of_the_scores(metric):
+    update(metric, scene())
+    scores, flags = metric.latest
+    assert scores.shape == flags.shape == (COUNT,)
+    assert scores.dtype == torch.float64
+    value = metric.compute()
+    assert value.ndim == 0
+    assert value.item() == pytest.approx(math.fsum(scores.tolist()) / COUNT)
+    assert metric.ledger()["samples"] == COUNT
+
+
+def test_bounds(metric):
+    scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_declared_direction(metric):
+    """The region itself beats its complement."""
+    regions = scene()["regions"][:, None].float()
+    perfect, _ = scores_of(metric, regions)
+    complement, _ = scores_of(metric, 1 - regions)
+    assert isinstance(metric.higher_is_better, bool)
+    assert (perfect > complement if metric.higher_is_better else perfect < complement).all()
+
+
+def test_all_zero_maps_are_counted(metric):
+    scores, _ = scores_of(metric, torch.zeros(COUNT, 3, SIDE, SIDE))
+    assert metric.ledger()["empty_map"] == COUNT
+    assert scores.isfinite().all()
+    if isinstance(metric, EnergyPointingGame | GridPointingGame):
+        assert (scores == 0).all()
+
+
+def test_constant_maps_score_like_chance(metric):
+    """Between the region and its complement, and never by the place of the first pixel."""
+    regions = scene()["regions"][:, None].float()
+    constant, _ = scores_of(metric.clone(), torch.ones(COUNT, 1, SIDE, SIDE))
+    ends = [scores_of(metric.clone(), maps)[0] for maps in (regions, 1 - regions)]
+    assert (constant > torch.minimum(*ends)).all()
+    assert (constant < torch.maximum(*ends)).all()
+
+
+def test_maps_that_are_not_finite_are_undefined_and_counted(metric):
+    maps = scene()["maps"]
+    whole, _ = scores_of(metric.clone(), maps)
+    for index, bad in ((1, math.nan), (4, math.inf), (5, -math.inf)):
+        maps[index, 0, 3, 3] = bad
+    scores, flags = scores_of(metric, maps)
+    undefined = [index in (1, 4, 5) for index in range(COUNT)]
+    assert scores.isnan().tolist() == undefined
+    assert ((flags & Flag.NON_FINITE) != 0).tolist() == undefined
+    defined = ~scores.isnan()
+    torch.testing.assert_close(scores[defined], whole[defined])
+    torch.testing.assert_close(metric.compute(), scores[defined].mean())
+    assert metric.ledger()["undefined"] == metric.ledger()["non_finite"] == 3
+
+
+def test_nothing_defined_is_nan(metric):
+    scores_of(metric, torch.full((COUNT, 1, SIDE, SIDE), math.nan))
+    assert metric.compute().isnan()
+
+
+def test_input_is_left_alone_and_inference_mode_works(metric):
+    values = scene()
+    with torch.inference_mode():
+        update(metric, values)
+    inside = metric.compute()
+    for name, value in scene().items():
+        assert value == values[name] if name == "ids" else torch.equal(value, values[name])
+    metric.reset()
+    assert update(metric, values).compute() == inside
+
+
+def test_pickle_reset_and_merge(metric):
+    update(metric, scene(), list(range(6)))
+    restored = pickle.loads(pickle.dumps(metric))
+    torch.testing.assert_close(restored.compute(), metric.compute())
+    other = update(metric.clone(), scene(), [0, 1])
+    other.reset()
+    assert other.ledger()["samples"] == 0
+    update(other, scene(), list(range(4, COUNT)))
+    other.merge_state(metric)
+    whole = metric.clone()
+    whole.reset()
+    torch.testing.assert_close(other.compute(), update(whole, scene()).compute(), rtol=1e-6, atol=0)
+    assert other.ledger()["samples"] == COUNT
+
+
+def test_flags_of_torchmetrics_are_declared(metric):
+    assert metric.is_differentiable is False
+    assert metric.full_state_update is False
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_any_number_of_processes_gives_the_same(world, tmp_path):
+    """Uneven shares, repeated samples, and with 3 processes one that has no sample at all."""
+    command = [sys.executable, __file__, "RANK", str(world), str(tmp_path / "store")]
+    ranks = [
+        subprocess.Popen(
+            [*command[:2], str(rank), *command[3:]],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0] * world
+    for alias in ALIASES:
+        whole = update(build(alias), scene())
+        for output in outputs:
+            value, ledger = yaml.safe_load(output)[alias]
+            assert value == pytest.approx(whole.compute().item(), rel=1e-6), alias
+            assert ledger == whole.ledger()
+
+
+def main(rank: int, world: int, store: str) -> None:
+    """Score this process's share with every metric and print what all of them say together."""
+    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=world)
+    shares = {2: [[*range(7), 0], [*range(7, COUNT), 0]], 3: [[*range(9)], [*range(8, COUNT)], []]}
+    results = {}
+    for alias in ALIASES:
+        metric = build(alias)
+        if share := shares[world][rank]:
+            update(metric, scene(), share)
+        else:
+            metric._update_count = 1  # torchmetrics warns of a compute without update
+        value = metric.compute().item()
+        if hasattr(metric, "curve"):
+            assert metric.curve().shape == (9,)
+        results[alias] = [value, metric.ledger()]
+    print(yaml.safe_dump(results))
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from var_exp.classes import Given, Random, Siblings, TopK, TopKAndLeast, random_others
+from var_exp.registry import aliases, from_alias
+from var_exp.types import ConfigError
+
+LOGITS = torch.tensor([[0.0, 5.0, 1.0, 4.0, -2.0, 3.0], [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]])
+
+
+def ask(*rows):
+    return torch.tensor(rows)
+
+
+def test_given():
+    classes = ask([1, 2], [3, 0])
+    assert torch.equal(Given()(LOGITS, classes), classes)
+    with pytest.raises(ConfigError, match="use classes=top_k"):
+        Given()(LOGITS, classes[:, :1])
+
+
+def test_top_k_fills_up_with_the_most_likely_others():
+    assert TopK(k=3)(LOGITS, ask([3], [5])).tolist() == [[3, 1, 5], [5, 0, 1]]
+    assert TopK(k=3)(LOGITS, ask([4, 1], [0, 1])).tolist() == [[4, 1, 3], [0, 1, 2]]
+    four = ask([0, 1, 2, 3], [5, 4, 3, 2])
+    assert torch.equal(TopK(k=3)(LOGITS, four), four)
+
+
+def test_top_k_ties_by_index():
+    assert TopK(k=4)(torch.zeros(1, 9), ask([5])).tolist() == [[5, 0, 1, 2]]
+
+
+def test_top_k_and_least_is_the_papers_set():
+    """The k most likely and the least likely, for a target among the k most likely."""
+    for target in (1, 3):
+        (row,) = TopKAndLeast(k=2)(LOGITS[:1], ask([target])).tolist()
+        assert row[0] == target
+        assert set(row) == {1, 3, 4}
+
+
+def test_top_k_and_least_has_constant_size_whatever_overlaps():
+    assert TopKAndLeast(k=2)(LOGITS, ask([5], [0])).tolist() == [[5, 1, 4], [0, 1, 5]]
+    assert TopKAndLeast(k=2)(LOGITS[:1], ask([4])).tolist() == [[4, 1, 0]]  # asked for the least
+    assert TopKAndLeast(k=2)(LOGITS[:1], ask([4, 0, 1])).tolist() == [[4, 0, 1, 2]]
+
+
+def test_random_depends_on_the_id_alone():
+    rule = Random(k=4, seed=3)
+    both = rule(LOGITS, ask([1], [1]), ["x", "y"])
+    assert torch.equal(rule(LOGITS[1:], ask([1]), ["y"]), both[1:])
+    unnamed = rule(LOGITS, ask([1], [1]), None)
+    assert torch.equal(unnamed[0], unnamed[1])
+    draws = {tuple(rule(LOGITS[:1], ask([1]), [str(i)])[0].tolist()) for i in range(40)}
+    assert len(draws) > 10
+    assert {label for draw in draws for label in draw} == set(range(6))
+
+
+def test_random_others_never_repeat_or_overlap():
+    classes = ask(*[[i % 10, (i + 3) % 10] for i in range(50)])
+    others = random_others(classes, 10, 8, [str(i) for i in range(50)])
+    for taken, row in zip(classes.tolist(), others.tolist(), strict=True):
+        assert sorted(taken + row) == list(range(10))
+    assert random_others(classes, 10, 0, None).shape == (50, 0)
+    with pytest.raises(ConfigError, match="need 11 classes, but the model has 10"):
+        random_others(classes, 10, 9, None)
+
+
+def test_random_others_are_uniform():
+    ids = [str(i) for i in range(2000)]
+    drawn = random_others(ask(*[[0]] * 2000), 5, 1, ids).flatten()
+    counts = drawn.bincount(minlength=5)
+    assert counts[0] == 0
+    assert (counts[1:] - 500).abs().max() < 100  # five standard deviations
+
+
+def test_siblings():
+    table = torch.tensor([[1, 2], [0, 3], [3, 0], [2, 1]])
+    rule = Siblings(table)
+    assert rule(torch.zeros(2, 4), ask([3], [1])).tolist() == [[3, 2, 1], [1, 0, 3]]
+    with pytest.raises(ConfigError, match="one asked class per image, got 2"):
+        rule(torch.zeros(1, 4), ask([3, 1]))
+    with pytest.raises(ConfigError, match="knows 4 classes, but the model has 6"):
+        rule(LOGITS, ask([3], [1]))
+
+
+@pytest.mark.parametrize("rule", [TopK(k=7), TopKAndLeast(k=6), Random(k=7)])
+def test_more_classes_than_there_are(rule):
+    with pytest.raises(ConfigError, match="7 classes cannot compete in a model of 6; lower"):
+        rule(LOGITS, ask([0], [1]))
+
+
+@pytest.mark.parametrize(("rule", "least"), [(TopK, 2), (TopKAndLeast, 1), (Random, 2)])
+def test_too_few_to_compete(rule, least):
+    rule(k=least)
+    with pytest.raises(ConfigError, match=f"classes.k must be at least {least}"):
+        rule(k=least - 1)
+
+
+@pytest.mark.parametrize("alias", aliases("classes"))
+def test_asked_classes_come_first(alias):
+    options = {"siblings": torch.tensor([[1, 2]] * 6)} if alias == "siblings" else {}
+    rule = from_alias("classes", alias, **options)
+    asked = ask([3], [4]) if alias == "siblings" else ask([3, 1], [0, 5])
+    competing = rule(LOGITS, asked, ["a", "b"])
+    assert competing.dtype == torch.int64
+    assert torch.equal(competing[:, : asked.shape[1]], asked)
+    assert all(len(set(row)) == len(row) >= 2 for row in competing.tolist())
+    alone = rule(LOGITS[1:], asked[1:], ["b"])
+    assert torch.equal(alone, competing[1:])
