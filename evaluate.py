@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from var_exp.config import command, run
+from var_exp.config import EvaluateConfig, command, run
 from var_exp.evaluation import evaluate
 
 
@@ -14,4 +14,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, EvaluateConfig)

@@ -6,7 +6,7 @@ Exit codes: 0 the run completed, 2 the user's command must be mended, 1 anything
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class EvaluateConfig:
     metric: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
+    title: str = "attribution"
     batch_size: int = 8
     workers: int = 0
     seed: int = 0
@@ -44,16 +45,43 @@ class EvaluateConfig:
     pictures: int = 8
 
 
+@dataclass
+class TrainConfig:
+    """Root of `train.py`."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    workers: int = 2
+
+
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 
-def command(main: Callable[[], Any]) -> None:
+def command(main: Callable[[], Any], schema: type) -> None:
     """Run a `@hydra.main` function; what Hydra refuses ends in one sentence and exit code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    sys.argv[1:] = [open_key(argument) for argument in sys.argv[1:]]
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_sentence(error))
+        _refuse(_sentence(error, _keys(schema)))
+
+
+def open_key(argument: str) -> str:
+    """Let `node.option=value` set any option, also one that the YAML file does not list.
+
+    Hydra would refuse it and advise `+node.option`, which it then takes however it is misspelt;
+    `check` knows which options there are.
+
+    Example:
+        >>> open_key("method.steps=8"), open_key("method=ig"), open_key("hydra.run.dir=x")
+        ('++method.steps=8', 'method=ig', 'hydra.run.dir=x')
+    """
+    is_option = re.match(r"(?!hydra\.)\w+\.[\w.]+=", argument)
+    return f"++{argument}" if is_option else argument
 
 
 def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
@@ -64,11 +92,12 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
         return _refuse(str(error))
 
 
-def check(cfg: DictConfig, *, given: dict[str, set[str]]) -> dict[str, Any]:
+def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[str, Any]:
     """Resolve the configuration and check the arguments of every node before anything is built.
 
     Args:
         cfg: Composed configuration.
+        schema: Dataclass of its root.
         given: Per group, the arguments that the program itself hands to the group's targets.
 
     Returns:
@@ -78,9 +107,10 @@ def check(cfg: DictConfig, *, given: dict[str, set[str]]) -> dict[str, Any]:
         ConfigError: all problems at once, one sentence each.
     """
     root: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    found: list[str] = []
+    known = _keys(schema)
+    found = [_unknown(key, known) for key in root if key not in known]
     for group, node in root.items():
-        if not isinstance(node, dict):
+        if not isinstance(node, dict) or group not in known:
             continue
         nodes = {group: node} if "_target_" in node else _members(group, node)
         for where, member in nodes.items():
@@ -92,7 +122,11 @@ def check(cfg: DictConfig, *, given: dict[str, set[str]]) -> dict[str, Any]:
 
 def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Nodes of a group of which several members can be chosen, such as refine=[none,var]."""
-    chosen = {name: member for name, member in node.items() if "_target_" in (member or {})}
+    chosen = {
+        name: member
+        for name, member in node.items()
+        if isinstance(member, dict) and "_target_" in member
+    }
     for name in node:
         if name not in chosen:
             raise ConfigError(
@@ -102,7 +136,7 @@ def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {f"{group}.{name}": member for name, member in chosen.items()}
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, keys: list[str]) -> str:
     """Hydra's refusal in one sentence, with the nearest name that exists."""
     text = str(error)
     missing = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
@@ -116,9 +150,18 @@ def _sentence(error: Exception) -> str:
     unknown = re.search(r"Could not override '([^']*)'", text)
     if unknown:
         key = unknown.group(1)
-        known = [option.name for option in fields(EvaluateConfig)]
-        return f"there is no option '{key}'{did_you_mean(key, known)}; options: {', '.join(known)}."
+        return _unknown(key, keys)
+    if error.__cause__ is not None:
+        text = f"{text}: {str(error.__cause__).splitlines()[0]}"
     return " ".join(text.split())
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    return f"there is no option '{key}'{did_you_mean(key, known)}; options: {', '.join(known)}."
+
+
+def _keys(schema: type) -> list[str]:
+    return [option.name for option in fields(schema)]
 
 
 @rank_zero_only

@@ -13,11 +13,11 @@ from typing import Any
 from lightning import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from var_exp.config import check
+from var_exp.config import EvaluateConfig, check
 from var_exp.data.datamodule import SampleModule, to_display
 from var_exp.experiment import GIVEN, Experiment, prepare
 from var_exp.modules.attribution import AttributionModule, control_names
@@ -46,9 +46,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     """
     if (run_dir / "summary.csv").exists():
         raise ConfigError(f"{run_dir} already holds a finished run; choose another hydra.run.dir.")
-    root = check(cfg, given=GIVEN)
+    root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
     trainer = _trainer(root, run_dir)
+    if trainer.is_global_zero:
+        (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(root), encoding="utf-8")
     module = _module(root, experiment)
     data = SampleModule(experiment.dataset, experiment.spec, root["batch_size"], root["workers"])
     started = time.perf_counter()
@@ -59,7 +61,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     if not trainer.is_global_zero:
         return []
     facts = _facts(root, experiment, module, seconds=time.perf_counter() - started)
-    return _conclude(run_dir, OmegaConf.to_yaml(root), experiment, module, trainer, facts)
+    return _conclude(root, run_dir, module, trainer.logger, facts)
 
 
 def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
@@ -131,40 +133,36 @@ def _merge_scores(run_dir: Path) -> list[Row]:
 
 
 def _conclude(
+    root: Mapping[str, Any],
     run_dir: Path,
-    config: str,
-    experiment: Experiment,
     module: AttributionModule,
-    trainer: Trainer,
+    logger: object,
     facts: Mapping[str, str],
 ) -> list[SummaryRow]:
     """Aggregate the scores; write, show and log what came out."""
     rows = _merge_scores(run_dir)
-    refiners = list(experiment.refiners)
+    refiners = list(module.refiners)
     controls = control_names(refiners) if module.controls else []
     summary = summarise(rows, refiners=refiners, controls=controls)
-    directions = module.directions()
-    verdicts = [str(verdict) for verdict in judge(summary, directions)]
+    directions, curves = module.directions(), module.curves()
+    verdicts = judge(summary, directions)
     write_summary(run_dir / "summary.csv", summary)
-    (run_dir / "config.yaml").write_text(config, encoding="utf-8")
     write_report(
         run_dir / "report.html",
-        title=run_dir.parent.name,
-        verdicts=verdicts,
+        title=root["title"],
         summary=summary,
         panels=module.panels,
-        curves=module.curves(),
-        config_yaml=config,
+        curves=curves,
+        higher_is_better=directions,
+        config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
         facts=facts,
     )
     console = Console()
     console.print(summary_table(summary, directions))
     for verdict in verdicts:
-        console.print(verdict)
-    if isinstance(trainer.logger, WandbLogger):
-        log_results(
-            trainer.logger, OmegaConf.create(config), summary, rows, module.panels, module.curves()
-        )
-        console.print(finish(trainer.logger), soft_wrap=True)
+        console.print(str(verdict), soft_wrap=True)
+    if isinstance(logger, WandbLogger):
+        log_results(logger, root, summary, rows, module.panels, curves)
+        console.print(finish(logger), soft_wrap=True)
     console.print(f"written to {run_dir}: report.html, summary.csv, scores.csv", soft_wrap=True)
     return summary

@@ -13,7 +13,7 @@ from var_exp.data.datamodule import collate
 from var_exp.methods import Method
 from var_exp.metrics.base import SampleMetric
 from var_exp.models import input_spec
-from var_exp.refine import Refiner
+from var_exp.refine.base import Refiner
 from var_exp.registry import build
 from var_exp.types import Batch, ConfigError, InputSpec, Logits, SampleDataset
 

@@ -85,7 +85,10 @@ class Sample:
 class SampleDataset(Protocol):
     """What every data set offers; layouts wrap one and offer the same again."""
 
-    class_names: Sequence[str]
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Name of every class, by class number."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -10,10 +10,13 @@ from torchmetrics import MeanMetric, MetricCollection
 
 from var_exp.classes import ClassRule, random_others
 from var_exp.methods import Method
-from var_exp.metrics.base import SampleMetric
-from var_exp.refine import Refiner
+from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
+from var_exp.metrics.base import Flag, SampleMetric
+from var_exp.metrics.perturbation import PerturbationAUC
+from var_exp.refine.base import Refiner
 from var_exp.refine.controls import edge_map, gaussian_map, random_map, same_sparsity
 from var_exp.report.panels import Panel
+from var_exp.report.plots import Curves
 from var_exp.report.rows import Row, RowWriter
 from var_exp.report.statistics import BASE
 from var_exp.types import Batch, Classes, Images, Maps
@@ -72,10 +75,12 @@ class AttributionModule(LightningModule):
         self.panels: list[Panel] = []
         self.writer: RowWriter | None = None
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
-        # Equal states on a first batch would make torchmetrics share them between measures.
-        self.scores = nn.ModuleDict(
-            {name: MetricCollection(make_metrics(), compute_groups=False) for name in variants}
-        )
+        self.scores: dict[str, MetricCollection] = {
+            # Equal states on a first batch would make torchmetrics share them between measures.
+            name: MetricCollection(dict(make_metrics()), compute_groups=False)
+            for name in variants
+        }
+        self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
         self.top1_asked = MeanMetric()
         self.completeness = MeanMetric()
 
@@ -88,10 +93,10 @@ class AttributionModule(LightningModule):
         strangers = self._strangers(classes, logits.shape[1], batch.ids)
         every = torch.cat([classes, strangers], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
-        if isinstance(self.method, Complete):
-            error = self.method.completeness_error(self.model, batch.images, every, maps)
+        if isinstance(self.method, IntegratedGradients):
+            error = completeness_error(self.model, batch.images, every, maps)
             self.completeness.update(error.abs())
-        competing, outside = maps.split([classes.shape[1], strangers.shape[1]], dim=1)
+        competing, outside = maps[:, : classes.shape[1]], maps[:, classes.shape[1] :]
         variants = self._refined(competing, logits.gather(1, classes), batch)
         if len(self.panels) < self.pictures:
             self._keep_panels(batch, variants, logits)
@@ -109,14 +114,23 @@ class AttributionModule(LightningModule):
         """Whether higher is better, by metric."""
         return {name: bool(m.higher_is_better) for name, m in self.scores[BASE].items()}
 
-    def curves(self) -> dict[str, dict[str, np.ndarray]]:
-        """Mean insertion and deletion curves, by metric and variant."""
-        curves: dict[str, dict[str, np.ndarray]] = {}
+    def curves(self) -> list[Curves]:
+        """Mean insertion and deletion curves, one set of lines per metric."""
+        lines: dict[str, dict[str, list[float]]] = {}
         for variant, metrics in self._measured():
             for name, metric in metrics.items():
-                if isinstance(metric, PerturbationMetric):
-                    curves.setdefault(name, {})[variant] = metric.curve().cpu().numpy()
-        return curves
+                if isinstance(metric, PerturbationAUC):
+                    lines.setdefault(name, {})[variant] = metric.curve().tolist()
+        return [
+            Curves(
+                title=name,
+                x_label="share of the pixels",
+                y_label="mean probability of the class",
+                x=np.linspace(0, 1, len(by_variant[BASE])).tolist(),
+                lines=by_variant,
+            )
+            for name, by_variant in lines.items()
+        ]
 
     def _measured(self) -> Iterator[tuple[str, MetricCollection]]:
         """Variants with scores: random competitors have none when every class competes already."""
@@ -171,7 +185,7 @@ class AttributionModule(LightningModule):
         known = {
             "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
-            "ids": [f"{id}/{index}" for id, index in zip(owners, classes.tolist(), strict=True)],
+            "ids": owners,
             "base_maps": variants[BASE].flatten(0, 1),
         }
         if batch.regions is not None:
@@ -183,9 +197,9 @@ class AttributionModule(LightningModule):
             for name, metric in metrics.items():
                 scores, flags = metric.latest
                 rows += [
-                    Row(owner, index, name, variant, score, confessed)
-                    for owner, index, score, confessed in zip(
-                        owners, classes.tolist(), scores.tolist(), flags, strict=True
+                    Row(owner, index, name, variant, score, _names(odd))
+                    for owner, index, score, odd in zip(
+                        owners, classes.tolist(), scores.tolist(), flags.tolist(), strict=True
                     )
                 ]
         if self.writer is not None:
@@ -204,3 +218,8 @@ class AttributionModule(LightningModule):
                     predicted=self.class_names[int(logits[b].argmax())],
                 )
             )
+
+
+def _names(flags: int) -> str:
+    """Flags of a score as they stand in a row, such as "empty_map|tied"."""
+    return "|".join(flag.name.lower() for flag in Flag if flag.name and flags & flag)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import numpy as np
 import wandb
-from jaxtyping import Float
 from lightning.pytorch.loggers import WandbLogger
 from wandb.errors import CommError
 
 from var_exp.report.panels import Panel, panel_picture
+from var_exp.report.plots import Curves
 from var_exp.report.rows import Row
 from var_exp.report.statistics import SummaryRow
 
@@ -67,7 +66,7 @@ def log_results(
     summary: Sequence[SummaryRow],
     rows: Sequence[Row],
     panels: Sequence[Panel],
-    curves: Mapping[str, Mapping[str, Float[np.ndarray, " S"]]],
+    curves: Sequence[Curves],
 ) -> None:
     """Log the tables, the pictures and the curves of a finished run.
 
@@ -78,7 +77,7 @@ def log_results(
         rows: Logged as the table "scores"; of very long runs only the first rows, the file
             `scores.csv` has them all.
         panels: Logged as the pictures "maps".
-        curves: Metric -> variant -> mean curve over the share of pixels; logged as line charts.
+        curves: Logged as line charts under "curves".
     """
     logger.log_hyperparams(dict(config))
     logger.log_table("summary", _columns(SummaryRow), [list(astuple(row)) for row in summary])
@@ -86,16 +85,15 @@ def log_results(
     if panels:
         captions = [panel.sample_id for panel in panels]
         logger.log_image("maps", [panel_picture(panel) for panel in panels], caption=captions)
-    for metric, by_variant in curves.items():
-        shares = [np.linspace(0, 1, len(curve)).tolist() for curve in by_variant.values()]
+    for curve in curves:
         chart = wandb.plot.line_series(
-            xs=shares,
-            ys=[curve.tolist() for curve in by_variant.values()],
-            keys=list(by_variant),
-            title=metric,
-            xname="share of pixels",
+            xs=list(curve.x),
+            ys=[list(line) for line in curve.lines.values()],
+            keys=list(curve.lines),
+            title=curve.title,
+            xname=curve.x_label,
         )
-        logger.experiment.log({f"curves/{metric}": chart})
+        logger.experiment.log({f"curves/{curve.title}": chart})
 
 
 def finish(logger: WandbLogger) -> str:

@@ -1,0 +1,75 @@
+"""Every mistake in a command ends in one sentence that names the fix, with exit code 2."""
+
+import pytest
+
+from var_exp.config import EvaluateConfig, check, command
+from var_exp.experiment import GIVEN
+from var_exp.types import ConfigError
+
+
+def sentence(capsys, composed, *overrides):
+    """What the user reads when Hydra itself refuses the command."""
+    with pytest.raises(SystemExit) as left:
+        command(lambda: composed(*overrides), EvaluateConfig)
+    assert left.value.code == 2
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    return told
+
+
+def test_default_configuration_has_no_problem(composed):
+    root = check(composed(), schema=EvaluateConfig, given=GIVEN)
+    assert root["method"]["_target_"] == "var_exp.methods.guided_backprop.GuidedBackprop"
+    assert list(root["refine"]) == ["none", "var"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("method=gpb", "there is no method=gpb (did you mean 'gbp'?); choose one of: captum"),
+        ("refine=[none,vra]", "there is no refine=vra (did you mean 'var'?); choose one of: cgi"),
+        ("modl=critters_cnn", "there is no option 'modl' (did you mean 'model'?); options: data"),
+        ("batchsize=3", "there is no option 'batchsize' (did you mean 'batch_size'?)"),
+        ("batch_size=many", "Value 'many' of type 'str' could not be converted to Integer"),
+    ],
+)
+def test_what_hydra_refuses_is_one_sentence(capsys, composed, override, expected):
+    assert expected in sentence(capsys, composed, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("method.activation=relu", "method: there is no option 'activation' (did you mean"),
+        ("+method.activation=relu", "method: there is no option 'activation' (did you mean"),
+        ("+batchsize=3", "there is no option 'batchsize' (did you mean 'batch_size'?)"),
+        ("refine.tau=3", "'tau' is not among the chosen refine members (none, var)"),
+        ("refine.var.temprature=3", "refine.var: there is no option 'temprature' (did you mean"),
+        ("refine.var.temperature=hot", "refine.var: option 'temperature' must be float, got 'hot'"),
+        ("refine.vra.tau=3", "'vra' is not among the chosen refine members (none, var)"),
+        ("trainer.acelerator=gpu", "trainer: there is no option 'acelerator' (did you mean"),
+        ("layout.cell=half", "layout: option 'cell' must be"),
+        ("data=folder", "data: option 'root' must be given; add data.root=…"),
+    ],
+)
+def test_what_a_class_does_not_take_is_one_sentence(composed, override, expected):
+    with pytest.raises(ConfigError) as refused:
+        check(composed(override), schema=EvaluateConfig, given=GIVEN)
+    assert str(refused.value).startswith(expected)
+    assert "\n" not in str(refused.value)
+
+
+def test_all_mistakes_are_told_at_once(composed):
+    with pytest.raises(ConfigError) as refused:
+        check(composed("+method.x=1", "+layout.y=2", "+refine.var.z=3"), schema=EvaluateConfig, given=GIVEN)
+    assert [line.split(":")[0] for line in str(refused.value).splitlines()] == [
+        "layout",
+        "method",
+        "refine.var",
+    ]
+
+
+def test_data_follow_the_model_unless_the_user_chooses(composed):
+    assert composed("model=vit_b16").data.labels == "imagenet"
+    assert "critters" in composed("model=vit_b16", "data=critters").data._target_
+    assert "critters" in composed("model=critters_vit").data._target_
