@@ -1,0 +1,193 @@
+"""The module scores what it says it scores, whatever the batches; tested with plain loops."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning import Trainer
+from torch import nn
+
+from var_exp.classes import Given, TopK
+from var_exp.data.datamodule import SampleModule
+from var_exp.methods import get_method
+from var_exp.metrics import GridPointingGame, InsertionAUC, PointingGame
+from var_exp.metrics.functional import grid_pointing_game
+from var_exp.modules.attribution import AttributionModule, control_names
+from var_exp.refine.var import VAR
+from var_exp.types import InputSpec, Sample
+
+SPEC = InputSpec(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+CLASSES = 9
+
+
+class Scenes:
+    """Noise with three asked classes and one region for each."""
+
+    class_names = [f"class {i}" for i in range(CLASSES)]
+
+    def __len__(self):
+        return 7
+
+    def label(self, index):
+        return index
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        regions = torch.zeros(3, 16, 16, dtype=torch.bool)
+        for region, rows in zip(regions, (slice(0, 5), slice(5, 10), slice(10, 16)), strict=True):
+            region[rows] = True
+        classes = torch.randperm(CLASSES, generator=generator)[:3]
+        return Sample(torch.rand(3, 16, 16, generator=generator), classes, regions, f"scene {index}")
+
+
+class Writer(list):
+    def write(self, rows):
+        self.extend(rows)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, CLASSES)
+    )
+    return net.eval().requires_grad_(False)
+
+
+def run(model, metrics, *, batch_size=3, rule=None, pictures=0, refiners=None, controls=True):
+    module = AttributionModule(
+        model,
+        get_method("gbp"),
+        rule or Given(),
+        {"var": VAR(temperature=1000.0)} if refiners is None else refiners,
+        metrics,
+        to_display=lambda images: (images * 255).byte(),
+        class_names=Scenes.class_names,
+        pictures=pictures,
+        controls=controls,
+    )
+    module.writer = Writer()
+    trainer = Trainer(
+        accelerator="cpu",
+        inference_mode=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+    )
+    trainer.test(module, SampleModule(Scenes(), SPEC, batch_size), verbose=False)
+    scores = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in module.writer}
+    assert len(scores) == len(module.writer)
+    return module, scores, trainer
+
+
+def test_scores_are_those_of_a_plain_loop_over_samples_and_classes(model):
+    _, scores, _ = run(model, lambda: {"grid": GridPointingGame()})
+    refine = VAR(temperature=1000.0)
+    for index in range(7):
+        sample = Scenes()[index]
+        maps = get_method("gbp").attribute(model, sample.image[None], sample.classes[None])
+        for variant, kind in (("base", maps), ("var", refine(maps))):
+            for a, label in enumerate(sample.classes.tolist()):
+                expected = grid_pointing_game(kind[0, a : a + 1], sample.regions[a : a + 1])
+                assert scores[sample.id, label, "grid", variant] == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_scores_do_not_depend_on_the_batch_size(model, batch_size):
+    def metrics():
+        return {
+            "grid": GridPointingGame(),
+            "pointing": PointingGame(tolerance=2),
+            "insertion": InsertionAUC(model, steps=8),
+        }
+
+    _, expected, _ = run(model, metrics, rule=TopK(5))
+    _, scores, _ = run(model, metrics, rule=TopK(5), batch_size=batch_size)
+    assert scores.keys() == expected.keys()
+    assert scores == pytest.approx(expected, abs=1e-6)
+
+
+def test_logged_means_are_the_means_of_the_rows(model):
+    module, scores, trainer = run(model, lambda: {"grid": GridPointingGame()})
+    for variant in ("base", "var", *control_names(["var"])):
+        rows = [score for key, score in scores.items() if key[3] == variant]
+        assert len(rows) == 21
+        logged = trainer.callback_metrics[f"grid/{variant}"]
+        assert logged == pytest.approx(sum(rows) / len(rows))
+    assert module.directions() == {"grid": True}
+    assert module.top1_asked.compute() == pytest.approx(
+        sum(
+            int(model(Scenes()[i].image[None]).argmax() in Scenes()[i].classes) for i in range(7)
+        )
+        / 7
+    )
+
+
+def test_random_competitors_are_outside_the_competition(model):
+    seen = []
+
+    class Spy:
+        def attribute(self, model, images, classes, *, ids=None):
+            seen.append(classes)
+            return get_method("gbp").attribute(model, images, classes, ids=ids)
+
+        check = None
+
+    module = AttributionModule(
+        model,
+        Spy(),
+        Given(),
+        {"var": VAR()},
+        lambda: {"grid": GridPointingGame()},
+        to_display=lambda images: images,
+        class_names=Scenes.class_names,
+    )
+    datamodule = SampleModule(Scenes(), SPEC, 7)
+    datamodule.trainer = SimpleNamespace(world_size=1)
+    (batch,) = datamodule.test_dataloader()
+    module.test_step(batch, 0)
+    (classes,) = seen
+    assert classes.shape == (7, 5)  # three given, two random
+    assert torch.equal(classes[:, :3], batch.classes)
+    assert all(len(set(row.tolist())) == 5 for row in classes)
+
+
+def test_no_random_competitors_when_all_classes_compete(model):
+    _, scores, _ = run(model, lambda: {"grid": GridPointingGame()}, rule=TopK(CLASSES))
+    variants = {key[3] for key in scores}
+    assert "var_random_classes" not in variants
+    assert "var_same_sparsity" in variants
+
+
+def test_controls_can_be_left_out(model):
+    _, scores, _ = run(model, lambda: {"grid": GridPointingGame()}, controls=False)
+    assert {key[3] for key in scores} == {"base", "var"}
+
+
+def test_panels_are_the_first_samples_with_their_maps(model):
+    module, _, _ = run(model, lambda: {"grid": GridPointingGame()}, pictures=4, batch_size=3)
+    assert [panel.sample_id for panel in module.panels] == [f"scene {i}" for i in range(4)]
+    panel = module.panels[3]
+    sample = Scenes()[3]
+    maps = get_method("gbp").attribute(model, sample.image[None], sample.classes[None])
+    assert torch.allclose(panel.maps["base"], maps[0].sum(1))
+    assert panel.class_names == [f"class {i}" for i in sample.classes.tolist()]
+    assert set(panel.maps) == {"base", "var"}
+
+
+def test_curves_are_those_of_the_metric(model):
+    module, _, _ = run(model, lambda: {"insertion": InsertionAUC(model, steps=4)})
+    (curves,) = module.curves()
+    assert curves.title == "insertion"
+    assert set(curves.lines) == {"base", "var", *control_names(["var"])}
+    last = [
+        torch.softmax(model(sample.image[None])[0], 0)[label].item()
+        for sample in (Scenes()[i] for i in range(7))
+        for label in sample.classes.tolist()
+    ]
+    # with every pixel inserted, each variant ends at the image's own probability
+    assert all(
+        line[-1] == pytest.approx(sum(last) / 21, rel=1e-4) for line in curves.lines.values()
+    )
