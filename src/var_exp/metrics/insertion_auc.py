@@ -28,7 +28,7 @@ def insertion_auc(
     steps: int = 224,
     baseline: Baseline = "blur",
     *,
-    base_maps: Float[Tensor, "N c h w"] | None = None,
+    base_maps: Float[Tensor, "N _ _ _"] | None = None,
     ids: Sequence[str] | None = None,
     seed: int = 0,
     max_batch: int = 64,

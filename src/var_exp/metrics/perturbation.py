@@ -59,7 +59,7 @@ def perturbation_curves(
     *,
     steps: int,
     baseline: Baseline,
-    base_maps: Float[Tensor, "N c h w"] | None = None,
+    base_maps: Float[Tensor, "N _ _ _"] | None = None,
     ids: Sequence[str] | None = None,
     seed: int = 0,
     max_batch: int = 64,
@@ -163,7 +163,7 @@ class PerturbationAUC(SampleMetric):
         images: Images,
         classes: Int[Tensor, " N"],
         maps: Float[Tensor, "N c h w"],
-        base_maps: Float[Tensor, "N c h w"] | None = None,
+        base_maps: Float[Tensor, "N _ _ _"] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Score N maps; base_maps are used, and needed, with ties="base" only.

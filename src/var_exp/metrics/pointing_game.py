@@ -29,7 +29,7 @@ _TIE = 1e-12
 
 
 def pointing_game(
-    maps: Float[Tensor, "N c h w"], regions: Bool[Tensor, "N H W"], tolerance: float = 15
+    maps: Float[Tensor, "N c h w"], regions: Bool[Tensor, "N H W"], tolerance: float = 15.0
 ) -> Float[Tensor, " N"]:
     """Expected hit rate of the strongest pixels.
 
@@ -59,7 +59,7 @@ class PointingGame(SampleMetric):
 
     higher_is_better = True
 
-    def __init__(self, tolerance: float = 15) -> None:
+    def __init__(self, tolerance: float = 15.0) -> None:
         super().__init__()
         _check_tolerance(tolerance)
         self.tolerance = tolerance

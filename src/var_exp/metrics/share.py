@@ -17,7 +17,7 @@ Scored: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
 _BLOCK = 2**18  # pixels scored at once: their float64 values stay in the cache of a CPU
 
 
-def pixel_values(maps: Float[Tensor, "N c H W"], size: tuple[int, int]) -> Float[Tensor, "N H W"]:
+def pixel_values(maps: Float[Tensor, "N c h w"], size: tuple[int, int]) -> Float[Tensor, "N H W"]:
     """Sum the channels in float64, then resize bilinearly where the size differs."""
     values = maps.sum(1, dtype=torch.float64)
     if values.shape[1:] != size:
