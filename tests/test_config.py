@@ -61,7 +61,11 @@ def test_what_a_class_does_not_take_is_one_sentence(composed, override, expected
 
 def test_all_mistakes_are_told_at_once(composed):
     with pytest.raises(ConfigError) as refused:
-        check(composed("+method.x=1", "+layout.y=2", "+refine.var.z=3"), schema=EvaluateConfig, given=GIVEN)
+        check(
+            composed("+method.x=1", "+layout.y=2", "+refine.var.z=3"),
+            schema=EvaluateConfig,
+            given=GIVEN,
+        )
     assert [line.split(":")[0] for line in str(refused.value).splitlines()] == [
         "layout",
         "method",

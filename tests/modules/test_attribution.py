@@ -37,7 +37,9 @@ class Scenes:
         for region, rows in zip(regions, (slice(0, 5), slice(5, 10), slice(10, 16)), strict=True):
             region[rows] = True
         classes = torch.randperm(CLASSES, generator=generator)[:3]
-        return Sample(torch.rand(3, 16, 16, generator=generator), classes, regions, f"scene {index}")
+        return Sample(
+            torch.rand(3, 16, 16, generator=generator), classes, regions, f"scene {index}"
+        )
 
 
 class Writer(list):
@@ -49,7 +51,11 @@ class Writer(list):
 def model():
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, CLASSES)
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(128, CLASSES),
     )
     return net.eval().requires_grad_(False)
 
@@ -118,9 +124,7 @@ def test_logged_means_are_the_means_of_the_rows(model):
         assert logged == pytest.approx(sum(rows) / len(rows))
     assert module.directions() == {"grid": True}
     assert module.top1_asked.compute() == pytest.approx(
-        sum(
-            int(model(Scenes()[i].image[None]).argmax() in Scenes()[i].classes) for i in range(7)
-        )
+        sum(int(model(Scenes()[i].image[None]).argmax() in Scenes()[i].classes) for i in range(7))
         / 7
     )
 

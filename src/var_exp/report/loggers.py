@@ -10,7 +10,6 @@ from urllib.parse import urlparse
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
-from wandb.errors import CommError
 
 from var_exp.report.panels import Panel, panel_picture
 from var_exp.report.plots import Curves
@@ -47,14 +46,20 @@ def wandb_logger(save_dir: str, project: str = "var_exp", name: str | None = Non
     logger = _open(save_dir, project, name, offline=not online)
     try:
         logger.experiment  # noqa: B018  # starts the run now, where a failure can still be mended
-    except CommError:
+    except wandb.Error:
         wandb.teardown()
         logger = _open(save_dir, project, name, offline=True)
     return logger
 
 
 def _open(save_dir: str, project: str, name: str | None, *, offline: bool) -> WandbLogger:
-    settings = wandb.Settings(init_timeout=_CONNECT_SECONDS, console="off", silent=True)
+    settings = wandb.Settings(
+        mode="offline" if offline else "online",
+        init_timeout=_CONNECT_SECONDS,
+        console="off",
+        silent=True,
+    )
+    wandb.setup(settings)  # silent from here on: what the user needs to know, `finish` says
     return WandbLogger(
         project=project, name=name, save_dir=save_dir, offline=offline, settings=settings
     )
@@ -100,9 +105,10 @@ def finish(logger: WandbLogger) -> str:
     """Close the run and say where it is: its page, or the command that uploads it."""
     run = logger.experiment
     folder = Path(run.dir).parent
-    place = f"W&B: {run.url}" if run.url else f"W&B is offline; upload with: wandb sync {folder}"
     run.finish()
-    return place
+    if run.offline:
+        return f"W&B is offline; upload with: wandb sync {folder}"
+    return f"W&B: {run.url}"
 
 
 def _columns(row_type: type) -> list[str]:
