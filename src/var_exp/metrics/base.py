@@ -86,7 +86,7 @@ class SampleMetric(Metric):
         return scores[~scores.isnan()].sort().values.mean()
 
     def ledger(self) -> dict[str, int]:
-        """Counts over all processes: samples, undefined scores, and each flag."""
+        """Counts over all processes (call it on each): samples, undefined scores, every flag."""
         with self.sync_context():
             scores, flags = self._rows("scores"), self._rows("flags")
         counts = {"samples": len(scores), "undefined": int(scores.isnan().sum())}

@@ -190,7 +190,7 @@ class PerturbationAUC(SampleMetric):
         self.curves.append(curves.to(torch.float32))
 
     def curve(self) -> Float[Tensor, " points"]:
-        """Mean curve over the defined samples of all processes, float64; its area is the value."""
+        """Mean curve over all processes (call it on each), float64; its area is the value."""
         with self.sync_context():
             curves = self._rows("curves").double()
         return curves[~curves.isnan().any(1)].mean(0)
