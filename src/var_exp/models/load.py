@@ -1,0 +1,219 @@
+"""From a name to a frozen model in eval mode: alias of `conf/model` or any timm name.
+
+Weights are taken from the first of: an explicit checkpoint file, a file that ships with the
+package, the local cache, a download from the hub. All are loaded strictly.
+"""
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import huggingface_hub
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from var_exp.registry import aliases, from_alias
+from var_exp.types import ConfigError, InputSpec, MissingWeights
+
+_SHIPPED = Path(__file__).parent / "weights"
+_ANSWER_SECONDS = 4.0  # time the hub has for its first answer
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, SafetensorError, UnpicklingError)
+_WAYS_OUT = (
+    "give a local file with model.checkpoint=PATH, take random weights with "
+    "model.pretrained=false, or use a model that ships with its weights (model=critters_cnn)"
+)
+
+
+def load_model(
+    name: str, pretrained: bool = True, checkpoint: str | Path | None = None, **options: Any
+) -> nn.Module:
+    """Load a model for attribution: eval mode, all parameters frozen.
+
+    Args:
+        name: Alias (see `list_models`) or any timm name, with or without its weights' tag.
+        pretrained: False gives random weights, unless `checkpoint` is given.
+        checkpoint: Local file with weights: safetensors, or a torch state dict, plain or under
+            "state_dict" or "model".
+        options: Replace those of the alias's YAML file; see `timm_model`.
+
+    Raises:
+        ConfigError: no such model, or an option it does not have.
+        MissingWeights: the weights cannot be had, or do not fit the model.
+    """
+    if name in aliases("model"):
+        model: nn.Module = from_alias(
+            "model", name, pretrained=pretrained, checkpoint=checkpoint, **options
+        )
+        return model
+    return timm_model(name, pretrained, checkpoint, **options)
+
+
+def timm_model(
+    name: str,
+    pretrained: bool = True,
+    checkpoint: str | Path | None = None,
+    num_classes: int | None = None,
+    shipped: str | None = None,
+    embed_layer: Callable[..., nn.Module] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a timm model and give it its weights; the target of the files in `conf/model`.
+
+    Args:
+        name: timm's name.
+        pretrained: False gives random weights, unless `checkpoint` is given.
+        checkpoint: Local file with weights; comes before everything else.
+        num_classes: Classes of the model; None takes what timm's name says.
+        shipped: File of this package with the weights, for a model that is not on the hub.
+        embed_layer: Replaces the patch embedding of a vision transformer.
+        options: Further arguments of `timm.create_model`.
+
+    Raises:
+        ConfigError: no such model, or an option it does not have.
+        MissingWeights: the weights cannot be had, or do not fit the model.
+    """
+    _check_name(name)
+    arguments = {"num_classes": num_classes, "embed_layer": embed_layer, **(options or {})}
+    file = _weights_file(name, pretrained, checkpoint, shipped)
+    if file is None and pretrained:
+        model = _create_with_hub_weights(name, arguments)
+    else:
+        model = _create(name, arguments)
+    if file is not None:
+        _load_strictly(model, file, name)
+    return model.eval().requires_grad_(False)
+
+
+def input_spec(model: nn.Module) -> InputSpec:
+    """What a model expects to see, as its timm configuration says.
+
+    Raises:
+        ConfigError: the model does not come from timm, so it does not say.
+    """
+    try:
+        said: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    except AttributeError:
+        raise ConfigError(
+            f"the input of {type(model).__name__} is unknown, since it has no pretrained_cfg; "
+            "build it with load_model, or pass an InputSpec of your own."
+        ) from None
+    patches = getattr(model, "patch_embed", None)
+    red, green, blue = said["mean"]
+    red_std, green_std, blue_std = said["std"]
+    return InputSpec(
+        size=said["input_size"][-1],
+        mean=(red, green, blue),
+        std=(red_std, green_std, blue_std),
+        interpolation=said["interpolation"],
+        crop_pct=said["crop_pct"],
+        fixed_size=said.get("fixed_input_size", False)
+        and getattr(patches, "strict_img_size", True),
+    )
+
+
+def _check_name(name: str) -> None:
+    known = {*timm.list_models(), *timm.list_pretrained()}
+    if name in known:
+        return
+    close = get_close_matches(name, [*aliases("model"), *sorted(known)], n=1)
+    guess = f" (did you mean '{close[0]}'?)" if close else ""
+    raise ConfigError(
+        f"there is no model '{name}'{guess}; known are {', '.join(aliases('model'))} "
+        "and every name of timm.list_models()."
+    )
+
+
+def _weights_file(
+    name: str, pretrained: bool, checkpoint: str | Path | None, shipped: str | None
+) -> Path | None:
+    """The local file that holds the weights; None leaves them random or to the hub."""
+    if checkpoint is not None:
+        file = Path(checkpoint)
+        if not file.is_file():
+            raise MissingWeights(
+                f"the checkpoint '{file}' of {name} does not exist; "
+                "check the path in model.checkpoint."
+            )
+        return file
+    return _SHIPPED / shipped if pretrained and shipped else None
+
+
+def _create(name: str, arguments: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"timm cannot build {name} with the options {sorted(arguments)} ({error}); "
+            "check model.options."
+        ) from error
+    return model
+
+
+def _create_with_hub_weights(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not published.hf_hub_id:
+        raise MissingWeights(f"no weights of {name} are published on the hub; {_WAYS_OUT}.")
+    classes = arguments["num_classes"]
+    if classes not in (None, published.num_classes):
+        raise MissingWeights(
+            f"the published weights of {name} are for {published.num_classes} classes, got "
+            f"num_classes={classes}; leave num_classes out, or {_WAYS_OUT}."
+        )
+    try:
+        file = _from_hub(published.hf_hub_id, published.hf_hub_filename or "model.safetensors")
+    except Exception as error:  # each version of the hub's client brings its own network errors
+        raise MissingWeights(
+            f"the weights of {name} are not in the local cache and cannot be downloaded "
+            f"({_in_short(error)}); {_WAYS_OUT}."
+        ) from error
+    overlay = {"pretrained_cfg_overlay": {"state_dict": load_file(file)}}  # timm adapts the names
+    return _create(name, {**arguments, **overlay}, pretrained=True)
+
+
+def _from_hub(repository: str, filename: str) -> str:
+    """Local path of a hub file, downloaded with a progress bar unless it is in the cache.
+
+    timm would ask the hub about cached files too, and repeat its questions for most of a minute
+    where there is no network.
+    """
+    cached = huggingface_hub.try_to_load_from_cache(repository, filename)
+    if isinstance(cached, str):
+        return cached
+    url = huggingface_hub.hf_hub_url(repository, filename)
+    huggingface_hub.get_hf_file_metadata(url, timeout=_ANSWER_SECONDS)
+    path: str = huggingface_hub.hf_hub_download(repository, filename)
+    return path
+
+
+def _load_strictly(model: nn.Module, file: Path, name: str) -> None:
+    try:
+        state = _read_state(file)
+        model.load_state_dict(state)
+    except _UNREADABLE as error:
+        raise MissingWeights(
+            f"'{file}' does not hold the weights of {name} ({_in_short(error)}); "
+            "check model.checkpoint, and that model.num_classes is that of the file."
+        ) from error
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
+    """Weights by parameter name, whatever the file wraps them in."""
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError("it is no state dict")
+    return {key.removeprefix("model."): value for key, value in content.items()}
+
+
+def _in_short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200].rstrip(" .") or type(error).__name__

@@ -1,0 +1,113 @@
+import json
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from var_exp.data.critters import Critters
+from var_exp.models import input_spec, load_model
+from var_exp.training import Recipe, measure, train
+from var_exp.types import ConfigError
+
+SMALL = (
+    "recipe.pictures=96",
+    "recipe.pool=64",
+    "recipe.batch_size=32",
+    "workers=0",
+    "checked=32",
+    "trainer.enable_progress_bar=false",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["critters_cnn", "critters_vit"])
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*num_workers")
+def test_a_training_writes_weights_that_load(composed, tmp_path, model):
+    cfg = composed(f"model={model}", *SMALL, root="train")
+    results = train(cfg, tmp_path)
+    assert json.loads((tmp_path / "accuracy.json").read_text()) == results
+    file = tmp_path / "checkpoint.safetensors"
+    trained = load_model(model, checkpoint=file)
+    assert {t.dtype for t in trained.state_dict().values()} <= {torch.float32, torch.int64}
+    assert measure(trained, 32)["singles"] == results["singles"]
+    again = tmp_path / "again"
+    again.mkdir()
+    train(cfg, again)
+    assert (again / "checkpoint.safetensors").read_bytes() == file.read_bytes()
+
+
+class Painted(nn.Module):
+    """Knows every picture by heart and gives its classes the highest logits, but for `errs`."""
+
+    def __init__(self, answers, errs):
+        super().__init__()
+        self.pretrained_cfg = load_model("critters_cnn", pretrained=False).pretrained_cfg
+        self.answers, self.errs, self.seen = answers, errs, 0
+
+    def forward(self, images):
+        logits = torch.zeros(len(images), 16)
+        for row, image in enumerate(images):
+            for label in self.answers[tuple(image.flatten()[:9].tolist())]:
+                logits[row, label] = 1.0
+            if self.seen % self.errs == 0:
+                logits[row] = -logits[row]
+            self.seen += 1
+        return logits
+
+
+def test_measure_counts_first_choices():
+    """A model that is wrong on every fourth picture is right on three quarters of the singles."""
+    singles = Critters(40, "check")
+    answers = {}
+    for dataset in (singles, singles.scenes()):
+        for index in range(40):
+            sample = dataset[index]
+            key = tuple(((sample.image - 0.5) / 0.25).flatten()[:9].tolist())
+            answers[key] = sample.classes.tolist()
+    model = Painted(answers, errs=4)
+    model.answers = _Default(answers)
+    results = measure(model, 40)
+    assert results["singles"] == pytest.approx(0.75)
+    assert results["pairs"] == pytest.approx(0.75)
+
+
+class _Default(dict):
+    def __missing__(self, key):  # grids: their answers are not asked here
+        return [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"pool": 300}, "batch_size <= pool <= pictures must hold, got 128, 300, 200"),
+        ({"batch_size": 150}, "got 150, 130, 200"),
+        ({"pairs": 1.5}, "recipe.pairs must be between 0 and 1, got 1.5"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(options, text):
+    with pytest.raises(ConfigError, match=text):
+        Recipe(**{"pictures": 200, "pool": 130, "learning_rate": 1e-3, **options})
+
+
+@cache
+def accuracy(model):
+    """Share of 1000 fresh single critters that a shipped model names, in a plain loop."""
+    network = load_model(model)
+    spec = input_spec(network)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
+    critters = Critters(1000, seed=20_000)
+    right = 0
+    with torch.no_grad():
+        for index in range(1000):
+            sample = critters[index]
+            logits = network(((sample.image - mean) / std)[None])
+            right += int(logits.argmax()) == int(sample.classes[0])
+    return right / 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["critters_cnn", "critters_vit"])
+def test_shipped_models_know_their_critters(model):
+    assert accuracy(model) >= 0.95

@@ -1,0 +1,17 @@
+"""Train a critters model from scratch: `python train.py`, `python train.py model=critters_vit`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from var_exp.config import TrainConfig, command, run
+from var_exp.training import train
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Run one composed configuration."""
+    run(train, cfg)
+
+
+if __name__ == "__main__":
+    command(main, TrainConfig)
