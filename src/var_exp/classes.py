@@ -168,7 +168,7 @@ class Siblings:
                 f"classes=siblings needs one asked class per image, got {classes.shape[1]}; "
                 "use layout=single or classes=given."
             )
-        table = torch.as_tensor(self.siblings, device=classes.device)
+        table = self.siblings.to(classes.device)
         if len(table) != logits.shape[1]:
             raise ConfigError(
                 f"classes=siblings knows {len(table)} classes, but the model has "

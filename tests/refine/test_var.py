@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from var_exp.refine.var import VAR, class_distribution, entropy_map, winner_map
+from var_exp.registry import from_alias
 
 MAGNITUDES = {"abs": abs, "signed": float, "positive": lambda a: max(a, 0.0)}
 
@@ -165,3 +166,20 @@ def test_winner_agrees_with_a_loop():
 def test_options_out_of_range(options, text):
     with pytest.raises(ValueError, match=text):
         VAR(**options)
+
+
+@pytest.mark.slow
+def test_guided_backprop_of_a_resnet_equals_the_formula():
+    """The whole way of the paper: torchvision's ResNet, four classes, the published formula."""
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None).eval()
+    images = torch.randn(1, 3, 64, 64)
+    maps = from_alias("method", "gbp").attribute(model, images, torch.tensor([[1, 20, 300, 999]]))
+    maps = maps[..., ::4, ::4] * 5  # some locations are enough for the loop; some must pass
+    refined, expected = VAR()(maps), loop(maps, 10.0, 0.01, "abs", "none", "separate")
+    # In float32 a share within rounding of the gate may fall to either side.
+    decided = (class_distribution(maps.double()) - 1 / 4 - 0.01).abs() > 1e-6
+    assert decided.float().mean() > 0.999
+    torch.testing.assert_close(refined.double()[decided], expected[decided], rtol=1e-5, atol=1e-9)
+    assert 0.01 < (refined != 0).float().mean() < 0.99
