@@ -59,7 +59,7 @@ def test_scale_is_shared_symmetric_and_robust():
     assert scale_of(-maps) == scale_of(maps) == scale_of(maps.flip(0))
     maps[1, 50, 50] = 1e6
     assert scale_of(maps) < 1.01
-    maps[1, 51, 51] = torch.nan
+    maps[1, :20, :20] = torch.tensor([torch.nan, torch.inf]).repeat(10)
     assert scale_of(maps) < 1.01
     assert scale_of(torch.zeros(2, 4, 4)) == 0.0
 

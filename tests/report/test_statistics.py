@@ -157,6 +157,8 @@ def test_order_of_figures_and_rows():
 def test_repeats_of_a_distributed_sampler_count_once():
     rows = scored([0.1, 0.2, 0.3])
     assert summarise([*rows, rows[0]]) == summarise(rows)
+    undefined = scored([0.1, math.nan])
+    assert repr(summarise(undefined * 2)) == repr(summarise(undefined))
     rounded = replace(rows[0], score=0.1 + 1e-9)
     assert summarise([rounded, *rows]) == summarise([*rows, rounded]) == summarise(rows)
 

@@ -135,7 +135,7 @@ def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
 def _ledger(row: SummaryRow) -> str:
     """The non-zero counts in words, each kept on one line."""
     counts = {flag.replace("_", "\u00a0"): getattr(row, flag) for flag in FLAGS}
-    return " · ".join(f"{count:,}\u00a0x\u00a0{flag}" for flag, count in counts.items() if count)
+    return ", ".join(f"{count:,}\u00a0x\u00a0{flag}" for flag, count in counts.items() if count)
 
 
 def _breakable(name: str) -> Markup:
