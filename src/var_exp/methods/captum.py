@@ -131,8 +131,9 @@ def _global_streams(seed: int) -> Iterator[Callable[[], bool]]:
         start = states()
         try:
             with warnings.catch_warnings():
-                # DeepLift and others announce hooks that they take off again
+                # Captum announces what it does to its arguments, which are copies
                 warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
+                warnings.filterwarnings("ignore", "Input Tensor .* did not already require grad")
                 yield lambda: states() != start
         finally:
             np.random.set_state(numpy_state)  # noqa: NPY002

@@ -61,7 +61,8 @@ class GradCAM(Method):
         )
         features = target.to_map(point)  # [B, D, h, w]
         weights = target.to_map(gradients.flatten(0, 1)).mean((2, 3)).unflatten(0, classes.shape)
-        return (weights @ features.flatten(2)).unflatten(2, target.grid)
+        cams: Tensor = weights @ features.flatten(2)
+        return cams.view(*classes.shape, *target.grid)
 
 
 @dataclass(frozen=True)

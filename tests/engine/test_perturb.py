@@ -1,0 +1,46 @@
+"""Masked forward passes against a plain loop."""
+
+import torch
+from torch import nn
+
+from var_exp.engine.perturb import masked_logits
+
+
+def test_equals_a_loop_for_any_chunk():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 5)).double()
+    images = torch.randn(3, 3, 4, 4).double()
+    masks = torch.rand(3, 7, 1, 4, 4).double()
+    expected = torch.stack(
+        [
+            torch.stack([model((x * m + 0.5 * (1 - m))[None])[0] for m in own])
+            for x, own in zip(images, masks, strict=True)
+        ]
+    )
+    for max_batch in (1, 4, 5, 100):
+        chunks = list(
+            masked_logits(
+                model,
+                images,
+                lambda rows, indices: masks[rows, indices],
+                7,
+                max_batch=max_batch,
+                baseline=0.5,
+            )
+        )
+        assert max(len(chunk.rows) for chunk in chunks) <= max_batch
+        assert torch.cat([chunk.rows for chunk in chunks]).tolist() == [0] * 7 + [1] * 7 + [2] * 7
+        assert torch.equal(torch.cat([chunk.masks for chunk in chunks]), masks.flatten(0, 1))
+        logits = torch.cat([chunk.logits for chunk in chunks]).view(3, 7, 5)
+        torch.testing.assert_close(logits, expected.detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_gradient_mode_is_not_changed_while_iterating():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    images = torch.randn(1, 1, 2, 2)
+    for chunk in masked_logits(
+        model, images, lambda rows, _: torch.ones(len(rows), 1, 2, 2), 3, max_batch=1
+    ):
+        assert torch.is_grad_enabled()
+        assert model[1].weight.requires_grad
+        assert not chunk.logits.requires_grad
