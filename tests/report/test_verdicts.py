@@ -3,7 +3,7 @@ import math
 import pytest
 
 from var_exp.report.statistics import SummaryRow
-from var_exp.report.verdicts import by_metric, judge
+from var_exp.report.verdicts import by_metric, interval, judge, mean
 
 
 def figures(base, refined, low, high, control=None, metric="insertion_auc"):
@@ -81,3 +81,20 @@ def test_metrics_follow_the_order_of_the_directions():
     assert list(by_metric(rows, {"b": True, "unused": True, "a": False})) == ["b", "a"]
     with pytest.raises(ValueError, match="metric 'a' must have a direction, got only those of b"):
         by_metric(rows, {"b": True})
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.5, 0.25, 0.75, "+0.500 [+0.250, +0.750]"),
+        (-0.0001121, -0.0001496, -0.0000771, "-0.000112 [-0.000150, -0.000077]"),
+        (-0.00012, -0.0101, 0.0104, "+0.000 [-0.010, +0.010]"),
+        (0.3083, 0.3074, 0.3091, "+0.3083 [+0.3074, +0.3091]"),
+        (1e-12, 0.0, 2e-12, "+0.000000 [+0.000000, +0.000000]"),
+        (0.25, 0.25, 0.25, "+0.250 [+0.250, +0.250]"),
+        (math.nan, math.nan, math.nan, "undefined [no interval]"),
+    ],
+)
+def test_decimals_follow_the_interval(value, low, high, text):
+    row = SummaryRow("m", "var-base", value, low, high, 100)
+    assert f"{mean(row, signed=True)} {interval(row, signed=True)}" == text

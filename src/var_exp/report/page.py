@@ -15,7 +15,7 @@ from var_exp.report.panels import SCALE_RULE, Panel, greyed, note, overlay, scal
 from var_exp.report.plots import Axis, Curves, axis_of
 from var_exp.report.rows import FLAGS
 from var_exp.report.statistics import BASE, SummaryRow
-from var_exp.report.verdicts import Role, Verdict, by_metric, interval, judge, number, roles
+from var_exp.report.verdicts import Role, Verdict, by_metric, interval, judge, mean, number, roles
 
 _GROUPS: dict[str, tuple[Role, ...]] = {
     "Maps": ("base", "refined"),
@@ -92,7 +92,12 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, interval=interval, ledger=_ledger, breakable=_breakable
+        number=number,
+        mean=mean,
+        interval=interval,
+        ledger=_ledger,
+        breakable=_breakable,
+        tick=_tick,
     )
     verdicts = judge(summary, higher_is_better)
     samples = [_sample(panel) for panel in panels]
@@ -141,6 +146,12 @@ def _ledger(row: SummaryRow) -> str:
 def _breakable(name: str) -> Markup:
     """A name that may break after its underscores, for narrow screens; escaped."""
     return Markup("_<wbr>").join(name.split("_"))
+
+
+def _tick(value: float, *, signed: bool = False) -> str:
+    """Label of a tick, never in powers of ten."""
+    sign = "+" if signed and value > 0 else ""
+    return f"{sign}{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _sample(panel: Panel) -> _Sample:

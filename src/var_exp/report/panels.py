@@ -150,7 +150,7 @@ def _palette() -> tuple[bytes, bytes]:
     # The middle of the colour map is white: start a step into each side, let opacity fade.
     colours = colormaps["RdBu_r"](0.5 + np.sign(share) * (0.26 + 0.16 * np.abs(share)))
     rgb = np.vstack([np.rint(colours[:, :3] * 255), [20, 20, 20]]).astype(np.uint8)
-    opacity = np.append(np.rint(255 * np.sqrt(np.abs(share))), 255).astype(np.uint8)
+    opacity = np.append(np.rint(255 * np.abs(share) ** 0.75), 255).astype(np.uint8)
     return rgb.tobytes(), opacity.tobytes()
 
 

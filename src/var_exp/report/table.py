@@ -8,7 +8,7 @@ from rich.text import Text
 
 from var_exp.report.rows import FLAGS
 from var_exp.report.statistics import SummaryRow
-from var_exp.report.verdicts import Role, by_metric, interval, number, roles
+from var_exp.report.verdicts import Role, by_metric, interval, mean, roles
 
 _STYLES: dict[Role, str] = {
     "base": "",
@@ -54,7 +54,7 @@ def _cells(row: SummaryRow, role: Role) -> list[Text]:
     counts = [f"{flag}={getattr(row, flag)}" for flag in FLAGS if getattr(row, flag)]
     return [
         Text(("    " if role == "control" else "  ") + row.variant),
-        Text(number(row.value, signed=signed)),
+        Text(mean(row, signed=signed)),
         Text(interval(row, signed=signed)),
         Text(f"{row.n:,}"),
         Text("" if signed else ", ".join(counts)),  # a difference repeats those of its sides

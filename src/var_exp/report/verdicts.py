@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import ceil, isnan, log10
 from typing import Literal
 
 from var_exp.report.statistics import BASE, DIFFERENCE, SummaryRow
@@ -64,15 +64,14 @@ class Verdict:
         """One line for the console."""
         text = (
             f"{self.base.metric}{'' if self.higher_is_better else ' (lower is better)'}: "
-            f"base {number(self.base.value)} → {self.refined.variant} "
-            f"{number(self.refined.value)}, "
-            f"difference {number(self.difference.value, signed=True)} "
+            f"base {mean(self.base)} → {self.refined.variant} {mean(self.refined)}, "
+            f"difference {mean(self.difference, signed=True)} "
             f"{interval(self.difference, signed=True)}: {self.conclusion}"
         )
         if self.control is None:
             return text
         suffix = " does as well, so sparsity alone explains it" if self.sparsity_suffices else ""
-        return f"{text}; same-sparsity control {number(self.control.value)}{suffix}"
+        return f"{text}; same-sparsity control {mean(self.control)}{suffix}"
 
 
 def by_metric(
@@ -135,20 +134,32 @@ def roles(variants: Sequence[str]) -> dict[str, Role]:
     return found
 
 
-def number(value: float, *, signed: bool = False) -> str:
-    """Three decimals, or "undefined" for NaN.
+def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
+    """A fixed number of decimals, or "undefined" for NaN.
 
     Example:
-        >>> number(0.5), number(0.5, signed=True), number(float("nan"))
-        ('0.500', '+0.500', 'undefined')
+        >>> number(0.5), number(-1e-9, signed=True), number(float("nan"))
+        ('0.500', '+0.000', 'undefined')
     """
     if isnan(value):
         return "undefined"
-    return f"{value:+.3f}" if signed else f"{value:.3f}"
+    return f"{value:+z.{digits}f}" if signed else f"{value:z.{digits}f}"
+
+
+def mean(row: SummaryRow, *, signed: bool = False) -> str:
+    """The value with as many decimals as its interval supports."""
+    return number(row.value, digits=_digits(row), signed=signed)
 
 
 def interval(row: SummaryRow, *, signed: bool = False) -> str:
     """Both ends in brackets; "[no interval]" for NaN."""
     if isnan(row.ci_low):
         return "[no interval]"
-    return f"[{number(row.ci_low, signed=signed)}, {number(row.ci_high, signed=signed)}]"
+    ends = (number(end, digits=_digits(row), signed=signed) for end in (row.ci_low, row.ci_high))
+    return f"[{', '.join(ends)}]"
+
+
+def _digits(row: SummaryRow) -> int:
+    """Decimals that show two digits of the interval's width, three at least, six at most."""
+    width = row.ci_high - row.ci_low
+    return min(6, max(3, 1 + ceil(-log10(width)))) if width > 0 else 3
