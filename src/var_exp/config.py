@@ -54,6 +54,7 @@ class TrainConfig:
     trainer: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     workers: int = 2
+    checked: int = 4000
 
 
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
