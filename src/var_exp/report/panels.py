@@ -16,8 +16,8 @@ from torch import Tensor
 
 SCALE_RULE = (
     "Red speaks for the class, blue against it, no colour is zero. Full colour is the 99.5 % "
-    "quantile of the non-zero |map| over all classes of that picture and variant; a thin line "
-    "outlines the true region of the class."
+    "quantile of the non-zero |map| over all classes of that picture and variant, opacity follows "
+    "|map| to the power 0.6; a thin line outlines the true region of the class."
 )
 
 _LEVELS = 31  # shades per sign: more cannot be told apart over a picture, and fewer compress well
@@ -64,7 +64,7 @@ class Panel:
 def greyed(image: UInt8[Tensor, "3 H W"]) -> Image.Image:
     """The image in light grey, quiet enough for colours on top (mode "L")."""
     grey = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).convert("L")
-    return grey.point([round(255 * 0.5 + 0.45 * level) for level in range(256)])
+    return grey.point([round(255 * 0.58 + 0.38 * level) for level in range(256)])
 
 
 def scale_of(maps: Float[Tensor, "A H W"]) -> float:
@@ -150,7 +150,7 @@ def _palette() -> tuple[bytes, bytes]:
     # The middle of the colour map is white: start a step into each side, let opacity fade.
     colours = colormaps["RdBu_r"](0.5 + np.sign(share) * (0.26 + 0.16 * np.abs(share)))
     rgb = np.vstack([np.rint(colours[:, :3] * 255), [20, 20, 20]]).astype(np.uint8)
-    opacity = np.append(np.rint(255 * np.abs(share) ** 0.75), 255).astype(np.uint8)
+    opacity = np.append(np.rint(255 * np.abs(share) ** 0.6), 255).astype(np.uint8)
     return rgb.tobytes(), opacity.tobytes()
 
 
