@@ -84,6 +84,35 @@ def write_report(
     Raises:
         ValueError: a metric of the summary without a direction.
     """
+    verdicts = judge(summary, higher_is_better)
+    samples = [_sample(panel) for panel in panels]
+    chance = chance or {}
+    page = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            title=title,
+            verdicts=verdicts,
+            metrics={
+                metric: _groups(rows, chance.get(metric))
+                for metric, rows in by_metric(summary, higher_is_better).items()
+            },
+            roles=roles([row.variant for row in summary]),
+            higher_is_better=higher_is_better,
+            chance=chance,
+            samples=samples,
+            lead=_lead(verdicts, samples),
+            scale_rule=SCALE_RULE,
+            curves=curves,
+            config_yaml=config_yaml,
+            facts=facts,
+        )
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _environment() -> Environment:
+    """Templates of this folder, escaping, and strict about names."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -99,27 +128,7 @@ def write_report(
         breakable=_breakable,
         tick=_tick,
     )
-    verdicts = judge(summary, higher_is_better)
-    samples = [_sample(panel) for panel in panels]
-    chance = chance or {}
-    page = environment.get_template("page.html.jinja").render(
-        title=title,
-        verdicts=verdicts,
-        metrics={
-            metric: _groups(rows, chance.get(metric))
-            for metric, rows in by_metric(summary, higher_is_better).items()
-        },
-        roles=roles([row.variant for row in summary]),
-        higher_is_better=higher_is_better,
-        chance=chance,
-        samples=samples,
-        lead=_lead(verdicts, samples),
-        scale_rule=SCALE_RULE,
-        curves=curves,
-        config_yaml=config_yaml,
-        facts=facts,
-    )
-    path.write_text(page, encoding="utf-8")
+    return environment
 
 
 def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
