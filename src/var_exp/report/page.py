@@ -73,8 +73,7 @@ def write_report(
         path: The HTML file; one that exists is replaced.
         title: Headline, such as "gbp on critters_cnn".
         summary: All figures.
-        higher_is_better: Direction per metric; its order is the order of the page, and the first
-            refiner on the first metric is the headline.
+        higher_is_better: Direction per metric; the first metric, first refiner is the headline.
         panels: Samples to show; the first class of the first one stands by the headline.
         curves: Mean curves to show; may be empty.
         config_yaml: The resolved configuration.
@@ -84,6 +83,7 @@ def write_report(
     Raises:
         ValueError: a metric of the summary without a direction.
     """
+    metrics = by_metric(summary, higher_is_better)
     verdicts = judge(summary, higher_is_better)
     samples = [_sample(panel) for panel in panels]
     chance = chance or {}
