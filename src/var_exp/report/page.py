@@ -87,26 +87,20 @@ def write_report(
     verdicts = judge(summary, higher_is_better)
     samples = [_sample(panel) for panel in panels]
     chance = chance or {}
-    page = (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            title=title,
-            verdicts=verdicts,
-            metrics={
-                metric: _groups(rows, chance.get(metric))
-                for metric, rows in by_metric(summary, higher_is_better).items()
-            },
-            roles=roles([row.variant for row in summary]),
-            higher_is_better=higher_is_better,
-            chance=chance,
-            samples=samples,
-            lead=_lead(verdicts, samples),
-            scale_rule=SCALE_RULE,
-            curves=curves,
-            config_yaml=config_yaml,
-            facts=facts,
-        )
+    template = _environment().get_template("page.html.jinja")
+    page = template.render(
+        title=title,
+        verdicts=verdicts,
+        metrics={name: _groups(rows, chance.get(name)) for name, rows in metrics.items()},
+        roles=roles([row.variant for row in summary]),
+        higher_is_better=higher_is_better,
+        chance=chance,
+        samples=samples,
+        lead=_lead(verdicts, samples),
+        scale_rule=SCALE_RULE,
+        curves=curves,
+        config_yaml=config_yaml,
+        facts=facts,
     )
     path.write_text(page, encoding="utf-8")
 
