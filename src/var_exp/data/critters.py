@@ -66,7 +66,7 @@ class Critters:
         ConfigError: an option out of its range.
     """
 
-    count: int = 200
+    count: int = 800
     seed: int | str = 0
     size: int = 64
     objects: int = 1

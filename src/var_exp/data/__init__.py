@@ -1,0 +1,1 @@
+"""What a model is explained on: data sets, layouts over them, batches."""

@@ -1,0 +1,1 @@
+"""The LightningModules: they join the parts and own no formula."""

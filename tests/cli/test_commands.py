@@ -1,0 +1,152 @@
+"""The commands of the README, as a user runs them: from any folder, without a network."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import var_exp
+from var_exp.registry import conf_dir
+
+pytestmark = pytest.mark.slow
+ROOT = conf_dir().parent
+
+
+def run(tmp_path, script, *arguments):
+    """Run a script in `tmp_path` with an empty cache and every way to the network closed."""
+    closed = "http://127.0.0.1:9"
+    environment = os.environ | {
+        "HF_HOME": str(tmp_path / "cache"),
+        "HTTP_PROXY": closed,
+        "HTTPS_PROXY": closed,
+        "WANDB_MODE": "offline",
+        "COLUMNS": "120",
+    }
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done, time.monotonic() - started
+
+
+def refused(done, *words):
+    """The user reads one sentence that has these words, and no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for word in words:
+        assert word in line
+    return True
+
+
+def figures(folder):
+    with (folder / "summary.csv").open() as file:
+        return {
+            (row["metric"], row["variant"]): float(row["value"]) for row in csv.DictReader(file)
+        }
+
+
+def test_the_main_job_ends_with_table_files_and_how_to_sync(tmp_path):
+    done, _ = run(tmp_path, "evaluate.py", "data.count=32")
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "grid_pointing_game",
+        "var-base",
+        "var_same_sparsity",
+        "wandb sync",
+        "report.html",
+    ):
+        assert text in done.stdout
+    (folder,) = (tmp_path / "runs" / "evaluate" / "gbp_critters_cnn").iterdir()
+    assert figures(folder)["grid_pointing_game", "var"] > 0.7
+    assert (folder / "report.html").stat().st_size < 10_000_000
+
+
+def test_a_sweep_over_methods_and_models_is_one_folder_each(tmp_path):
+    done, _ = run(
+        tmp_path,
+        "evaluate.py",
+        "-m",
+        "method=gbp,gradcam",
+        "model=critters_cnn,critters_vit",
+        "data.count=16",
+        "pictures=1",
+        "logger=none",
+    )
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "runs" / "sweep").iterdir()
+    assert sorted(folder.name for folder in sweep.iterdir() if folder.is_dir()) == [
+        "0_gbp_critters_cnn",
+        "1_gbp_critters_vit",
+        "2_gradcam_critters_cnn",
+        "3_gradcam_critters_vit",
+    ]
+    assert all((folder / "summary.csv").is_file() for folder in sweep.iterdir() if folder.is_dir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["method=gpb"], ["there is no method=gpb", "did you mean 'gbp'"]),
+        (["method.stps=3"], ["method: there is no option 'stps'"]),
+        (["modl=vit_b16"], ["there is no option 'modl'", "did you mean 'model'"]),
+        (["model.checkpoint=broken.pt"], ["broken.pt", "critters"]),
+        (["trainer.accelerator=gpu"], ["trainer"]),
+    ],
+)
+def test_mistakes_end_in_a_sentence_and_exit_code_2(tmp_path, arguments, words):
+    if torch.cuda.is_available() and "gpu" in arguments[0]:
+        pytest.skip("this machine has a GPU")
+    (tmp_path / "broken.pt").write_bytes(b"no weights at all")
+    done, _ = run(tmp_path, "evaluate.py", *arguments)
+    assert refused(done, *words)
+
+
+def test_the_signature_command_without_network_says_what_to_do_within_30_seconds(tmp_path):
+    done, seconds = run(tmp_path, "evaluate.py", "method=gbp", "model=vit_b16")
+    assert refused(done, "model.checkpoint=", "model.pretrained=false", "critters_cnn")
+    assert seconds < 30
+
+
+def test_the_signature_command_runs_on_a_local_file_and_imagenet_folders(tmp_path):
+    torch.manual_seed(0)
+    model = var_exp.load_model("vit_b16", pretrained=False)
+    torch.save({k: v.half() for k, v in model.state_dict().items()}, tmp_path / "vit.pt")
+    noise = np.random.default_rng(0)
+    for wordnet_id in ("n01440764", "n01443537", "n01484850", "n15075141"):
+        (folder := tmp_path / "imagenet" / wordnet_id).mkdir(parents=True)
+        Image.fromarray(noise.integers(0, 255, (260, 300, 3), np.uint8)).save(folder / "a.jpg")
+    done, _ = run(
+        tmp_path,
+        "evaluate.py",
+        "method=gbp",
+        "model=vit_b16",
+        f"model.checkpoint={tmp_path / 'vit.pt'}",
+        f"data.root={tmp_path / 'imagenet'}",
+        "logger=none",
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs" / "evaluate" / "gbp_vit_b16").iterdir()
+    assert 0 <= figures(folder)["grid_pointing_game", "base"] <= 1
+
+
+def test_training_writes_weights_that_evaluate_takes(tmp_path):
+    quick = ["recipe.pictures=512", "recipe.pool=256", "recipe.batch_size=64", "workers=0"]
+    done, _ = run(tmp_path, "train.py", *quick)
+    assert done.returncode == 0, done.stderr
+    (weights,) = tmp_path.glob("runs/train/critters_cnn/*/checkpoint.safetensors")
+    done, _ = run(
+        tmp_path, "evaluate.py", f"model.checkpoint={weights}", "data.count=16", "logger=none"
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,103 @@
+"""What does not fit together is refused before any work, in one sentence with the fix."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from var_exp.config import EvaluateConfig, check
+from var_exp.experiment import GIVEN, prepare
+from var_exp.types import ConfigError, MissingWeights, UnsupportedModel
+
+TWO_CLASSES = ("model.num_classes=2", "model.pretrained=false")
+OWN = ("data=folder", "layout=single", "classes=top_k", "classes.k=2")
+TINY_VIT = (
+    "model=vit_b16",
+    "model.name=vit_tiny_patch16_224",
+    "model.num_classes=16",
+    "model.pretrained=false",
+    "data=critters",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            picture = np.full((80, 80, 3), 60 * i, np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / f"{i}.png")
+    return str(tmp_path)
+
+
+def experiment(composed, *overrides):
+    return prepare(check(composed(*overrides), EvaluateConfig, GIVEN))
+
+
+def test_the_default_is_two_by_two_grids_of_critters(composed):
+    parts = experiment(composed, "model.pretrained=false")
+    assert parts.dataset[0].image.shape == (3, 128, 128)
+    assert list(parts.refiners) == ["var"]
+    assert list(parts.make_metrics()) == ["grid_pointing_game"]
+    assert (
+        parts.make_metrics()["grid_pointing_game"] is not parts.make_metrics()["grid_pointing_game"]
+    )
+
+
+def test_own_pictures_with_a_model_of_their_classes(composed, folder):
+    parts = experiment(
+        composed,
+        *TWO_CLASSES,
+        *OWN,
+        f"data.root={folder}",
+        "metric=[insertion_auc]",
+    )
+    assert len(parts.dataset) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "sentence"),
+    [
+        (
+            ("model.num_classes=10", "model.pretrained=false"),
+            ConfigError,
+            "the model has 10 classes and the data 16; choose data= and model= that belong",
+        ),
+        (
+            (*TINY_VIT, "data.size=224", "method.activations=relu"),
+            UnsupportedModel,
+            "has no activation that activations=relu acts on",
+        ),
+        (("metric=[]",), ConfigError, r"metric=\[\] leaves nothing to measure"),
+        (("layout=single",), ConfigError, "classes=given needs two or more asked classes"),
+        (("layout.n=5",), ConfigError, "needs pictures of 25 different classes"),
+        (("classes=top_k", "classes.k=17"), ConfigError, "17"),
+        (("model.checkpoint=/no/file",), MissingWeights, "checkpoint '/no/file'"),
+        (("method.activations=gelu",), ConfigError, "activations"),
+        (("refine.var.temperature=-1",), ConfigError, "refine.var: temperature"),
+        (("data.count=0",), ConfigError, "count"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(composed, overrides, error, sentence):
+    random = () if any("model." in text for text in overrides) else ("model.pretrained=false",)
+    with pytest.raises(error, match=sentence) as refused:
+        experiment(composed, *overrides, *random)
+    assert "\n" not in str(refused.value)
+
+
+def test_measures_of_places_need_places(composed, folder):
+    with pytest.raises(ConfigError, match="metric grid_pointing_game needs to know where"):
+        experiment(
+            composed,
+            *TWO_CLASSES,
+            *OWN,
+            f"data.root={folder}",
+        )
+
+
+def test_pictures_that_the_model_cannot_take_are_refused(composed):
+    with pytest.raises(ConfigError, match=r"cannot take pictures of 128 x 128 px .* layout.cell"):
+        experiment(
+            composed,
+            *TINY_VIT,
+            "layout.cell=full",
+        )
