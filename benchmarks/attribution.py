@@ -7,9 +7,9 @@
     batched   Captum's guided backprop on every image repeated K times
     loop      Captum's guided backprop, one class after the other
 
-The four run in turn, round after round, so that other work on the machine slows all alike; times are
-medians over the rounds, ratios are medians of the ratios within a round. Weights are random: they do
-not change the cost.
+The four run in turn, round after round, so that other work on the machine slows all alike; times
+are medians over the rounds, ratios are medians of the ratios within a round. Weights are random:
+they do not change the cost.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from var_exp.methods import get_method
 
-warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # Captum announces its hooks
+warnings.filterwarnings("ignore", module="captum")  # announces its hooks every time
 
 
 def bare(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ def test_nothing_is_left_behind(method, model, images, classes):
     before, image_copy = deepcopy(model.state_dict()), images.clone()
     asks = [parameter.requires_grad for parameter in model.parameters()]
     torch.manual_seed(7)
-    random_state, numpy_state = torch.get_rng_state(), str(np.random.get_state())
+    random_state = torch.get_rng_state()
+    numpy_state = str(np.random.get_state())  # noqa: NPY002 (Captum draws from it)
     grad_mode = torch.is_grad_enabled()
 
     method.check(model, images[:1])
@@ -138,7 +139,7 @@ def test_nothing_is_left_behind(method, model, images, classes):
         assert not module._backward_hooks
         assert not module._backward_pre_hooks
     assert torch.equal(torch.get_rng_state(), random_state)
-    assert str(np.random.get_state()) == numpy_state
+    assert str(np.random.get_state()) == numpy_state  # noqa: NPY002
     assert torch.is_grad_enabled() == grad_mode
     assert torch.equal(images, image_copy)
     assert not images.requires_grad

@@ -21,7 +21,11 @@ def images():
 def net():
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.Flatten(), nn.Linear(32, 5)
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 2, 3),
+        nn.Flatten(),
+        nn.Linear(32, 5),
     ).double()
 
 

@@ -128,7 +128,7 @@ def test_relu_modules_leaves_functional_relu_alone():
     functional = Net(F.relu)
     plain = class_gradients(functional, IMAGES, CLASSES).gradients
     assert not torch.allclose(maps(functional, "guided", "relu"), plain)
-    with pytest.raises(UnsupportedModel, match="activations=relu_modules .* use activations=all"):
+    with pytest.raises(UnsupportedModel, match=r"activations=relu_modules .* use activations=all"):
         maps(functional, "guided", "relu_modules")
     modular = Net(nn.ReLU())
     assert torch.equal(maps(modular, "guided", "relu_modules"), maps(functional, "guided", "all"))
@@ -137,13 +137,13 @@ def test_relu_modules_leaves_functional_relu_alone():
 
 
 def test_relu_leaves_gelu_alone():
-    with pytest.raises(UnsupportedModel, match="activations=relu acts on.*use activations=all"):
+    with pytest.raises(UnsupportedModel, match=r"activations=relu acts on.*use activations=all"):
         maps(Net(F.gelu), "guided", "relu")
 
 
 @pytest.mark.parametrize("activation", [torch.tanh, lambda x: x * torch.sigmoid(1.702 * x)])
 def test_nothing_to_guide_is_refused(activation):
-    with pytest.raises(UnsupportedModel, match="Net has no activation .* use method=gradient"):
+    with pytest.raises(UnsupportedModel, match=r"Net has no activation .* use method=gradient"):
         maps(Net(activation), "guided")
 
 

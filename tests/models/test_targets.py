@@ -158,7 +158,7 @@ def test_another_layer_by_name():
         find_target(model, image, "layer5")
     with pytest.raises(UnsupportedModel, match="at layer 'fc'; leave layer out"):
         find_target(model, image, "fc")
-    with pytest.raises(UnsupportedModel, match="at layer 'blocks.11'"):
+    with pytest.raises(UnsupportedModel, match=r"at layer 'blocks.11'"):
         find_target(vit, image, "blocks.11")  # its patch tokens are thrown away
 
 
