@@ -20,8 +20,9 @@ from var_exp.types import Batch, ConfigError, InputSpec, Logits, SampleDataset
 GIVEN = {
     "data": {"spec"},
     "layout": {"dataset", "spec"},
-    "classes": {"siblings"},
-    "metric": {"model"},
+    "method": {"seed"},
+    "classes": {"siblings", "seed"},
+    "metric": {"model", "seed"},
     "logger": {"save_dir"},
 }
 """Arguments that the program itself hands to the targets of a group."""
@@ -63,19 +64,21 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     spec = input_spec(model)
     data: SampleDataset = build(root["data"], where="data", spec=spec)
     dataset: SampleDataset = build(root["layout"], where="layout", dataset=data, spec=spec)
+    seed = root["seed"]
+    siblings = getattr(data, "siblings", None)
     experiment = Experiment(
         model=model,
         spec=spec,
         dataset=dataset,
-        method=build(root["method"], where="method"),
-        rule=build(root["classes"], where="classes", siblings=getattr(data, "siblings", None)),
+        method=build(root["method"], where="method", seed=seed),
+        rule=build(root["classes"], where="classes", siblings=siblings, seed=seed),
         refiners={
             name: build(node, where=f"refine.{name}")
             for name, node in root["refine"].items()
             if name != "none"  # the base map, which is always scored
         },
         make_metrics=lambda: {
-            name: build(node, where=f"metric.{name}", model=model)
+            name: build(node, where=f"metric.{name}", model=model, seed=seed)
             for name, node in root["metric"].items()
         },
     )
