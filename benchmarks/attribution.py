@@ -9,7 +9,8 @@
 
 The four run in turn, round after round, so that other work on the machine slows all alike; times
 are medians over the rounds, ratios are medians of the ratios within a round. Weights are random:
-they do not change the cost.
+they do not change the cost. With a single image (--batch 1) PyTorch takes slower CPU convolutions
+in all but "batched", which narrows its distance to about 1.4.
 """
 
 import argparse
@@ -64,10 +65,10 @@ def main() -> None:
     """Time the four and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet50", help="a torchvision classifier")
-    parser.add_argument("--batch", type=int, default=1, help="images")
+    parser.add_argument("--batch", type=int, default=4, help="images")
     parser.add_argument("--classes", type=int, default=4, help="K, classes per image")
     parser.add_argument("--size", type=int, default=224, help="pixels")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
 
     torch.manual_seed(0)

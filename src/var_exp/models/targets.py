@@ -128,7 +128,8 @@ def _trace(model: nn.Module, image: Tensor) -> list[_Output]:
         if not isinstance(logits, Tensor) or not logits.requires_grad:
             return []
         # NaN marks whatever the logits depend on, also through a head whose weights are still zero
-        logits.backward(torch.full_like(logits, torch.nan))
+        with torch.autograd.set_detect_anomaly(False):
+            logits.backward(torch.full_like(logits, torch.nan))
     return outputs
 
 
