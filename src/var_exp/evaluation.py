@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -154,6 +154,7 @@ def _conclude(
         panels=module.panels,
         curves=curves,
         higher_is_better=directions,
+        chance=module.chance(),
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
         facts=facts,
     )

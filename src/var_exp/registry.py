@@ -98,7 +98,9 @@ def problems(
     for key, value in given.items():
         if _is_node(value):
             yield from problems(value, where=f"{label}.{key}", provided=provided)
-        elif key in parameters and value != _MISSING and not _fits(value, parameters[key].annotation):
+        elif (
+            key in parameters and value != _MISSING and not _fits(value, parameters[key].annotation)
+        ):
             wanted = inspect.formatannotation(parameters[key].annotation)
             yield f"{label}: option '{key}' must be {wanted}, got {value!r}."
 

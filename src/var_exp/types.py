@@ -1,8 +1,8 @@
-"""The few types that every room shares: tensor shapes, a batch, what a model expects, named errors.
+"""The few types that every room shares: tensor shapes, a batch, what a model expects, errors.
 
-Shape letters, the same everywhere: B images in a batch, A classes asked about per image, K competing
-classes (the A asked ones first), N all classes of the model, C image channels, c map channels
-(C or 1), H and W pixels.
+Shape letters, the same everywhere: B images in a batch, A classes asked about per image, K
+competing classes (the A asked ones first), N all classes of the model, C image channels, c map
+channels (C or 1), H and W pixels.
 """
 
 import functools
@@ -25,7 +25,7 @@ Predict: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class VarExpError(Exception):
-    """A mistake the user can mend: its text is the one sentence that is shown, ending in the fix."""
+    """A mistake the user can mend; its text is the sentence that is shown, ending in the fix."""
 
 
 class ConfigError(VarExpError):
@@ -33,7 +33,7 @@ class ConfigError(VarExpError):
 
 
 class UnsupportedModel(VarExpError):  # noqa: N818 (reads as what it says where it is raised)
-    """The attribution method cannot act on this model, and would silently compute something else."""
+    """The method cannot act on this model, and would silently compute something else."""
 
 
 class MissingWeights(VarExpError):  # noqa: N818
@@ -119,6 +119,4 @@ class Batch:
         """The same batch on another device; Lightning moves batches by calling this."""
         move = functools.partial(Tensor.to, device=device, non_blocking=non_blocking)
         regions = None if self.regions is None else move(self.regions)
-        return replace(
-            self, images=move(self.images), classes=move(self.classes), regions=regions
-        )
+        return replace(self, images=move(self.images), classes=move(self.classes), regions=regions)

@@ -72,7 +72,7 @@ def test_count_takes_evenly(root):
 
 
 def test_what_cannot_be_used_is_named(root, tmp_path_factory):
-    with pytest.raises(BadData, match="data.root '/nowhere' is not a folder"):
+    with pytest.raises(BadData, match=r"data\.root '/nowhere' is not a folder"):
         ClassFolders("/nowhere", SPEC)
     with pytest.raises(BadData, match="holds no pictures in class folders"):
         ClassFolders(str(tmp_path_factory.mktemp("empty")), SPEC)

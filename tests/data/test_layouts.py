@@ -37,7 +37,7 @@ def test_single_is_the_data_set_itself():
 
 
 def test_pair_refuses_data_that_draw_no_scenes():
-    with pytest.raises(ConfigError, match="layout=pair needs .* got Flat; use data=critters"):
+    with pytest.raises(ConfigError, match=r"layout=pair needs .* got Flat; use data=critters"):
         pair(Flat())
 
 

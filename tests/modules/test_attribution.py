@@ -23,7 +23,7 @@ CLASSES = 9
 class Scenes:
     """Noise with three asked classes and one region for each."""
 
-    class_names = [f"class {i}" for i in range(CLASSES)]
+    class_names = tuple(f"class {i}" for i in range(CLASSES))
 
     def __len__(self):
         return 7

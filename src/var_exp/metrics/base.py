@@ -32,15 +32,27 @@ class Flag(IntFlag):
     """Equal values where they decide the score."""
 
 
+def flag_names(flags: int) -> str:
+    """Names of the flags of one score, as a row of `scores.csv` has them.
+
+    Example:
+        >>> flag_names(Flag.EMPTY_MAP + Flag.TIED), flag_names(0)
+        ('empty_map|tied', '')
+    """
+    return "|".join(flag.name.lower() for flag in Flag if flag.name and flags & flag)
+
+
 class SampleMetric(Metric):
     """Mean of per-sample scores; subclasses turn their input into scores and call `record`.
 
     Attributes:
         latest: Scores [N] float64 and flags [N] int64 of the latest update, in its order.
+        chance_is_area: Whether a uniform map scores the share of the picture that the region takes.
     """
 
     is_differentiable = False
     full_state_update = False
+    chance_is_area: ClassVar[bool] = False
     row_states: ClassVar[dict[str, torch.dtype]] = {
         "scores": torch.float64,
         "flags": torch.int64,

@@ -64,6 +64,7 @@ class EnergyPointingGame(SampleMetric):
     """
 
     higher_is_better = True
+    chance_is_area = True
 
     def __init__(self, magnitude: Magnitude = "positive") -> None:
         super().__init__()

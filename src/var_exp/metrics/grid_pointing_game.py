@@ -66,6 +66,7 @@ class GridPointingGame(SampleMetric):
     """
 
     higher_is_better = True
+    chance_is_area = True
 
     def __init__(self, magnitude: Magnitude = "positive", smoothing: int = 1) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Attribution, competition and measurement of one batch after another. Owns no formula."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from var_exp.classes import ClassRule, random_others
 from var_exp.methods import Method
 from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
-from var_exp.metrics.base import Flag, SampleMetric
+from var_exp.metrics.base import SampleMetric, flag_names
 from var_exp.metrics.perturbation import PerturbationAUC
 from var_exp.refine.base import Refiner
 from var_exp.refine.controls import edge_map, gaussian_map, random_map, same_sparsity
@@ -83,6 +84,7 @@ class AttributionModule(LightningModule):
         self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
         self.top1_asked = MeanMetric()
         self.completeness = MeanMetric()
+        self.area = MeanMetric()  # share of the picture that a region takes
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Attribute one batch once, score every variant of its maps, commit the rows."""
@@ -113,6 +115,14 @@ class AttributionModule(LightningModule):
     def directions(self) -> dict[str, bool]:
         """Whether higher is better, by metric."""
         return {name: bool(m.higher_is_better) for name, m in self.scores[BASE].items()}
+
+    def chance(self) -> dict[str, float]:
+        """Score of a map without information, by metric, where that is the region's share."""
+        return {
+            name: self.area.compute().item()
+            for name, metric in self.scores[BASE].items()
+            if cast(SampleMetric, metric).chance_is_area
+        }
 
     def curves(self) -> list[Curves]:
         """Mean insertion and deletion curves, one set of lines per metric."""
@@ -182,7 +192,7 @@ class AttributionModule(LightningModule):
         asked = batch.classes.shape[1]
         owners = [id for id in batch.ids for _ in range(asked)]
         classes = batch.classes.flatten()
-        known = {
+        known: dict[str, Any] = {
             "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
             "ids": owners,
@@ -190,14 +200,15 @@ class AttributionModule(LightningModule):
         }
         if batch.regions is not None:
             known["regions"] = batch.regions.flatten(0, 1)
+            self.area.update(known["regions"].float().mean((1, 2)))
         rows: list[Row] = []
         for variant, maps in variants.items():
             metrics = self.scores[variant]
             metrics.update(maps=maps.flatten(0, 1), **known)
             for name, metric in metrics.items():
-                scores, flags = metric.latest
+                scores, flags = cast(SampleMetric, metric).latest
                 rows += [
-                    Row(owner, index, name, variant, score, _names(odd))
+                    Row(owner, index, name, variant, score, flag_names(odd))
                     for owner, index, score, odd in zip(
                         owners, classes.tolist(), scores.tolist(), flags.tolist(), strict=True
                     )
@@ -218,8 +229,3 @@ class AttributionModule(LightningModule):
                     predicted=self.class_names[int(logits[b].argmax())],
                 )
             )
-
-
-def _names(flags: int) -> str:
-    """Flags of a score as they stand in a row, such as "empty_map|tied"."""
-    return "|".join(flag.name.lower() for flag in Flag if flag.name and flags & flag)
