@@ -74,7 +74,7 @@ def problems(
     target = str(node.get("_target_", ""))
     label = where or target
     try:
-        function = _locate(target)
+        function = locate(target)
     except (ImportError, AttributeError, ValueError) as error:
         yield f"{label}: cannot import '{target}' ({error}); check the spelling of _target_."
         return
@@ -106,7 +106,7 @@ def problems(
 
 
 def _build(node: Mapping[str, Any], extra: Mapping[str, Any], where: str) -> Any:
-    function = _locate(str(node["_target_"]))
+    function = locate(str(node["_target_"]))
     arguments = {
         key: _build(value, extra, f"{where}.{key}") if _is_node(value) else value
         for key, value in node.items()
@@ -140,7 +140,8 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, Mapping) and "_target_" in value
 
 
-def _locate(target: str) -> Callable[..., Any]:
+def locate(target: str) -> Callable[..., Any]:
+    """Import what a dotted name stands for."""
     module, _, name = target.rpartition(".")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found

@@ -1,0 +1,71 @@
+"""Every YAML composes, passes the check of its arguments, and repeats no default wrongly."""
+
+import inspect
+
+import pytest
+import yaml
+
+from var_exp.config import EvaluateConfig, TrainConfig, check
+from var_exp.experiment import GIVEN
+from var_exp.registry import locate, aliases, conf_dir
+
+SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
+SEVERAL = ("refine", "metric")
+FILES = [(group, alias) for group in (*SINGLE, *SEVERAL) for alias in aliases(group)]
+
+
+@pytest.mark.parametrize(("group", "alias"), FILES)
+def test_each_choice_composes_and_has_only_known_options(composed, group, alias):
+    choice = f"{group}=[{alias}]" if group in SEVERAL else f"{group}={alias}"
+    given = ["data.root=somewhere"] if group in ("data", "model") else []
+    cfg = composed(choice, *(given if "critters" not in alias else []))
+    root = check(cfg, EvaluateConfig, GIVEN)
+    node = root[group][alias] if group in SEVERAL else root[group]
+    assert node == {} or "_target_" in node
+
+
+@pytest.mark.parametrize("recipe", aliases("recipe"))
+def test_each_recipe_composes(composed, recipe):
+    check(composed(f"model={recipe}", root="train"), TrainConfig, {})
+
+
+@pytest.mark.parametrize("experiment", aliases("experiment"))
+def test_each_experiment_composes(composed, experiment):
+    check(composed(f"experiment={experiment}"), EvaluateConfig, GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("group", "alias"), [pair for pair in FILES if pair[0] not in ("trainer", "logger", "model")]
+)
+def test_an_alias_without_options_is_the_class_without_options(group, alias):
+    """A YAML repeats a default only where a user is meant to turn it, and then the same."""
+    node = yaml.safe_load((conf_dir() / group / f"{alias}.yaml").read_text())
+    parameters = inspect.signature(locate(node["_target_"])).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    own = VARIANTS.get((group, alias), set())
+    for name, value in node.items():
+        if name not in own and not name.startswith("_") and value != "???":
+            assert value == defaults[name], f"{group}/{alias}.yaml: {name}"
+
+
+VARIANTS = {
+    # what makes an alias differ from its class
+    ("refine", "var_scaled"): {"scale"},
+    ("refine", "contrast_mean"): {"against"},
+    ("refine", "contrast_max"): {"against"},
+    ("refine", "contrast_weighted"): {"against"},
+    ("metric", "grid_pointing_game_abs"): {"magnitude"},
+    ("metric", "grid_pointing_game_bcos"): {"smoothing"},
+    ("metric", "energy_pointing_game_abs"): {"magnitude"},
+    ("metric", "insertion_auc_base_ties"): {"ties"},
+    ("metric", "deletion_auc_base_ties"): {"ties"},
+    ("method", "captum"): {"factory", "max_batch", "arguments"},
+    ("data", "imagenet"): {"root", "labels"},
+}
+
+
+@pytest.mark.parametrize("group", SEVERAL)
+def test_members_of_a_group_with_several_choices_do_not_meet(group):
+    for alias in aliases(group):
+        first = (conf_dir() / group / f"{alias}.yaml").read_text().splitlines()[0]
+        assert first == f"# @package {group}.{alias}"
