@@ -7,7 +7,7 @@ import yaml
 
 from var_exp.config import EvaluateConfig, TrainConfig, check
 from var_exp.experiment import GIVEN
-from var_exp.registry import locate, aliases, conf_dir
+from var_exp.registry import aliases, conf_dir, locate
 
 SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
 SEVERAL = ("refine", "metric")

@@ -76,10 +76,12 @@ class AttributionModule(LightningModule):
         self.panels: list[Panel] = []
         self.writer: RowWriter | None = None
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
+        measures = {variant: make_metrics() for variant in variants}
+        self.measure_names = tuple(measures[BASE])  # a MetricCollection sorts them
         self.scores: dict[str, MetricCollection] = {
             # Equal states on a first batch would make torchmetrics share them between measures.
-            name: MetricCollection(dict(make_metrics()), compute_groups=False)
-            for name in variants
+            variant: MetricCollection(dict(metrics), compute_groups=False)
+            for variant, metrics in measures.items()
         }
         self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
         self.top1_asked = MeanMetric()
@@ -113,8 +115,9 @@ class AttributionModule(LightningModule):
                 self.log(f"{name}/{variant}", metric.compute())
 
     def directions(self) -> dict[str, bool]:
-        """Whether higher is better, by metric."""
-        return {name: bool(m.higher_is_better) for name, m in self.scores[BASE].items()}
+        """Whether higher is better, by metric in the order of the configuration."""
+        base = self.scores[BASE]
+        return {name: bool(base[name].higher_is_better) for name in self.measure_names}
 
     def chance(self) -> dict[str, float]:
         """Score of a map without information, by metric, where that is the region's share."""
