@@ -1,5 +1,8 @@
 """The adapter gives Captum's own maps, reproducibly, and its errors in one sentence."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from captum.attr import DeepLift, GradientShap, LayerActivation, Saliency
@@ -53,6 +56,28 @@ def test_random_methods_depend_on_the_id_alone(net, images):
     assert not torch.equal(another.attribute(net, images, CLASSES, ids=("a", "b")), maps)
 
 
+def test_every_global_stream_is_seeded_and_put_back(net, images):
+    class Noise:
+        def __init__(self, model):
+            pass
+
+        def attribute(self, inputs, target):
+            sources = torch.rand(()).item(), np.random.rand(), random.random()  # noqa: NPY002
+            return torch.tensor(sources)[None, :, None, None].expand_as(inputs)
+
+    before = torch.get_rng_state(), np.random.get_state()[1:3], random.getstate()  # noqa: NPY002
+    method = Captum(Noise)
+    maps = method.attribute(net, images, CLASSES, ids=("a", "b"))
+    after = torch.get_rng_state(), np.random.get_state()[1:3], random.getstate()  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert before[1][0].tolist() == after[1][0].tolist()
+    assert before[1][1] == after[1][1]
+    assert before[2] == after[2]
+    assert torch.equal(method.attribute(net, images, CLASSES, ids=("a", "b")), maps)
+    first, second = maps[:, 0, :, 0, 0]
+    assert (first != second).all()
+
+
 def test_random_methods_want_one_pair_at_a_time(net, images):
     method = Captum(GradientShap, arguments={"baselines": torch.zeros(1, 3, 8, 8)}, max_batch=4)
     with pytest.raises(ConfigError, match=r"draws random numbers.*set max_batch=1"):
@@ -61,10 +86,15 @@ def test_random_methods_want_one_pair_at_a_time(net, images):
 
 def test_captum_errors_leave_no_hooks(images):
     relu = nn.ReLU()
+    before = dict(vars(relu))
     reused = nn.Sequential(nn.Conv2d(3, 4, 3), relu, relu, nn.Flatten(), nn.Linear(144, 5))
     with pytest.raises(UnsupportedModel, match=r"Captum failed on Sequential .*more than once"):
         get_method("captum").check(reused, images[:1])
-    assert not any(module._forward_hooks for module in reused.modules())
+    for module in reused.modules():
+        assert not module._forward_pre_hooks
+        assert not module._forward_hooks
+        assert not module._backward_hooks
+    assert vars(relu) == before  # Captum keeps inputs and outputs on the modules
 
 
 def test_an_argument_that_captum_does_not_have(net, images):
