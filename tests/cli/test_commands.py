@@ -101,7 +101,7 @@ def test_a_sweep_over_methods_and_models_is_one_folder_each(tmp_path):
         (["method=gpb"], ["there is no method=gpb", "did you mean 'gbp'"]),
         (["method.stps=3"], ["method: there is no option 'stps'"]),
         (["modl=vit_b16"], ["there is no option 'modl'", "did you mean 'model'"]),
-        (["model.checkpoint=broken.pt"], ["broken.pt", "critters"]),
+        (["model.checkpoint=broken.pt"], ["broken.pt", "check model.checkpoint"]),
         (["trainer.accelerator=gpu"], ["trainer"]),
     ],
 )

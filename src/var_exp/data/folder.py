@@ -38,11 +38,13 @@ class ClassFolders:
 
     def __init__(
         self,
-        root: str,
+        root: str | None,
         spec: InputSpec,
         labels: Literal["sorted", "imagenet"] = "sorted",
         count: int | None = None,
     ) -> None:
+        if root is None:
+            raise BadData("the pictures are missing; give their folder with data.root=FOLDER.")
         self.root = Path(root).expanduser()
         self.spec = spec
         if not self.root.is_dir():

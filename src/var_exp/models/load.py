@@ -216,4 +216,6 @@ def _read_state(file: Path) -> dict[str, Tensor]:
 
 
 def _in_short(error: BaseException) -> str:
+    if isinstance(error, UnpicklingError):  # torch's own text fills a page
+        return "it is no file that holds weights alone"
     return " ".join(str(error).split())[:200].rstrip(" .") or type(error).__name__
