@@ -69,6 +69,7 @@ def test_own_pictures_with_a_model_of_their_classes(composed, folder):
         ),
         (("metric=[]",), ConfigError, r"metric=\[\] leaves nothing to measure"),
         (("layout=single",), ConfigError, "classes=given needs two or more asked classes"),
+        (("classes=siblings",), ConfigError, "needs one asked class per image, got 4"),
         (("layout.n=5",), ConfigError, "needs pictures of 25 different classes"),
         (("classes=top_k", "classes.k=17"), ConfigError, "17"),
         (("model.checkpoint=/no/file",), MissingWeights, "checkpoint '/no/file'"),
@@ -91,6 +92,19 @@ def test_measures_of_places_need_places(composed, folder):
             *TWO_CLASSES,
             *OWN,
             f"data.root={folder}",
+        )
+
+
+def test_siblings_are_asked_of_data_that_know_them(composed, folder):
+    with pytest.raises(ConfigError, match=r"knows the siblings of 0 classes.*data=critters"):
+        experiment(
+            composed,
+            *TWO_CLASSES,
+            "data=folder",
+            f"data.root={folder}",
+            "layout=single",
+            "classes=siblings",
+            "metric=[insertion_auc]",
         )
 
 

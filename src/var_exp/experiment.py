@@ -65,7 +65,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     data: SampleDataset = build(root["data"], where="data", spec=spec)
     dataset: SampleDataset = build(root["layout"], where="layout", dataset=data, spec=spec)
     seed = root["seed"]
-    siblings = getattr(data, "siblings", None)
+    siblings = getattr(data, "siblings", torch.empty(0, 0, dtype=torch.int64))
     experiment = Experiment(
         model=model,
         spec=spec,
