@@ -79,7 +79,7 @@ def test_siblings():
     assert rule(torch.zeros(2, 4), ask([3], [1])).tolist() == [[3, 2, 1], [1, 0, 3]]
     with pytest.raises(ConfigError, match="one asked class per image, got 2"):
         rule(torch.zeros(1, 4), ask([3, 1]))
-    with pytest.raises(ConfigError, match="knows 4 classes, but the model has 6"):
+    with pytest.raises(ConfigError, match="siblings of 4 classes and the model has 6"):
         rule(LOGITS, ask([3], [1]))
 
 

@@ -171,8 +171,8 @@ class Siblings:
         table = self.siblings.to(classes.device)
         if len(table) != logits.shape[1]:
             raise ConfigError(
-                f"classes=siblings knows the siblings of {len(table)} classes, but the model has "
-                f"{logits.shape[1]}; use data and model that belong together, such as data=critters."
+                f"classes=siblings knows the siblings of {len(table)} classes and the model has "
+                f"{logits.shape[1]}; use data and a model that belong together (data=critters)."
             )
         return torch.cat([classes, table[classes[:, 0]]], dim=1)
 
