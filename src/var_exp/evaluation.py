@@ -49,6 +49,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
     trainer = _trainer(root, run_dir)
+    if trainer.world_size > len(experiment.dataset):
+        raise ConfigError(
+            f"{trainer.world_size} processes have only {len(experiment.dataset)} samples to share; "
+            "lower trainer.devices."
+        )
     if trainer.is_global_zero:
         (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(root), encoding="utf-8")
     module = _module(root, experiment)
@@ -109,14 +114,12 @@ def _facts(
     """What a reader must know to trust or repeat the run."""
     facts = {
         "samples": str(len(experiment.dataset)),
-        "top-1 class is one of those asked": f"{module.top1_asked.compute():.3f}",
+        **module.facts,
         "seconds": f"{seconds:.1f}",
         "seed": str(root["seed"]),
         "device": str(module.device),
         "python": platform.python_version(),
     }
-    if module.completeness.update_called:
-        facts["completeness error, mean |relative|"] = f"{module.completeness.compute():.2e}"
     packages = ("var_exp", "torch", "timm", "lightning", "captum", "torchmetrics")
     return facts | {package: version(package) for package in packages}
 
@@ -144,7 +147,7 @@ def _conclude(
     refiners = list(module.refiners)
     controls = control_names(refiners) if module.controls else []
     summary = summarise(rows, refiners=refiners, controls=controls)
-    directions, curves = module.directions(), module.curves()
+    directions, curves = module.directions(), module.curves
     verdicts = judge(summary, directions)
     write_summary(run_dir / "summary.csv", summary)
     write_report(
@@ -154,7 +157,7 @@ def _conclude(
         panels=module.panels,
         curves=curves,
         higher_is_better=directions,
-        chance=module.chance(),
+        chance=module.chance,
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
         facts=facts,
     )

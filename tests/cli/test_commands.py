@@ -95,6 +95,24 @@ def test_a_sweep_over_methods_and_models_is_one_folder_each(tmp_path):
     assert all((folder / "summary.csv").is_file() for folder in sweep.iterdir() if folder.is_dir())
 
 
+@pytest.mark.ddp
+def test_two_processes_score_every_sample_once_and_the_same(tmp_path):
+    options = ["data.count=28", "logger=none", "batch_size=2", "method=smoothgrad"]
+    options += ["method.samples=2", "metric=[grid_pointing_game,insertion_auc]"]
+    options += ["metric.insertion_auc.steps=4", "trainer.accelerator=cpu"]
+    scores = []
+    for trainer in ("cpu", "ddp"):
+        done, _ = run(tmp_path, "evaluate.py", f"trainer={trainer}", *options)
+        assert done.returncode == 0, done.stderr
+        (file,) = tmp_path.glob("runs/evaluate/*/*/scores.csv")
+        scores.append(
+            {tuple(row[:4]): float(row[4]) for row in csv.reader(file.open()) if row[4] != "score"}
+        )
+        file.rename(tmp_path / f"{trainer}.csv")
+    assert scores[0].keys() == scores[1].keys()
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

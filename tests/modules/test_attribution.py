@@ -123,10 +123,11 @@ def test_logged_means_are_the_means_of_the_rows(model):
         logged = trainer.callback_metrics[f"grid/{variant}"]
         assert logged == pytest.approx(sum(rows) / len(rows))
     assert module.directions() == {"grid": True}
-    assert module.top1_asked.compute() == pytest.approx(
-        sum(int(model(Scenes()[i].image[None]).argmax() in Scenes()[i].classes) for i in range(7))
-        / 7
-    )
+    right = [
+        int(model(s.image[None]).argmax() in s.classes) for s in map(Scenes().__getitem__, range(7))
+    ]
+    assert module.facts["top-1 class is one of those asked"] == f"{sum(right) / 7:.3f}"
+    assert module.chance == {"grid": pytest.approx(1 / 3)}
 
 
 def test_random_competitors_are_outside_the_competition(model):
@@ -183,7 +184,7 @@ def test_panels_are_the_first_samples_with_their_maps(model):
 
 def test_curves_are_those_of_the_metric(model):
     module, _, _ = run(model, lambda: {"insertion": InsertionAUC(model, steps=4)})
-    (curves,) = module.curves()
+    (curves,) = module.curves
     assert curves.title == "insertion"
     assert set(curves.lines) == {"base", "var", *control_names(["var"])}
     last = [

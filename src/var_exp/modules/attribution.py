@@ -47,6 +47,13 @@ class AttributionModule(LightningModule):
         controls: Score the controls as well.
         seed: Of the random competitors and maps, always combined with the sample's id.
         pictures: How many of the first samples are kept as panels.
+
+    Attributes:
+        writer: Takes the rows of each batch; None keeps none.
+        panels: Pictures of the first samples, known after the run as the following.
+        curves: Mean insertion and deletion curves, one set of lines per metric.
+        chance: Score of a map without information, for the metrics where that is the area asked.
+        facts: What else a reader should know of the run, label to text.
     """
 
     def __init__(
@@ -74,6 +81,9 @@ class AttributionModule(LightningModule):
         self.seed = seed
         self.pictures = pictures
         self.panels: list[Panel] = []
+        self.curves: list[Curves] = []
+        self.chance: dict[str, float] = {}
+        self.facts: dict[str, str] = {}
         self.writer: RowWriter | None = None
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
         measures = {variant: make_metrics() for variant in variants}
@@ -84,22 +94,22 @@ class AttributionModule(LightningModule):
             for variant, metrics in measures.items()
         }
         self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
-        self.top1_asked = MeanMetric()
-        self.completeness = MeanMetric()
-        self.area = MeanMetric()  # share of the picture that a region takes
+        self._top1_asked = MeanMetric()
+        self._completeness = MeanMetric()
+        self._area = MeanMetric()  # share of the picture that a region takes
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Attribute one batch once, score every variant of its maps, commit the rows."""
         with torch.no_grad():
             logits = self.model(batch.images)
-        self.top1_asked.update((logits.argmax(1, keepdim=True) == batch.classes).any(1).float())
+        self._top1_asked.update((logits.argmax(1, keepdim=True) == batch.classes).any(1).float())
         classes = self.rule(logits, batch.classes, batch.ids)
         strangers = self._strangers(classes, logits.shape[1], batch.ids)
         every = torch.cat([classes, strangers], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
         if isinstance(self.method, IntegratedGradients):
             error = completeness_error(self.model, batch.images, every, maps)
-            self.completeness.update(error.abs())
+            self._completeness.update(error.abs())
         competing, outside = maps[:, : classes.shape[1]], maps[:, classes.shape[1] :]
         variants = self._refined(competing, logits.gather(1, classes), batch)
         if len(self.panels) < self.pictures:
@@ -109,26 +119,30 @@ class AttributionModule(LightningModule):
         self._score(variants, batch)
 
     def on_test_epoch_end(self) -> None:
-        """Hand the mean of every measure and variant to the loggers."""
+        """Gather what every process saw, and hand the means to the loggers."""
         for variant, metrics in self._measured():
             for name, metric in metrics.items():
                 self.log(f"{name}/{variant}", metric.compute())
+        self.curves = self._mean_curves()
+        self.facts["top-1 class is one of those asked"] = f"{self._top1_asked.compute():.3f}"
+        if self._completeness.update_called:
+            error = self._completeness.compute()
+            self.facts["completeness error, mean |relative|"] = f"{error:.1e}"
+        if self._area.update_called:
+            area = self._area.compute().item()
+            self.chance = {
+                name: area
+                for name, metric in self.scores[BASE].items()
+                if cast(SampleMetric, metric).chance_is_area
+            }
 
     def directions(self) -> dict[str, bool]:
         """Whether higher is better, by metric in the order of the configuration."""
         base = self.scores[BASE]
         return {name: bool(base[name].higher_is_better) for name in self.measure_names}
 
-    def chance(self) -> dict[str, float]:
-        """Score of a map without information, by metric, where that is the region's share."""
-        return {
-            name: self.area.compute().item()
-            for name, metric in self.scores[BASE].items()
-            if cast(SampleMetric, metric).chance_is_area
-        }
-
-    def curves(self) -> list[Curves]:
-        """Mean insertion and deletion curves, one set of lines per metric."""
+    def _mean_curves(self) -> list[Curves]:
+        """Insertion and deletion curves, one set of lines per metric."""
         lines: dict[str, dict[str, list[float]]] = {}
         for variant, metrics in self._measured():
             for name, metric in metrics.items():
@@ -203,7 +217,7 @@ class AttributionModule(LightningModule):
         }
         if batch.regions is not None:
             known["regions"] = batch.regions.flatten(0, 1)
-            self.area.update(known["regions"].float().mean((1, 2)))
+            self._area.update(known["regions"].float().mean((1, 2)))
         rows: list[Row] = []
         for variant, maps in variants.items():
             metrics = self.scores[variant]
