@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from lightning import seed_everything
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 from omegaconf import DictConfig
 from safetensors.torch import save_file
@@ -115,7 +114,6 @@ def fit(model: nn.Module, recipe: Recipe, trainer: dict[str, object], workers: i
         where="trainer",
         max_epochs=1,
         gradient_clip_val=recipe.clip,
-        callbacks=[TQDMProgressBar(refresh_rate=10)],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

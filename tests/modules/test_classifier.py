@@ -36,8 +36,6 @@ def test_loss_is_the_cross_entropy_with_the_shares():
     torch.testing.assert_close(module.training_step((images, targets), 0).double(), by_hand / 6)
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*num_workers")
 def test_one_cycle_and_no_decay_of_biases_and_scales():
     module = tiny(weight_decay=0.3, warmup=0.25)
     rates = []
