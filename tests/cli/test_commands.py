@@ -13,6 +13,7 @@ from PIL import Image
 
 import var_exp
 from var_exp.registry import conf_dir
+from var_exp.report.rows import read_rows
 
 pytestmark = pytest.mark.slow
 ROOT = conf_dir().parent
@@ -106,7 +107,7 @@ def test_two_processes_score_every_sample_once_and_the_same(tmp_path):
         assert done.returncode == 0, done.stderr
         (file,) = tmp_path.glob("runs/evaluate/*/*/scores.csv")
         scores.append(
-            {tuple(row[:4]): float(row[4]) for row in csv.reader(file.open()) if row[4] != "score"}
+            {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in read_rows(file)}
         )
         file.rename(tmp_path / f"{trainer}.csv")
     assert scores[0].keys() == scores[1].keys()
