@@ -1,0 +1,55 @@
+"""The shapes in the signatures are true: every method, refiner and metric runs with them enforced."""
+
+import subprocess
+import sys
+
+import pytest
+
+CHECKED = """
+from warnings import filterwarnings
+from jaxtyping import install_import_hook
+
+filterwarnings("ignore", category=DeprecationWarning)  # of the checker, about typing's aliases
+rooms = ["seeds", "classes", "engine", "methods", "refine", "metrics"]
+with install_import_hook([f"var_exp.{room}" for room in rooms], "beartype.beartype"):
+    import torch, var_exp
+    from var_exp.registry import aliases, from_alias
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, padding=1),
+    torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 6),
+).eval()
+images, classes, ids = torch.rand(2, 3, 24, 24), torch.tensor([[1, 2, 3], [4, 0, 5]]), ["a", "b"]
+quick = {"ig": {"steps": 2}, "smoothgrad": {"samples": 2}, "rise": {"masks": 3}}
+for alias in aliases("method"):
+    method = var_exp.get_method(alias, **quick.get(alias, {}))
+    maps = method.attribute(model, images, classes, ids=ids)
+    assert maps.shape[:2] == (2, 3) and maps.shape[3:] == (24, 24), alias
+maps = var_exp.get_method("gbp").attribute(model, images, classes)
+logits = model(images).detach()
+for alias in aliases("refine"):
+    assert from_alias("refine", alias)(maps, logits.gather(1, classes)).shape[:2] == (2, 3), alias
+for alias in aliases("classes"):
+    table = {"siblings": torch.tensor([[1], [2], [3], [4], [5], [0]])}
+    rule = from_alias("classes", alias, **(table if alias == "siblings" else {}))
+    rule(logits, classes[:, :1] if alias == "siblings" else classes, ids)
+inputs = {"images": images, "classes": classes[:, 0], "maps": maps[:, 0], "base_maps": maps[:, 0],
+          "regions": torch.ones(2, 24, 24, dtype=torch.bool), "ids": ids}
+for alias in aliases("metric"):
+    perturbs = {"model": model, "steps": 3} if "auc" in alias else {}
+    metric = from_alias("metric", alias, **perturbs)
+    metric.update(**metric._filter_kwargs(**inputs))
+    assert metric.compute().shape == (), alias
+try:
+    var_exp.VAR()(maps[0])
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.slow
+def test_every_method_refiner_rule_and_metric_keeps_the_shapes_of_its_signature():
+    done = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["TypeCheckError"]  # so the shapes were enforced
