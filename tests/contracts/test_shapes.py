@@ -1,4 +1,4 @@
-"""The shapes in the signatures are true: every method, refiner and metric runs with them enforced."""
+"""The shapes in the signatures are true: every alias runs with them enforced."""
 
 import subprocess
 import sys
