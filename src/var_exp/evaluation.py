@@ -48,6 +48,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         raise ConfigError(f"{run_dir} already holds a finished run; choose another hydra.run.dir.")
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
+    data = SampleModule(experiment.dataset, experiment.spec, root["batch_size"], root["workers"])
     trainer = _trainer(root, run_dir)
     if trainer.world_size > len(experiment.dataset):
         raise ConfigError(
@@ -57,7 +58,6 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     if trainer.is_global_zero:
         (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(root), encoding="utf-8")
     module = _module(root, experiment)
-    data = SampleModule(experiment.dataset, experiment.spec, root["batch_size"], root["workers"])
     started = time.perf_counter()
     with RowWriter(run_dir / f"scores.rank{trainer.global_rank}.csv") as writer:
         module.writer = writer

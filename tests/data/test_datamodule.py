@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from var_exp.data.datamodule import SampleModule, collate, to_display
-from var_exp.types import InputSpec, Sample
+from var_exp.types import ConfigError, InputSpec, Sample
 
 SPEC = InputSpec(size=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
 
@@ -44,6 +44,12 @@ def test_batches_without_regions_say_so():
     bare = Sample(torch.zeros(3, 4, 4), torch.tensor([0]), None, "bare")
     assert collate([bare], SPEC).regions is None
     assert collate([bare], SPEC).to("cpu").regions is None
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(0, 0), (4, -1)])
+def test_impossible_loaders_are_refused(batch_size, workers):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1 and workers at least 0"):
+        SampleModule(Noise(), SPEC, batch_size, workers)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

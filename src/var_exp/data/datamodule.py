@@ -10,7 +10,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from var_exp.types import Batch, Images, InputSpec, Sample, SampleDataset
+from var_exp.types import Batch, ConfigError, Images, InputSpec, Sample, SampleDataset
 
 
 class SampleModule(LightningDataModule):
@@ -21,12 +21,20 @@ class SampleModule(LightningDataModule):
         spec: Mean and standard deviation that images are normalised with.
         batch_size: Images per batch and process; scores do not depend on it.
         workers: Loader processes; 0 loads in the main process.
+
+    Raises:
+        ConfigError: batch_size below 1 or workers below 0.
     """
 
     def __init__(
         self, dataset: SampleDataset, spec: InputSpec, batch_size: int = 8, workers: int = 0
     ) -> None:
         super().__init__()
+        if batch_size < 1 or workers < 0:
+            raise ConfigError(
+                f"batch_size must be at least 1 and workers at least 0, got {batch_size} and "
+                f"{workers}; set batch_size=8 workers=0."
+            )
         self.dataset = dataset
         self.spec = spec
         self.batch_size = batch_size
