@@ -3,10 +3,9 @@
 The functions are in `var_exp.metrics.functional`.
 """
 
-from var_exp.metrics.deletion_auc import DeletionAUC
 from var_exp.metrics.energy_pointing_game import EnergyPointingGame
 from var_exp.metrics.grid_pointing_game import GridPointingGame
-from var_exp.metrics.insertion_auc import InsertionAUC
+from var_exp.metrics.insertion_deletion import DeletionAUC, InsertionAUC
 from var_exp.metrics.pointing_game import PointingGame
 
 __all__ = [

@@ -1,9 +1,8 @@
 """The pure functions behind the metrics: tensors in, one score per map out."""
 
-from var_exp.metrics.deletion_auc import deletion_auc
 from var_exp.metrics.energy_pointing_game import energy_pointing_game
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
-from var_exp.metrics.insertion_auc import insertion_auc
+from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
 from var_exp.metrics.pointing_game import pointing_game
 
 __all__ = [

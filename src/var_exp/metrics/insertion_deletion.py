@@ -1,6 +1,8 @@
-"""Deletion AUC: how fast the class vanishes when a map's pixels are taken out of the image.
+"""Insertion and deletion AUC: how fast a class appears, or vanishes, with a map's pixels.
 
-Lower is better. The engine, its formula and source are in `var_exp.metrics.perturbation`.
+Insertion puts the pixels into a blurred image, strongest first, and higher is better; deletion
+takes them out of the image, and lower is better. The engine, its formula and source are in
+`var_exp.metrics.perturbation`.
 """
 
 from collections.abc import Sequence
@@ -20,20 +22,20 @@ from var_exp.metrics.perturbation import (
 from var_exp.types import Images, Predict
 
 
-def deletion_auc(
+def insertion_auc(
     model: Predict,
     images: Images,
     classes: Int[Tensor, " N"],
     maps: Float[Tensor, "N c h w"],
     steps: int = 224,
-    baseline: Baseline = "zero",
+    baseline: Baseline = "blur",
     *,
     base_maps: Float[Tensor, "N _ _ _"] | None = None,
     ids: Sequence[str] | None = None,
     seed: int = 0,
     max_batch: int = 64,
 ) -> Float[Tensor, " N"]:
-    """Area under the probability of the class while pixels are deleted, first ones first.
+    """Area under the probability of the class while pixels are inserted, first ones first.
 
     Args:
         model: From images to logits, in eval mode.
@@ -58,6 +60,39 @@ def deletion_auc(
         images,
         classes,
         maps,
+        "insertion",
+        steps=steps,
+        baseline=baseline,
+        base_maps=base_maps,
+        ids=ids,
+        seed=seed,
+        max_batch=max_batch,
+    )
+    return area_under(curves)
+
+
+def deletion_auc(
+    model: Predict,
+    images: Images,
+    classes: Int[Tensor, " N"],
+    maps: Float[Tensor, "N c h w"],
+    steps: int = 224,
+    baseline: Baseline = "zero",
+    *,
+    base_maps: Float[Tensor, "N _ _ _"] | None = None,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    max_batch: int = 64,
+) -> Float[Tensor, " N"]:
+    """Area under the probability of the class while pixels are deleted, first ones first.
+
+    Arguments, shapes, range and errors are those of `insertion_auc`.
+    """
+    curves, _ = perturbation_curves(
+        model,
+        images,
+        classes,
+        maps,
         "deletion",
         steps=steps,
         baseline=baseline,
@@ -67,6 +102,24 @@ def deletion_auc(
         max_batch=max_batch,
     )
     return area_under(curves)
+
+
+class InsertionAUC(PerturbationAUC):
+    """Mean of `insertion_auc`; the arguments are those of `PerturbationAUC`."""
+
+    higher_is_better = True
+    mode: ClassVar[Mode] = "insertion"
+
+    def __init__(
+        self,
+        model: Predict,
+        steps: int = 224,
+        baseline: Baseline = "blur",
+        ties: Ties = "random",
+        seed: int = 0,
+        max_batch: int = 64,
+    ) -> None:
+        super().__init__(model, steps, baseline, ties, seed, max_batch)
 
 
 class DeletionAUC(PerturbationAUC):
