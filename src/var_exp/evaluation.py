@@ -165,6 +165,8 @@ def _conclude(
     console.print(summary_table(summary, directions))
     for verdict in verdicts:
         console.print(str(verdict), soft_wrap=True)
+    for label, text in module.facts.items():
+        console.print(f"{label}: {text}", soft_wrap=True)
     if isinstance(logger, WandbLogger):
         log_results(logger, root, summary, rows, module.panels, curves)
         console.print(finish(logger), soft_wrap=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import CatMetric, MeanMetric, MetricCollection
 
 from var_exp.classes import ClassRule, random_others
 from var_exp.methods import Method
@@ -95,7 +95,7 @@ class AttributionModule(LightningModule):
         }
         self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
         self._top1_asked = MeanMetric()
-        self._completeness = MeanMetric()
+        self._completeness = CatMetric(nan_strategy="ignore")
         self._area = MeanMetric()  # share of the picture that a region takes
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
@@ -109,7 +109,7 @@ class AttributionModule(LightningModule):
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
         if isinstance(self.method, IntegratedGradients):
             error = completeness_error(self.model, batch.images, every, maps)
-            self._completeness.update(error.abs())
+            self._completeness.update(error.abs().flatten())
         competing, outside = maps[:, : classes.shape[1]], maps[:, classes.shape[1] :]
         variants = self._refined(competing, logits.gather(1, classes), batch)
         if len(self.panels) < self.pictures:
@@ -126,8 +126,9 @@ class AttributionModule(LightningModule):
         self.curves = self._mean_curves()
         self.facts["top-1 class is one of those asked"] = f"{self._top1_asked.compute():.3f}"
         if self._completeness.update_called:
-            error = self._completeness.compute()
-            self.facts["completeness error, mean |relative|"] = f"{error:.1e}"
+            # the median, since a logit that hardly changes makes a huge relative error
+            error = torch.as_tensor(self._completeness.compute()).median()
+            self.facts["completeness error, median |relative|"] = f"{error:.1e}"
         if self._area.update_called:
             area = self._area.compute().item()
             self.chance = {
