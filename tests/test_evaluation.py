@@ -89,8 +89,11 @@ def test_scores_are_the_same_for_batches_of_1_7_and_32(composed, tmp_path, metho
         }
     assert found[1].keys() == found[7].keys() == found[32].keys()
     for batch_size in (7, 32):
-        worst = max(abs(found[batch_size][key] - found[1][key]) for key in found[1])
-        assert worst < 1e-3, f"a single map of batch size {batch_size} differs by {worst}"
+        away = {key: abs(found[batch_size][key] - found[1][key]) for key in found[1]}
+        assert max(value for key, value in away.items() if key[3] == "base") < 1e-6
+        assert sum(value < 1e-6 for value in away.values()) / len(away) > 0.99
+        # rounding may put a pixel that lies exactly on VAR's gate on its other side
+        assert max(away.values()) < 1e-3
 
 
 @pytest.mark.slow
