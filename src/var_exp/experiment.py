@@ -86,7 +86,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     logits = _try_model(experiment, batch)
     experiment.rule(logits, batch.classes, batch.ids)
     experiment.method.check(model, batch.images)
-    _check_metrics(experiment, batch, root)
+    _check_metrics(experiment, batch)
     return experiment
 
 
@@ -109,7 +109,7 @@ def _try_model(experiment: Experiment, batch: Batch) -> Logits:
     return logits
 
 
-def _check_metrics(experiment: Experiment, batch: Batch, root: Mapping[str, Any]) -> None:
+def _check_metrics(experiment: Experiment, batch: Batch) -> None:
     metrics = experiment.make_metrics()
     if not metrics:
         raise ConfigError(
