@@ -36,6 +36,10 @@ class UnsupportedModel(VarExpError):  # noqa: N818 (reads as what it says where 
     """The method cannot act on this model, and would silently compute something else."""
 
 
+class OutOfMemory(VarExpError):  # noqa: N818
+    """Not even one image at a time fits into memory."""
+
+
 class MissingWeights(VarExpError):  # noqa: N818
     """The weights of a model cannot be had, or the file that should hold them does not."""
 

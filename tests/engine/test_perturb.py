@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from var_exp.engine.chunks import ChunkLimit
 from var_exp.engine.perturb import masked_logits
 
 
@@ -24,7 +25,7 @@ def test_equals_a_loop_for_any_chunk():
                 images,
                 lambda rows, indices: masks[rows, indices],
                 7,
-                max_batch=max_batch,
+                limit=ChunkLimit(max_batch),
                 baseline=0.5,
             )
         )
@@ -39,7 +40,7 @@ def test_gradient_mode_is_not_changed_while_iterating():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     images = torch.randn(1, 1, 2, 2)
     for chunk in masked_logits(
-        model, images, lambda rows, _: torch.ones(len(rows), 1, 2, 2), 3, max_batch=1
+        model, images, lambda rows, _: torch.ones(len(rows), 1, 2, 2), 3, limit=ChunkLimit(1)
     ):
         assert torch.is_grad_enabled()
         assert model[1].weight.requires_grad

@@ -31,11 +31,10 @@ def test_equals_a_loop_over_the_noise(net, images):
     method = get_method("smoothgrad", noise=0.2, samples=4, seed=5)
     maps = method.attribute(net, images, CLASSES, ids=("p", "q"))
     for b, id in enumerate(("p", "q")):
-        generator = sample_generator(5, id)
         total = torch.zeros(2, 3, 8, 8)
-        for _ in range(4):
+        for draw in range(4):
             spread = images[b].max() - images[b].min()
-            noise = torch.randn(3, 8, 8, generator=generator)
+            noise = torch.randn(3, 8, 8, generator=sample_generator(5, id, draw))
             copy = (images[b] + 0.2 * spread * noise)[None].requires_grad_()
             for k in range(2):
                 (gradient,) = torch.autograd.grad(net(copy)[0, CLASSES[b, k]], copy)

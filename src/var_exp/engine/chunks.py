@@ -1,10 +1,17 @@
-"""Split many forward passes of few images into batches of bounded size."""
+"""Split work into forward passes of bounded size, and into smaller ones when memory runs out."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from var_exp.types import OutOfMemory
+
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 
 
 def check_at_least_one(**options: int) -> None:
@@ -18,12 +25,77 @@ def check_at_least_one(**options: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}; set {name}=1 or more.")
 
 
-def pairs(
-    n_images: int, n_steps: int, max_batch: int
-) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]:
-    """Yield (rows, steps) of all image x step pairs, image by image, `max_batch` at most."""
-    for chunk in torch.arange(n_images * n_steps).split(max_batch):
-        yield chunk // n_steps, chunk % n_steps
+class ChunkLimit:
+    """How many images may share one forward pass; halved for good when memory runs out.
+
+    Args:
+        images: First limit.
+
+    Raises:
+        ValueError: a limit below 1.
+    """
+
+    def __init__(self, images: int) -> None:
+        check_at_least_one(max_batch=images)
+        self.images = images
+
+    def chunks(
+        self, count: int, work: Callable[[Int[Tensor, " n"]], Result]
+    ) -> Iterator[tuple[Int[Tensor, " n"], Result]]:
+        """Yield (indices, work(indices)) for 0 … count - 1, at most `images` indices at a time.
+
+        Work that ran out of memory is done again in halves, so it must have no other effect than
+        its result.
+
+        Raises:
+            OutOfMemory: work on a single index does not fit.
+        """
+        start = 0
+        while start < count:
+            indices = torch.arange(start, min(start + self.images, count))
+            try:
+                result = work(indices)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed = str(error).splitlines()[0]
+            else:
+                yield indices, result
+                start += len(indices)
+                continue
+            # only here, since a live exception keeps the frames that hold the memory
+            self._halve(len(indices), failed)
+
+    def pairs(
+        self,
+        n_images: int,
+        n_steps: int,
+        work: Callable[[Int[Tensor, " n"], Int[Tensor, " n"]], Result],
+    ) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"], Result]]:
+        """Yield (rows, steps, work(rows, steps)) for all image x step pairs, image by image."""
+        jobs = self.chunks(n_images * n_steps, lambda i: work(i // n_steps, i % n_steps))
+        for indices, result in jobs:
+            yield indices // n_steps, indices % n_steps, result
+
+    def _halve(self, tried: int, failed: str) -> None:
+        if tried == 1:
+            raise OutOfMemory(
+                f"a single image does not fit into memory ({failed}); take smaller images, fewer "
+                "competing classes, or another method."
+            )
+        self.images = tried // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _log.warning(
+            "Out of memory with %d images in one forward pass; going on with %d. "
+            "Setting max_batch=%d spares the first attempt.",
+            *(tried, self.images, self.images),
+        )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an accelerator, or the CPU's allocator, which has no error of its own, is full."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def add_by_row(

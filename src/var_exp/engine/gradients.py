@@ -1,16 +1,19 @@
 """The gradient primitive: one forward pass, K backward passes on the kept graph."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from var_exp.engine.scores import check_logits, check_range
+from var_exp.engine.scores import check_logits, class_scores
 from var_exp.models.frozen import frozen
 from var_exp.types import Classes, Images, Logits, UnsupportedModel
+
+Score: TypeAlias = Callable[[Logits, Classes], Float[Tensor, "B K"]]
+"""From logits and classes to the scores to differentiate; row b must depend on image b alone."""
 
 
 class ClassGradients(NamedTuple):
@@ -34,8 +37,9 @@ def class_gradients(
     *,
     layer: nn.Module | None = None,
     rule: AbstractContextManager[object] | None = None,
+    score: Score = class_scores,
 ) -> ClassGradients:
-    """Differentiate the logits of K classes per image, all from one forward pass.
+    """Differentiate a score of K classes per image, all from one forward pass.
 
     Each of the K backward passes serves the whole batch. Works inside `torch.no_grad` and
     `torch.inference_mode`; parameters collect no gradient and the graph is freed with the last
@@ -48,6 +52,7 @@ def class_gradients(
         classes: [B, K] int64.
         layer: Module of the model to whose output the gradients are taken; None takes the images.
         rule: Context of the forward pass, such as an `activation_rule`.
+        score: What is differentiated; the logits of the classes by default.
 
     Raises:
         ValueError: a class that the model does not have.
@@ -64,28 +69,70 @@ def class_gradients(
             with rule or nullcontext(), _cut_at(layer) as points:
                 logits = check_logits(model(images))
             point = _only(points)
-        check_range(classes, logits.shape[1])
-        gradients = _backward_per_class(logits, point, classes.to(logits.device))
+        gradients = point.new_empty(len(point), classes.shape[1], *point.shape[1:])
+        for k, found in _backward_per_class(logits, [point], classes, score):
+            (gradients[:, k],) = found
     return ClassGradients(logits.detach(), point.detach(), gradients)
 
 
-def _backward_per_class(logits: Tensor, point: Tensor, classes: Tensor) -> Tensor:
-    """Gradients [B, K, ...] of the logits at `classes`; frees the graph with the last class."""
-    if not logits.requires_grad:
+def reduced_gradients(
+    model: nn.Module,
+    images: Images,
+    classes: Classes,
+    collect: Callable[[Images], AbstractContextManager[list[Tensor]]],
+    reduce: Callable[[Sequence[Tensor], Sequence[Tensor]], Float[Tensor, "B ..."]],
+    *,
+    score: Score = class_scores,
+) -> Float[Tensor, "B K ..."]:
+    """Differentiate with respect to many tensors of one forward pass, reducing class by class.
+
+    As `class_gradients`, but the gradients of one class at a time are held: with attention
+    matrices or the outputs of all layers, K of them would not fit.
+
+    Args:
+        model: Any module from images to logits; it runs in eval mode.
+        images: [B, C, H, W], not altered.
+        classes: [B, K] int64.
+        collect: From the images that the graph starts at to the context of the forward pass; the
+            list that it yields holds, after the pass, the tensors to differentiate with respect to.
+        reduce: From these tensors and their gradients for one class to the result [B, …] of that
+            class; runs without gradients. A tensor that the score does not depend on has zeros.
+        score: What is differentiated; the logits of the classes by default.
+
+    Raises:
+        ValueError: a class that the model does not have.
+        UnsupportedModel: the model returns no logits, or they depend on none of the tensors.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+        leaf = images.detach().clone().requires_grad_()
+        with collect(leaf) as points:
+            logits = check_logits(model(leaf.clone()))
+        results = []
+        for _, gradients in _backward_per_class(logits, points, classes, score):
+            with torch.no_grad():
+                results.append(reduce([point.detach() for point in points], gradients))
+    return torch.stack(results, 1)
+
+
+def _backward_per_class(
+    logits: Tensor, points: list[Tensor], classes: Tensor, score: Score
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """Yield k and the gradients of class k at the points; frees the graph with the last class."""
+    # cloned, since a tensor made in inference mode cannot be kept for the backward pass
+    scores = score(logits, classes.to(logits.device, copy=True))
+    if not points or not scores.requires_grad:
         raise UnsupportedModel(
             "the logits do not depend on where the gradient is taken, or the model detaches them; "
             "use a forward-only method such as occlusion, or another layer."
         )
     k_classes = classes.shape[1]
-    gradients = torch.empty(
-        (len(point), k_classes, *point.shape[1:]), dtype=point.dtype, device=point.device
-    )
     for k in range(k_classes):
-        chosen = torch.zeros_like(logits).scatter_(1, classes[:, k : k + 1], 1.0)
-        (gradients[:, k],) = torch.autograd.grad(
-            logits, point, chosen, retain_graph=k < k_classes - 1
+        yield (
+            k,
+            torch.autograd.grad(
+                scores[:, k].sum(), points, retain_graph=k < k_classes - 1, materialize_grads=True
+            ),
         )
-    return gradients
 
 
 @contextmanager

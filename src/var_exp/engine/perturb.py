@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from var_exp.engine.chunks import pairs
+from var_exp.engine.chunks import ChunkLimit
 from var_exp.engine.scores import check_logits
 from var_exp.models.frozen import frozen
 from var_exp.types import Images, Logits
@@ -36,7 +36,7 @@ def masked_logits(
     make_masks: MakeMasks,
     n_masks: int,
     *,
-    max_batch: int,
+    limit: ChunkLimit,
     baseline: float = 0.0,
 ) -> Iterator[MaskedLogits]:
     """Run the model on image * mask + baseline * (1 - mask), for `n_masks` masks of every image.
@@ -46,11 +46,14 @@ def masked_logits(
         images: [B, C, H, W].
         make_masks: Makes the masks of one chunk, so that no more than one chunk is ever held.
         n_masks: Masks per image.
-        max_batch: Most images in one forward pass; chunks are filled across images.
+        limit: Most images in one forward pass; chunks are filled across images.
         baseline: Value of a masked-out pixel, in the units of `images`.
     """
-    for rows, indices in pairs(len(images), n_masks, max_batch):
+
+    def work(rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         masks = make_masks(rows, indices).to(images)
         with torch.no_grad(), frozen(model):
-            logits = check_logits(model(images[rows] * masks + baseline * (1 - masks)))
+            return masks, check_logits(model(images[rows] * masks + baseline * (1 - masks)))
+
+    for rows, _, (masks, logits) in limit.pairs(len(images), n_masks, work):
         yield MaskedLogits(rows, masks, logits)

@@ -1,8 +1,7 @@
 """Backward rules of activations, put in place of the activation calls during a forward pass.
 
-A `TorchFunctionMode` sees every call of a torch function, so functional, in-place and reused
-activations are met alike, and the model is not touched. With f the activation, x its input and g
-the gradient that arrives at its output, the gradient that leaves it is
+Functional, in-place and reused activations are met alike (`engine.calls`). With f the activation, x
+its input and g the gradient that arrives at its output, the gradient that leaves it is
 
     plain       f'(x) · g
     guided      relu(f'(x) · g)     Springenberg et al. 2015, arXiv 1412.6806
@@ -12,17 +11,16 @@ which for f = ReLU are the papers' rules. An activation written out by hand, suc
 x * sigmoid(1.702 x) in CLIP's QuickGELU, is no activation call and keeps its plain gradient.
 """
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from types import FunctionType
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from var_exp.engine.calls import Call, Calls
 from var_exp.types import UnsupportedModel
 
 Backward: TypeAlias = Literal["guided", "deconvnet"]
@@ -53,8 +51,10 @@ def check_activations(activations: str) -> None:
 @contextmanager
 def activation_rule(
     model: nn.Module, backward: Backward, activations: Activations
-) -> Iterator[None]:
+) -> Iterator[Counter[str]]:
     """Give the activations of the forward passes inside this context another backward rule.
+
+    Yields the number of altered calls by the activation's name, which grows as the model runs.
 
     Args:
         model: The network about to run.
@@ -70,8 +70,8 @@ def activation_rule(
     swap = _SwapActivations(backward, _RECTIFIERS if activations == "all" else _RELU)
     only_modules = _within_relu_modules(model, swap) if activations == "relu_modules" else None
     with only_modules or nullcontext(), swap:
-        yield
-    if swap.applied == 0:
+        yield swap.applied
+    if not swap.applied:
         fix = "use method=gradient" if activations == "all" else "use activations=all"
         raise UnsupportedModel(
             f"{type(model).__name__} has no activation that activations={activations} acts on, "
@@ -79,33 +79,23 @@ def activation_rule(
         )
 
 
-class _SwapActivations(TorchFunctionMode):
-    """Mode that meets every call of a torch function, and alters those of the named activations."""
+class _SwapActivations(Calls):
+    """Alters the calls of the named activations, and counts them by name."""
 
     def __init__(self, backward: Backward, names: frozenset[str]) -> None:
         super().__init__()
         self.active = True
-        self.applied = 0
+        self.applied: Counter[str] = Counter()
         self._backward = backward
         self._names = names
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "").removesuffix("_")
-        if not self.active or name not in self._names:
-            return func(*args, **kwargs)
-        self.applied += 1
-        x, *options = (kwargs.pop("input"), *args) if "input" in kwargs else args
-        in_place = _works_in_place(func, (x, *options), kwargs)
+    def answer(self, call: Call) -> Any:
+        if not self.active or call.name not in self._names:
+            return call.run()
+        self.applied[call.name] += 1
         if self._backward == "guided":
-            return func(_PassPositive.apply(x, in_place), *options, **kwargs)
-        return _ReplaceByPositive.apply(x, in_place, lambda x: func(x, *options, **kwargs))
+            return call.on(_PassPositive.apply(call.input, call.in_place))
+        return _ReplaceByPositive.apply(call.input, call.in_place, call.on)
 
 
 @contextmanager
@@ -129,17 +119,6 @@ def _within_relu_modules(model: nn.Module, swap: _SwapActivations) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _works_in_place(
-    func: Callable[..., Any], values: tuple[Any, ...], kwargs: dict[str, Any]
-) -> bool:
-    """Whether this call overwrites its input: relu_, or relu(..., inplace=True)."""
-    if func.__name__.endswith("_"):
-        return True
-    if not isinstance(func, FunctionType):  # the others are builtins without an `inplace` argument
-        return False
-    return bool(inspect.signature(func).bind(*values, **kwargs).arguments.get("inplace", False))
 
 
 class _PassPositive(torch.autograd.Function):

@@ -16,7 +16,7 @@ def get_method(alias: str, /, **options: Any) -> Method:
 
     Example:
         >>> get_method("ig", steps=8)
-        IntegratedGradients(steps=8, max_batch=32)
+        IntegratedGradients(max_batch=32, steps=8)
     """
     method: Method = from_alias("method", alias, **options)
     return method

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from var_exp.engine.chunks import check_at_least_one
+from var_exp.engine.chunks import is_out_of_memory
 from var_exp.engine.scores import check_logits, check_range
 from var_exp.methods.method import Method
 from var_exp.seeds import sample_generator
@@ -47,10 +47,7 @@ class Captum(Method):
     factory: Callable[[nn.Module], Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    max_batch: int = 1
-
-    def __post_init__(self) -> None:
-        check_at_least_one(max_batch=self.max_batch)
+    max_batch: int = field(default=1, kw_only=True)
 
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model on which Captum fails, by explaining one class of the image."""
@@ -65,13 +62,16 @@ class Captum(Method):
             images, targets = images.detach().clone(), classes.flatten().clone()
             with torch.no_grad():
                 check_range(classes, check_logits(model(images[:1].clone())).shape[1])
-            rows = torch.arange(len(images)).repeat_interleave(classes.shape[1])
-            maps = [
-                self._call(model, images[some], chosen, ids[int(some[0])])
-                for some, chosen in zip(
-                    rows.split(self.max_batch), targets.split(self.max_batch), strict=True
-                )
-            ]
+            calls = self._limit.chunks(
+                len(targets),
+                lambda pairs: self._call(
+                    model,
+                    images[pairs // classes.shape[1]],
+                    targets[pairs],
+                    ids[int(pairs[0]) // classes.shape[1]],
+                ),
+            )
+            maps = [some for _, some in calls]
         return torch.cat(maps).view(*classes.shape, *maps[0].shape[1:])
 
     def _call(self, model: nn.Module, images: Tensor, targets: Tensor, id: str | None) -> Tensor:
@@ -80,7 +80,7 @@ class Captum(Method):
             try:
                 maps = self._explainer(model).attribute(images, target=targets, **self.arguments)
             except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError) as error:
-                if isinstance(error, torch.OutOfMemoryError):
+                if is_out_of_memory(error):
                     raise
                 raise UnsupportedModel(
                     f"Captum failed on {type(model).__name__} ({_first_line(error)}); "

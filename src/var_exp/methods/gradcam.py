@@ -83,6 +83,7 @@ class GuidedGradCAM(Method):
     layer: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._guided_backprop()  # checks the option
 
     def check(self, model: nn.Module, image: Images) -> None:
@@ -94,7 +95,7 @@ class GuidedGradCAM(Method):
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
         cams = self._gradcam().coarse(model, images, classes).relu_()
-        guided = self._guided_backprop().attribute(model, images, classes)
+        guided = self._guided_backprop()._attribute(model, images, classes, ids)
         return guided.mul_(_upsample(cams, images))
 
     def _guided_backprop(self) -> GuidedBackprop:

@@ -39,6 +39,7 @@ class GuidedBackprop(Method):
     backward: ClassVar[Backward] = "guided"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_activations(self.activations)
 
     def check(self, model: nn.Module, image: Images) -> None:
@@ -51,7 +52,7 @@ class GuidedBackprop(Method):
     ) -> Maps:
         return class_gradients(model, images, classes, rule=self._rule(model)).gradients
 
-    def _rule(self, model: nn.Module) -> AbstractContextManager[None]:
+    def _rule(self, model: nn.Module) -> AbstractContextManager[object]:
         return activation_rule(model, self.backward, self.activations)
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from var_exp.engine.chunks import add_by_row, check_at_least_one, pairs
+from var_exp.engine.chunks import add_by_row, check_at_least_one
 from var_exp.engine.gradients import class_gradients
 from var_exp.engine.scores import check_logits, class_scores
 from var_exp.methods.method import Method
@@ -30,17 +30,16 @@ class IntegratedGradients(Method):
 
     Args:
         steps: Quadrature nodes per image; the smoother the network, the fewer suffice.
-        max_batch: Most images in one forward pass; the maps do not depend on it.
 
     Raises:
         ValueError: an option below 1.
     """
 
     steps: int = 32
-    max_batch: int = 32
 
     def __post_init__(self) -> None:
-        check_at_least_one(steps=self.steps, max_batch=self.max_batch)
+        super().__post_init__()
+        check_at_least_one(steps=self.steps)
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
@@ -49,10 +48,14 @@ class IntegratedGradients(Method):
         positions = torch.as_tensor((1 + nodes) / 2).to(images)
         shares = torch.as_tensor(weights / 2).to(images)
         maps = images.new_zeros(*classes.shape, *images.shape[1:])
-        for rows, steps in pairs(len(images), self.steps, self.max_batch):
+
+        def weighted(rows: Tensor, steps: Tensor) -> Tensor:
             points = positions[steps].view(-1, 1, 1, 1) * images[rows]
             gradients = class_gradients(model, points, classes[rows]).gradients
-            add_by_row(maps, rows, gradients.mul_(shares[steps].view(-1, 1, 1, 1, 1)))
+            return gradients.mul_(shares[steps].view(-1, 1, 1, 1, 1))
+
+        for rows, _, gradients in self._limit.pairs(len(images), self.steps, weighted):
+            add_by_row(maps, rows, gradients)
         return maps.mul_(images[:, None])
 
 

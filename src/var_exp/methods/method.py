@@ -2,22 +2,38 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from var_exp.engine.chunks import ChunkLimit
 from var_exp.engine.scores import check_logits
 from var_exp.models.frozen import frozen
 from var_exp.types import Classes, Images, Maps
 
 
+@dataclass(frozen=True)
 class Method(ABC):
     """An attribution method: a frozen dataclass of options, with the model given at the call.
 
     A method leaves no trace: the model's parameters, flags and hooks, gradients and the global
     random state are as before. It runs the model in eval mode, and works inside `torch.no_grad` and
     `torch.inference_mode`.
+
+    Args:
+        max_batch: Most images in one forward pass. The maps do not depend on it; when memory runs
+            out it is halved, which is logged, and the work goes on.
+
+    Raises:
+        ValueError: max_batch below 1.
     """
+
+    max_batch: int = field(default=32, kw_only=True)
+    _limit: ChunkLimit = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_limit", ChunkLimit(self.max_batch))  # the class is frozen
 
     def attribute(
         self,
@@ -42,10 +58,20 @@ class Method(ABC):
         Raises:
             ValueError: images, classes or ids of another shape or type, or a class out of range.
             UnsupportedModel: the method cannot act on this model.
+            OutOfMemory: not even one image at a time fits.
         """
         _check_request(images, classes, ids)
         names: Sequence[str | None] = [None] * len(images) if ids is None else ids
-        return self._attribute(model, images, classes, names).float()
+        maps = [
+            some
+            for _, some in self._limit.chunks(
+                len(images),
+                lambda rows: self._attribute(
+                    model, images[rows], classes[rows], [names[row] for row in rows]
+                ).float(),
+            )
+        ]
+        return maps[0] if len(maps) == 1 else torch.cat(maps)
 
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model that the method cannot act on, before the work.
@@ -66,7 +92,10 @@ class Method(ABC):
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        """Compute the maps, in the floating-point type of the images."""
+        """Compute the maps, in the floating-point type of the images.
+
+        A method that runs the model several times per image takes its chunks from `self._limit`.
+        """
 
 
 def _check_request(images: torch.Tensor, classes: torch.Tensor, ids: Sequence[str] | None) -> None:

@@ -33,7 +33,6 @@ class Occlusion(Method):
     Args:
         window: Side of the window in pixels.
         stride: Step of the window in pixels; at most `window`, or pixels would stay uncovered.
-        max_batch: Most images in one forward pass; the maps do not depend on it.
 
     Raises:
         ValueError: an option out of its range.
@@ -41,10 +40,10 @@ class Occlusion(Method):
 
     window: int = 16
     stride: int = 8
-    max_batch: int = 32
 
     def __post_init__(self) -> None:
-        check_at_least_one(window=self.window, stride=self.stride, max_batch=self.max_batch)
+        super().__post_init__()
+        check_at_least_one(window=self.window, stride=self.stride)
         if self.stride > self.window:
             raise ValueError(
                 f"stride must be at most window, got {self.stride} > {self.window}; "
@@ -65,9 +64,7 @@ class Occlusion(Method):
             scores = class_scores(check_logits(model(images.clone())), classes)
         maps = images.new_zeros(*classes.shape, height, width)
         n_windows = len(down) * len(across)
-        for rows, masks, logits in masked_logits(
-            model, images, keep, n_windows, max_batch=self.max_batch
-        ):
+        for rows, masks, logits in masked_logits(model, images, keep, n_windows, limit=self._limit):
             drops = scores[rows] - class_scores(logits, classes[rows])
             add_by_row(maps, rows, drops[:, :, None, None] * (1 - masks))
         covering = down.sum(0)[:, None] * across.sum(0)

@@ -33,7 +33,6 @@ class RISE(Method):
         grid: Cells along a side of the coarse mask.
         keep: Probability that a cell is kept; 0 < keep < 1.
         seed: Of the masks, combined with each sample's id.
-        max_batch: Most images in one forward pass; the maps do not depend on it.
 
     Raises:
         ValueError: an option out of its range.
@@ -43,10 +42,10 @@ class RISE(Method):
     grid: int = 7
     keep: float = 0.5
     seed: int = 0
-    max_batch: int = 32
 
     def __post_init__(self) -> None:
-        check_at_least_one(masks=self.masks, grid=self.grid, max_batch=self.max_batch)
+        super().__post_init__()
+        check_at_least_one(masks=self.masks, grid=self.grid)
         if not 0 < self.keep < 1:
             raise ValueError(f"keep must lie between 0 and 1, got {self.keep}; set keep=0.5.")
 
@@ -70,7 +69,7 @@ class RISE(Method):
             )
 
         maps = images.new_zeros(*classes.shape, height, width)
-        chunks = masked_logits(model, images, make_masks, self.masks, max_batch=self.max_batch)
+        chunks = masked_logits(model, images, make_masks, self.masks, limit=self._limit)
         for rows, masks, logits in chunks:
             scores = class_scores(logits.softmax(1), classes[rows])
             add_by_row(maps, rows, scores[:, :, None, None] * masks)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from var_exp.engine.chunks import add_by_row, check_at_least_one, pairs
+from var_exp.engine.chunks import add_by_row, check_at_least_one
 from var_exp.engine.gradients import class_gradients
 from var_exp.methods.method import Method
 from var_exp.seeds import sample_generator
@@ -28,7 +28,6 @@ class SmoothGrad(Method):
         noise: Standard deviation as a share of the image's range (maximum - minimum); >= 0, the
             paper takes 0.1 to 0.2.
         seed: Of the noise, combined with each sample's id.
-        max_batch: Most images in one forward pass; the maps do not depend on it.
 
     Raises:
         ValueError: an option out of its range.
@@ -37,25 +36,32 @@ class SmoothGrad(Method):
     samples: int = 25
     noise: float = 0.15
     seed: int = 0
-    max_batch: int = 32
 
     def __post_init__(self) -> None:
-        check_at_least_one(samples=self.samples, max_batch=self.max_batch)
+        super().__post_init__()
+        check_at_least_one(samples=self.samples)
         if self.noise < 0:
             raise ValueError(f"noise must not be negative, got {self.noise}; set noise=0.15.")
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        generators = [sample_generator(self.seed, id) for id in ids]
         deviation = self.noise * (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))
-        maps = images.new_zeros(*classes.shape, *images.shape[1:])
-        for rows, _ in pairs(len(images), self.samples, self.max_batch):
-            # one draw per copy, always float32 on the CPU: the noise is the same for any chunk,
-            # type and device
+
+        def noisy(rows: Tensor, draws: Tensor) -> Tensor:
+            # always float32 on the CPU: the noise is the same for any type and device
             noise = torch.stack(
-                [torch.randn(images.shape[1:], generator=generators[row]) for row in rows]
+                [
+                    torch.randn(
+                        images.shape[1:], generator=sample_generator(self.seed, ids[row], draw)
+                    )
+                    for row, draw in zip(rows.tolist(), draws.tolist(), strict=True)
+                ]
             ).to(images)
             copies = images[rows] + deviation[rows].view(-1, 1, 1, 1) * noise
-            add_by_row(maps, rows, class_gradients(model, copies, classes[rows]).gradients)
+            return class_gradients(model, copies, classes[rows]).gradients
+
+        maps = images.new_zeros(*classes.shape, *images.shape[1:])
+        for rows, _, gradients in self._limit.pairs(len(images), self.samples, noisy):
+            add_by_row(maps, rows, gradients)
         return maps.div_(self.samples)
