@@ -82,6 +82,11 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             for name, node in root["metric"].items()
         },
     )
+    if experiment.refiners and not experiment.method.class_specific:
+        raise ConfigError(
+            f"{type(experiment.method).__name__} gives all classes the same map, so they cannot "
+            "compete; use refine=[none], or another method."
+        )
     batch = collate([dataset[0]], spec)
     logits = _try_model(experiment, batch)
     experiment.rule(logits, batch.classes, batch.ids)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -28,6 +29,9 @@ class Method(ABC):
     Raises:
         ValueError: max_batch below 1.
     """
+
+    class_specific: ClassVar[bool] = True
+    """False when all classes get the same map, so that nothing is left to compete."""
 
     max_batch: int = field(default=32, kw_only=True)
     _limit: ChunkLimit = field(init=False, repr=False, compare=False)
