@@ -3,6 +3,7 @@
 Exit codes: 0 the run completed, 2 the user's command must be mended, 1 anything else.
 """
 
+import logging
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,7 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 from var_exp.registry import aliases, did_you_mean, problems
 from var_exp.types import ConfigError, VarExpError
 
+FAILED = "failed.txt"
+"""File that a run of a sweep leaves in its folder when it could not finish: the reason."""
+
 _USAGE_ERROR = 2
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,11 +92,27 @@ def open_key(argument: str) -> str:
 
 
 def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
-    """Run a job in its Hydra folder; what it refuses ends in its sentences and exit code 2."""
+    """Run a job in its Hydra folder; what it refuses ends in its sentences and exit code 2.
+
+    A job of a sweep leaves the reason in its folder instead, and the other jobs go on; the end of
+    the sweep names it (`var_exp.sweep`).
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    of_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
     try:
-        return job(cfg, Path(HydraConfig.get().runtime.output_dir))
+        return job(cfg, folder)
     except VarExpError as error:
-        return _refuse(str(error))
+        if not of_sweep:
+            return _refuse(str(error))
+        reason = str(error)
+        _complain(reason)
+    except Exception as error:
+        if not of_sweep:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        _log.exception("This run failed; the sweep goes on.")
+    (folder / FAILED).write_text(reason, encoding="utf-8")
+    return None
 
 
 def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[str, Any]:

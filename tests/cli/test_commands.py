@@ -169,3 +169,36 @@ def test_training_writes_weights_that_evaluate_takes(tmp_path):
         tmp_path, "evaluate.py", f"model.checkpoint={weights}", "data.count=16", "logger=none"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_ends_in_one_table_that_names_what_failed(tmp_path):
+    done, _ = run(
+        tmp_path,
+        "evaluate.py",
+        "-m",
+        "method=gbp,gradcam",
+        "refine.var.temperature=10,-1",
+        "data.count=8",
+        "logger=none",
+        "pictures=0",
+        "hydra.sweep.dir=sweep",
+    )
+    assert done.returncode == 1
+    assert "2 of 4 runs merged" in done.stdout
+    assert "failed: method=gbp refine.var.temperature=-1: refine.var: temperature must be" in (
+        done.stdout
+    )
+    assert "Traceback" not in done.stderr
+    with (tmp_path / "sweep" / "sweep.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["method"] for line in lines} == {"gbp", "gradcam"}
+    assert {line["refine.var.temperature"] for line in lines} == {"10"}
+    single = figures(tmp_path / "sweep" / "2_gradcam_critters_cnn")
+    merged = {
+        (line["metric"], line["variant"]): float(line["value"])
+        for line in lines
+        if line["method"] == "gradcam"
+    }
+    assert merged == single
+    assert "| `gradcam` |" in (tmp_path / "sweep" / "sweep.md").read_text()
+    assert (tmp_path / "sweep" / "sweep.png").stat().st_size > 3000

@@ -1,0 +1,164 @@
+"""Several runs side by side: one table for people, one file for programs, one picture."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from var_exp.report.statistics import BASE, DIFFERENCE, SummaryRow
+from var_exp.report.verdicts import SAME_SPARSITY, Role, interval, mean, roles
+
+_COLOURS = ("#c1272d", "#0b6fa4", "#2e8540", "#8a4fa3", "#b8860b", "#555555")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run among others.
+
+    Attributes:
+        labels: What sets it apart, such as {"method": "gbp", "model": "critters_cnn"}; the same
+            keys for every run of a comparison.
+        summary: Its figures.
+    """
+
+    labels: Mapping[str, str]
+    summary: Sequence[SummaryRow]
+
+
+def write_comparison(path: Path, runs: Sequence[Run]) -> None:
+    """Write every figure of every run as CSV: the labels, then the columns of `summary.csv`."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = [*runs[0].labels, *(field.name for field in fields(SummaryRow))]
+        lines = csv.DictWriter(file, columns)
+        lines.writeheader()
+        lines.writerows({**run.labels, **asdict(row)} for run in runs for row in run.summary)
+
+
+def markdown(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> str:
+    """Tables in Markdown, one for each metric and one row for each run.
+
+    A difference is bold when its interval lies on the better side of zero, and struck through when
+    it lies on the worse side. `same sparsity` is the base map cut to the refined map's number of
+    non-zero pixels; `empty` counts maps that are all zero.
+    """
+    return "\n".join(
+        f"## {metric} ({'higher' if higher else 'lower'} is better)\n\n"
+        + "\n".join(_lines(runs, metric, higher))
+        + "\n"
+        for metric, higher in higher_is_better.items()
+    )
+
+
+def _lines(runs: Sequence[Run], metric: str, higher: bool) -> list[str]:
+    names = _refiners(runs, metric)
+    header = [*runs[0].labels, BASE]
+    for name in names:
+        header += [f"`{name}`", "difference", "same sparsity", "empty"]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for run in runs:
+        figures = _figures(run, metric)
+        cells = [f"`{label}`" for label in run.labels.values()]
+        cells.append(mean(figures[BASE]) if BASE in figures else "-")
+        for name in names:
+            if name not in figures:
+                cells += ["-"] * 4
+                continue
+            sparse = figures.get(name + SAME_SPARSITY)
+            cells += [
+                mean(figures[name]),
+                _difference(figures[name + DIFFERENCE], higher),
+                mean(sparse) if sparse else "-",
+                f"{figures[name].empty_map:,}",
+            ]
+        lines.append(_line(cells))
+    return lines
+
+
+def comparison_picture(
+    path: Path, runs: Sequence[Run], higher_is_better: Mapping[str, bool]
+) -> None:
+    """Draw each run as a row: base map (ring), refined maps (dots) and their 95 % intervals.
+
+    A tick marks the control at the refined map's sparsity. The suffix of the path says which kind
+    of file: .png, .pdf or .svg.
+    """
+    metrics = list(higher_is_better)
+    height = 1.2 + 0.34 * len(runs)
+    figure, axes = plt.subplots(
+        *(1, len(metrics)),
+        figsize=(3.2 + 4.2 * len(metrics), height),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        names = _refiners(runs, metric)
+        for y, run in enumerate(runs):
+            figures = _figures(run, metric)
+            if BASE in figures:
+                _dot(axis, figures[BASE], y, "black", filled=False)
+            for i, name in enumerate(names):
+                colour = _COLOURS[i % len(_COLOURS)]
+                if name in figures:
+                    _dot(axis, figures[name], y, colour, filled=True)
+                if name + SAME_SPARSITY in figures:
+                    axis.plot(figures[name + SAME_SPARSITY].value, y, "|", color=colour, ms=11)
+        arrow = "higher" if higher_is_better[metric] else "lower"
+        axis.set_title(f"{metric} ({arrow} is better)", fontsize=10)
+        axis.grid(axis="x", color="#e5e5e5")
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    axes[0][0].set_yticks(
+        range(len(runs)), ["  ".join(run.labels.values()) for run in runs], fontsize=9
+    )
+    axes[0][0].set_ylim(len(runs) - 0.5, -0.5)
+    marks = [Line2D([], [], marker="o", color="black", mfc="white", ls="", label=BASE)]
+    for i, name in enumerate(dict.fromkeys(n for m in metrics for n in _refiners(runs, m))):
+        colour = _COLOURS[i % len(_COLOURS)]
+        marks.append(Line2D([], [], marker="o", color=colour, ls="", label=name))
+        marks.append(
+            Line2D([], [], marker="|", color=colour, ls="", label=f"same sparsity as {name}")
+        )
+    figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _dot(axis: Axes, row: SummaryRow, y: int, colour: str, *, filled: bool) -> None:
+    if not np.isnan(row.ci_low):
+        axis.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+    axis.plot(row.value, y, "o", color=colour, mfc=colour if filled else "white", ms=6)
+
+
+def _figures(run: Run, metric: str) -> dict[str, SummaryRow]:
+    return {row.variant: row for row in run.summary if row.metric == metric}
+
+
+def _refiners(runs: Sequence[Run], metric: str) -> list[str]:
+    """Refiners that any of the runs scored, in their order."""
+    wanted: Role = "refined"
+    return list(
+        dict.fromkeys(
+            name
+            for run in runs
+            for name, role in roles(list(_figures(run, metric))).items()
+            if role == wanted
+        )
+    )
+
+
+def _difference(row: SummaryRow, higher: bool) -> str:
+    text = f"{mean(row, signed=True)} {interval(row, signed=True)}"
+    if row.ci_low > 0 or row.ci_high < 0:
+        return f"**{text}**" if (row.ci_low > 0) == higher else f"~~{text}~~"
+    return text
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
