@@ -59,6 +59,8 @@ VARIANTS = {
     ("metric", "energy_pointing_game_abs"): {"magnitude"},
     ("metric", "insertion_auc_base_ties"): {"ties"},
     ("metric", "deletion_auc_base_ties"): {"ties"},
+    ("method", "softmax_gradient"): {"score"},
+    ("method", "softmax_gbp"): {"score"},
     ("method", "captum"): {"factory", "max_batch", "arguments"},
     ("data", "imagenet"): {"root", "labels"},
 }

@@ -113,3 +113,22 @@ def test_nothing_to_guide_is_refused_before_the_work():
 def test_a_misspelt_choice_is_refused():
     with pytest.raises(ValueError, match="got 'modules'"):
         GuidedBackprop(activations="modules")
+
+
+@pytest.mark.parametrize("score", ["probability", "log_probability"])
+def test_two_layers_that_start_at_the_softmax(score):
+    """v is replaced by the gradient of the score with respect to the hidden units."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(12, 6), nn.Linear(6, 3)
+    model = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last).double()
+    x, classes = torch.randn(1, 3, 2, 2).double(), torch.tensor([[2, 0, 1]])
+    hidden, logits = first(x.flatten(1)).detach()[0], model(x).detach()[0]
+    starts = torch.eye(3) - logits.softmax(0)  # row c is d log p_c / d y
+    if score == "probability":
+        starts = starts * logits.softmax(0)[:, None]
+    weights = starts[[2, 0, 1]] @ last.weight.detach()
+    guided = (weights.relu() * (hidden > 0)) @ first.weight.detach()
+    deconv = weights.relu() @ first.weight.detach()
+    for alias, expected in [("gbp", guided), ("softmax_gbp", guided), ("deconvnet", deconv)]:
+        maps = get_method(alias, score=score).attribute(model, x, classes)
+        torch.testing.assert_close(maps.flatten(2)[0], expected.float())

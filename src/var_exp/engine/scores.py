@@ -1,11 +1,14 @@
 """From what a model returns to the scores of the classes asked about."""
 
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from var_exp.types import Logits, UnsupportedModel
+from var_exp.types import Classes, Logits, UnsupportedModel
+
+ScoreName: TypeAlias = Literal["logit", "probability", "log_probability"]
 
 
 def check_logits(logits: Any) -> Logits:
@@ -46,3 +49,35 @@ def check_range(classes: Int[Tensor, "B K"], n_classes: int) -> None:
             f"classes must lie in 0 … {n_classes - 1}, the model's classes, got {wrong}; "
             "check that the model and the data name the same classes."
         )
+
+
+def check_score(score: str) -> None:
+    """Refuse an unknown score.
+
+    Raises:
+        ValueError: the score is none of `ScoreName`.
+    """
+    if score not in get_args(ScoreName):
+        raise ValueError(
+            f"score must be one of {', '.join(get_args(ScoreName))}, got '{score}'; "
+            "choose one of these."
+        )
+
+
+def named_scores(logits: Logits, classes: Classes, score: ScoreName) -> Float[Tensor, "B K"]:
+    """What a method may attribute in place of the logit y_c.
+
+    logit               y_c
+    probability         p_c = softmax(y)_c
+    log_probability     log p_c
+
+    The softmax is taken in float32 at least.
+
+    Raises:
+        ValueError: a class that the model does not have.
+    """
+    if score != "logit":
+        precise = torch.promote_types(logits.dtype, torch.float32)
+        softmax = torch.softmax if score == "probability" else torch.log_softmax
+        logits = softmax(logits, 1, dtype=precise)
+    return class_scores(logits, classes)

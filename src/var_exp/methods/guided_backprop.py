@@ -10,6 +10,7 @@ and K backward passes.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from var_exp.engine.gradients import class_gradients
 from var_exp.engine.rules import Activations, Backward, activation_rule, check_activations
+from var_exp.engine.scores import ScoreName, check_score, named_scores
 from var_exp.methods.method import Method
 from var_exp.models.frozen import frozen
 from var_exp.types import Classes, Images, Maps
@@ -29,18 +31,22 @@ class GuidedBackprop(Method):
     Args:
         activations: "all" guides ReLU, its relatives, GELU and SiLU; "relu" every ReLU call;
             "relu_modules" only `nn.ReLU` modules, as Captum and the paper's code do.
+        score: Where the backward pass starts: "logit", as in the papers, "probability" or
+            "log_probability".
 
     Raises:
-        ValueError: another value of activations.
+        ValueError: another value of activations or score.
         UnsupportedModel: by `check` and `attribute`, when the model has nothing to guide.
     """
 
     activations: Activations = "all"
+    score: ScoreName = "logit"
     backward: ClassVar[Backward] = "guided"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_activations(self.activations)
+        check_score(self.score)
 
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without an activation to guide."""
@@ -50,7 +56,10 @@ class GuidedBackprop(Method):
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        return class_gradients(model, images, classes, rule=self._rule(model)).gradients
+        score = partial(named_scores, score=self.score)
+        return class_gradients(
+            model, images, classes, rule=self._rule(model), score=score
+        ).gradients
 
     def _rule(self, model: nn.Module) -> AbstractContextManager[object]:
         return activation_rule(model, self.backward, self.activations)
