@@ -49,6 +49,31 @@ def test_every_form_of_a_call_has_one_name():
     assert torch.equal(relus[1].on(-x), (-x).relu())
 
 
+def test_operators_and_attributes_have_names():
+    x = torch.rand(2, 3)
+    with Recorder() as recorder:
+        1 - x
+        x**2
+        x[0] = x[1]
+        x.shape  # noqa: B018 (reading it is the call)
+        x.mT  # noqa: B018
+        x.data  # noqa: B018
+    names = ["__rsub__", "pow", "__getitem__", "__setitem__", "shape", "mT", "data"]
+    assert [call.name for call in recorder.seen] == names
+    assert not any(call.in_place for call in recorder.seen)
+
+
+def test_a_call_of_other_tensors():
+    a, b, c = torch.rand(3, 2, 2)
+    with Recorder() as recorder:
+        torch.cat([a, b], dim=1)
+        F.linear(a, weight=b)
+    cat, linear = recorder.seen
+    assert [id(tensor) for tensor in cat.tensors] == [id(a), id(b)]
+    assert torch.equal(cat.with_tensors([c, a]).run(), torch.cat([c, a], 1))
+    assert torch.equal(linear.with_tensors([c, a]).run(), c @ a.T)
+
+
 @pytest.mark.parametrize("mask", [None, "bool", "float"])
 @pytest.mark.parametrize("scale", [None, 0.3])
 def test_written_out_attention_is_the_fused_one(mask, scale):

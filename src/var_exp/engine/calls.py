@@ -7,15 +7,72 @@ sees each call alike and leaves the model untouched.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from var_exp.types import UnsupportedModel
+
+QUERY_CALLS = frozenset(
+    {
+        *("dim", "ndim", "ndimension", "size", "shape", "numel", "nelement", "stride", "__len__"),
+        *("storage_offset", "element_size", "itemsize", "dtype", "device", "get_device", "layout"),
+        *("is_contiguous", "is_floating_point", "is_complex", "is_leaf", "is_cuda", "is_cpu"),
+        *("is_mps", "is_meta", "is_nested", "is_sparse", "is_quantized", "is_mkldnn"),
+        *("is_inference", "grad_fn", "names", "__hash__"),
+        *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
+        *("zeros_like", "ones_like", "full_like", "empty_like"),
+    }
+)
+"""Calls whose result does not depend on a tensor's values: its shape and type, a new constant."""
+
+STRUCTURAL_CALLS = frozenset(
+    {
+        *("view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "squeeze"),
+        *("unsqueeze", "permute", "transpose", "t", "T", "mT", "swapaxes", "swapdims", "movedim"),
+        *("moveaxis", "roll", "flip", "expand", "expand_as", "broadcast_to", "repeat", "tile"),
+        *("repeat_interleave", "clone", "contiguous", "copy", "to", "type", "type_as", "float"),
+        *("double", "half", "bfloat16", "cpu", "cuda", "requires_grad"),
+        *("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "select", "narrow"),
+        *("__getitem__", "__setitem__", "index_select", "gather", "take_along_dim", "diagonal"),
+        *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "where", "masked_fill"),
+        *("tril", "triu", "pad", "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+        *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"),
+        "feature_alpha_dropout",
+    }
+)
+"""Calls that, in eval mode, only move, copy, repeat, retype or drop values."""
+
+LINEAR_CALLS = frozenset(
+    {
+        *("add", "sub", "subtract", "__rsub__", "neg", "negative", "positive"),
+        *("mean", "sum", "cumsum", "fold", "interpolate", "upsample"),
+        *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
+        *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    }
+)
+"""Calls that are affine in all their tensors together: sums, means, resizing."""
+
+WEIGHTED_CALLS = frozenset(
+    {
+        *("linear", "conv1d", "conv2d", "conv3d", "batch_norm"),
+        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    }
+)
+"""Calls that, in eval mode and with constant weights, are affine in their input."""
+
+PRODUCT_CALLS = frozenset(
+    {
+        *("mul", "multiply", "matmul", "mm", "bmm", "mv"),
+        *("dot", "inner", "outer", "einsum", "tensordot"),
+    }
+)
+"""Calls that are linear in each of two factors."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +81,8 @@ class Call:
 
     Attributes:
         name: Without the trailing underscore of in-place forms: `F.relu`, `torch.relu_` and
-            `Tensor.relu` are all "relu"; `a + b` is "add", `a @ b` is "matmul".
+            `Tensor.relu` are all "relu"; `a + b` is "add", `a @ b` is "matmul", `1 - a` is
+            "__rsub__"; reading an attribute such as `a.shape` is "shape".
         function: What was called.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
@@ -43,12 +101,28 @@ class Call:
     @property
     def in_place(self) -> bool:
         """Whether the call overwrites its input: relu_, or relu(..., inplace=True)."""
-        if self.function.__name__.endswith("_") and not self.function.__name__.endswith("__"):
+        if _overwrites(self.function.__name__):
             return True
         if not isinstance(self.function, FunctionType):  # builtins have no `inplace` argument
             return False
-        bound = inspect.signature(self.function).bind(*self.args, **self.kwargs)
+        # not into what a function wraps: `Tensor.__pow__` wraps a builtin, which has no signature
+        signature = inspect.signature(self.function, follow_wrapped=False)
+        bound = signature.bind(*self.args, **self.kwargs)
         return bool(bound.arguments.get("inplace", False))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Tensors among the arguments, in order, also those in lists."""
+        leaves, _ = tree_flatten((self.args, self.kwargs))
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> "Call":
+        """The same call of other tensors, as many as there are."""
+        leaves, tree = tree_flatten((self.args, self.kwargs))
+        others = iter(tensors)
+        leaves = [next(others) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        args, kwargs = tree_unflatten(leaves, tree)
+        return replace(self, args=args, kwargs=kwargs)
 
     def run(self) -> Any:
         """Do what was called."""
@@ -81,12 +155,24 @@ class Calls(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        name = getattr(func, "__name__", "")
-        call = Call(name.removesuffix("_"), func, args, dict(kwargs or {}))
+        call = Call(_name(func), func, args, dict(kwargs or {}))
         if self.opens_attention and call.name in _WRITTEN_OUT:
             with self:  # so that its parts are seen
                 return _WRITTEN_OUT[call.name](*call.args, **call.kwargs)
         return self.answer(call)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """Name of what is called, alike for all forms of it."""
+    name: str = getattr(function, "__name__", "")
+    if name == "__get__":  # of an attribute
+        return str(getattr(getattr(function, "__self__", None), "__name__", name))
+    return name.removesuffix("_") if _overwrites(name) else name
+
+
+def _overwrites(name: str) -> bool:
+    """Whether a torch function of this name overwrites its input."""
+    return name.endswith("_") and not name.endswith("__")
 
 
 def _attention(
