@@ -13,13 +13,21 @@ from rich.console import Console
 from var_exp.config import FAILED
 from var_exp.registry import locate
 from var_exp.report.comparison import Run, comparison_picture, markdown, write_comparison
+from var_exp.report.comparison_tests import (
+    refiner_tests,
+    run_tests,
+    significance_markdown,
+    write_tests,
+)
+from var_exp.report.rows import read_rows
+from var_exp.report.significance import sample_scores
 from var_exp.report.statistics import read_summary
 
 _log = logging.getLogger(__name__)
 
 
 class MergeRuns(Callback):
-    """Hydra callback that writes `sweep.csv`, `sweep.md` and `sweep.png` into the sweep's folder.
+    """Hydra callback that writes the sweep's tables, tests and picture into its folder.
 
     The command ends with exit code 1 when a run failed.
     """
@@ -51,15 +59,25 @@ def merge(folder: Path) -> dict[str, str]:
     finished = [job for job in jobs if (job / "summary.csv").exists()]
     console = Console()
     if finished:
-        runs = [Run(labels[job], read_summary(job / "summary.csv")) for job in finished]
+        runs = [
+            Run(
+                labels[job],
+                read_summary(job / "summary.csv"),
+                sample_scores(read_rows(job / "scores.csv")),
+            )
+            for job in finished
+        ]
         directions: dict[str, bool] = {}
         for job in finished:
             directions |= _directions(job)
         write_comparison(folder / "sweep.csv", runs)
-        (folder / "sweep.md").write_text(markdown(runs, directions), encoding="utf-8")
+        tests = {m: [*refiner_tests(runs, m), *run_tests(runs, m)] for m in directions}
+        write_tests(folder / "sweep_tests.csv", tests)
+        text = f"{markdown(runs, directions)}\n{significance_markdown(runs, directions)}"
+        (folder / "sweep.md").write_text(text, encoding="utf-8")
         comparison_picture(folder / "sweep.png", runs, directions)
         console.print(f"{len(finished)} of {len(jobs)} runs merged into {folder}: ", end="")
-        console.print("sweep.csv, sweep.md, sweep.png", soft_wrap=True)
+        console.print("sweep.md, sweep.png, sweep.csv, sweep_tests.csv", soft_wrap=True)
     failed = {
         " ".join(f"{key}={value}" for key, value in labels[job].items()): _reason(job)
         for job in jobs

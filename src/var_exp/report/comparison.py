@@ -1,8 +1,8 @@
-"""Several runs side by side: one table for people, one file for programs, one picture."""
+"""Several runs side by side: tables for people, files for programs, one picture."""
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from var_exp.report.significance import SampleScores
 from var_exp.report.statistics import BASE, DIFFERENCE, SummaryRow
 from var_exp.report.verdicts import SAME_SPARSITY, Role, interval, mean, roles
 
@@ -24,10 +25,17 @@ class Run:
         labels: What sets it apart, such as {"method": "gbp", "model": "critters_cnn"}; the same
             keys for every run of a comparison.
         summary: Its figures.
+        scores: Its scores per sample, by (metric, variant).
     """
 
     labels: Mapping[str, str]
     summary: Sequence[SummaryRow]
+    scores: Mapping[tuple[str, str], SampleScores] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The labels in one string."""
+        return " ".join(self.labels.values())
 
 
 def write_comparison(path: Path, runs: Sequence[Run]) -> None:
@@ -55,11 +63,11 @@ def markdown(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> str:
 
 
 def _lines(runs: Sequence[Run], metric: str, higher: bool) -> list[str]:
-    names = _refiners(runs, metric)
+    names = refiners_of(runs, metric)
     header = [*runs[0].labels, BASE]
     for name in names:
         header += [f"`{name}`", "difference", "same sparsity", "empty"]
-    lines = [_line(header), _line(["---"] * len(header))]
+    lines = [table_line(header), table_line(["---"] * len(header))]
     for run in runs:
         figures = _figures(run, metric)
         cells = [f"`{label}`" for label in run.labels.values()]
@@ -75,7 +83,7 @@ def _lines(runs: Sequence[Run], metric: str, higher: bool) -> list[str]:
                 mean(sparse) if sparse else "-",
                 f"{figures[name].empty_map:,}",
             ]
-        lines.append(_line(cells))
+        lines.append(table_line(cells))
     return lines
 
 
@@ -97,7 +105,7 @@ def comparison_picture(
         layout="constrained",
     )
     for axis, metric in zip(axes[0], metrics, strict=True):
-        names = _refiners(runs, metric)
+        names = refiners_of(runs, metric)
         for y, run in enumerate(runs):
             figures = _figures(run, metric)
             if BASE in figures:
@@ -119,7 +127,7 @@ def comparison_picture(
     )
     axes[0][0].set_ylim(len(runs) - 0.5, -0.5)
     marks = [Line2D([], [], marker="o", color="black", mfc="white", ls="", label=BASE)]
-    for i, name in enumerate(dict.fromkeys(n for m in metrics for n in _refiners(runs, m))):
+    for i, name in enumerate(dict.fromkeys(n for m in metrics for n in refiners_of(runs, m))):
         colour = _COLOURS[i % len(_COLOURS)]
         marks.append(Line2D([], [], marker="o", color=colour, ls="", label=name))
         marks.append(
@@ -140,7 +148,7 @@ def _figures(run: Run, metric: str) -> dict[str, SummaryRow]:
     return {row.variant: row for row in run.summary if row.metric == metric}
 
 
-def _refiners(runs: Sequence[Run], metric: str) -> list[str]:
+def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
     """Refiners that any of the runs scored, in their order."""
     wanted: Role = "refined"
     return list(
@@ -160,5 +168,6 @@ def _difference(row: SummaryRow, higher: bool) -> str:
     return text
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
+    """One row of a Markdown table."""
     return f"| {' | '.join(cells)} |"

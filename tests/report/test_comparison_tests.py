@@ -1,0 +1,72 @@
+"""Tests and ranks over runs, on scores made so that the answer is known."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from var_exp.report.comparison import Run
+from var_exp.report.comparison_tests import (
+    refiner_tests,
+    run_tests,
+    significance_markdown,
+    write_tests,
+)
+from var_exp.report.significance import holm
+from var_exp.report.statistics import SummaryRow
+
+FIGURES = [
+    SummaryRow("game", name, 0, -1, 1, 40) for name in ("base", "var", "var-base", "edge_map")
+]
+
+
+def run(label, base, gain):
+    generator = np.random.default_rng(len(label))
+    scores = {f"s{i}": base + 0.05 * generator.standard_normal() for i in range(40)}
+    refined = {
+        id: score + gain + 0.02 * generator.standard_normal() for id, score in scores.items()
+    }
+    columns = {("game", "base"): scores, ("game", "var"): refined, ("game", "edge_map"): scores}
+    return Run({"method": label}, FIGURES, columns)
+
+
+RUNS = [run("gbp", 0.3, 0.5), run("ig", 0.5, 0.0), run("gradcam", 0.6, -0.1)]
+
+
+def test_each_refiner_is_tested_against_its_own_base():
+    tests = refiner_tests(RUNS, "game")
+    assert [(test.left, test.right) for test in tests] == [
+        ("gbp var", "gbp base"),
+        ("ig var", "ig base"),
+        ("gradcam var", "gradcam base"),
+    ]
+    assert tests[0].difference == pytest.approx(0.5, abs=0.02)
+    assert tests[0].p_holm < 0.001 < 0.05 < tests[1].p_holm
+    assert tests[2].effect == -1.0
+    assert [test.p_holm for test in tests] == holm([test.p_value for test in tests])
+
+
+def test_every_pair_of_runs_on_each_variant():
+    tests = run_tests(RUNS, "game")
+    assert len(tests) == 2 * 3  # base and var, not the control
+    assert (tests[0].left, tests[0].right) == ("gbp base", "ig base")
+    assert tests[0].difference == pytest.approx(-0.2, abs=0.03)
+
+
+def test_markdown_ranks_the_runs(tmp_path):
+    text = significance_markdown(RUNS, {"game": True})
+    assert "| `gbp` | 3 [3, 3] | 1 [1, 1] |" in text
+    assert "| `gradcam` | 1 [1, 1] |" in text
+    assert "| game / base | 1.00 |" in text
+    write_tests(tmp_path / "tests.csv", {"game": run_tests(RUNS, "game")})
+    with (tmp_path / "tests.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 6
+    assert lines[0]["left"] == "gbp base"
+
+
+def test_a_single_run_has_no_ranking():
+    text = significance_markdown(RUNS[:1], {"game": True})
+    assert "refined against base" in text
+    assert "ranks" not in text
+    assert "agree" not in text
