@@ -1,4 +1,4 @@
-"""Find the last spatial feature map of a model by watching one forward and backward pass.
+"""Find the last spatial feature map of a model by watching one forward pass.
 
 Nothing is decided by class names. A module's output is spatial when its shape says so:
 
@@ -22,6 +22,7 @@ from typing import Literal, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from var_exp.models.frozen import frozen
 from var_exp.types import ConfigError, Images, UnsupportedModel
@@ -58,7 +59,7 @@ class Target:
 def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Target:
     """Find the layer for class activation maps, and where its spatial positions are.
 
-    Costs one forward and one backward pass of the image.
+    Costs one forward pass of the image and a backward pass through the layers after the one found.
 
     Args:
         model: Any module from images to logits.
@@ -74,19 +75,17 @@ def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Ta
             f"{type(model).__name__} has no module '{layer}'; "
             "take a name from model.named_modules()."
         )
-    outputs = _trace(model, image)
-    found = [
-        output
-        for output in outputs
-        if output.reached and (output.eligible if layer is None else output.target.name == layer)
-    ]
-    if not found:
-        raise UnsupportedModel(
-            f"no spatial feature map that the logits depend on was found in {type(model).__name__}"
-            + (f" at layer '{layer}'; leave layer out" if layer else "; name one with layer=…")
-            + ", or use another method."
-        )
-    return found[-1].target
+    outputs, logits = _trace(model, image)
+    for output in reversed(outputs):
+        if (output.eligible if layer is None else output.target.name == layer) and _reaches(
+            output, logits
+        ):
+            return output.target
+    raise UnsupportedModel(
+        f"no spatial feature map that the logits depend on was found in {type(model).__name__}"
+        + (f" at layer '{layer}'; leave layer out" if layer else "; name one with layer=…")
+        + ", or use another method."
+    )
 
 
 @dataclass
@@ -95,11 +94,11 @@ class _Output:
 
     target: Target
     eligible: bool
-    reached: bool = False  # do the logits depend on it at spatial positions?
+    edge: GradientEdge  # where it enters the graph, also when a later layer overwrites it
 
 
-def _trace(model: nn.Module, image: Tensor) -> list[_Output]:
-    """Spatial outputs of all modules in order of execution, with where the gradient came."""
+def _trace(model: nn.Module, image: Tensor) -> tuple[list[_Output], Tensor]:
+    """Spatial outputs of all modules in order of execution, and the logits, with their graph."""
     outputs: list[_Output] = []
     grids: list[tuple[int, int]] = []
     kept: list[Tensor] = []  # values of the last eligible output
@@ -115,22 +114,26 @@ def _trace(model: nn.Module, image: Tensor) -> list[_Output]:
             if target.layout == "channels_first":
                 grids.append(target.grid)
             kept[:] = [output.detach().clone()]  # cloned: a later layer may overwrite it
-        seen = _Output(target, eligible)
-        outputs.append(seen)
-
-        def reach(gradient: Tensor) -> None:
-            seen.reached = bool(target.to_map(gradient).isnan().any())
-
-        output.register_hook(reach)
+        outputs.append(_Output(target, eligible, get_gradient_edge(output)))
 
     with torch.inference_mode(False), torch.enable_grad(), frozen(model), _watching(model, see):
         logits = model(image.detach().clone().requires_grad_().clone())
-        if not isinstance(logits, Tensor) or not logits.requires_grad:
-            return []
+    traced = isinstance(logits, Tensor) and logits.requires_grad
+    return (outputs if traced else []), logits
+
+
+def _reaches(output: _Output, logits: Tensor) -> bool:
+    """Whether the logits depend on an output at spatial positions."""
+    with torch.inference_mode(False), torch.autograd.set_detect_anomaly(False):
         # NaN marks whatever the logits depend on, also through a head whose weights are still zero
-        with torch.autograd.set_detect_anomaly(False):
-            logits.backward(torch.full_like(logits, torch.nan))
-    return outputs
+        (marks,) = torch.autograd.grad(
+            logits,
+            output.edge,
+            torch.full_like(logits, torch.nan),
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return marks is not None and bool(output.target.to_map(marks).isnan().any())
 
 
 @contextmanager
