@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from var_exp.engine.gradients import class_gradients
-from var_exp.engine.rules import activation_rule, check_activations
+from var_exp.engine.rules import activation_rule, check_activations, guided_calls
 from var_exp.types import UnsupportedModel
 
 IMAGES = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -158,3 +158,13 @@ def test_an_error_of_the_model_is_not_replaced():
 def test_a_misspelt_choice_is_refused():
     with pytest.raises(ValueError, match="all, relu, relu_modules, got 'gelu'"):
         check_activations("gelu")
+
+
+def test_guided_calls_are_counted_across_rules_and_not_outside():
+    net = Net(nn.functional.relu)
+    with guided_calls() as counts:
+        maps(net, "guided")
+        maps(net, "deconvnet")
+        assert counts == {"relu": 4}
+    maps(net, "guided")
+    assert counts == {"relu": 4}

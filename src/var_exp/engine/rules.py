@@ -14,6 +14,7 @@ x * sigmoid(1.702 x) in CLIP's QuickGELU, is no activation call and keeps its pl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -33,6 +34,19 @@ _RECTIFIERS = _RELU | {
     *("relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu"),
     *("gelu", "silu", "mish", "hardswish", "softplus"),
 }
+
+_guided: ContextVar[Counter[str] | None] = ContextVar("guided", default=None)
+
+
+@contextmanager
+def guided_calls() -> Iterator[Counter[str]]:
+    """Count, by name, the activation calls that the rules of methods run inside alter."""
+    counts: Counter[str] = Counter()
+    token = _guided.set(counts)
+    try:
+        yield counts
+    finally:
+        _guided.reset(token)
 
 
 def check_activations(activations: str) -> None:
@@ -71,6 +85,8 @@ def activation_rule(
     only_modules = _within_relu_modules(model, swap) if activations == "relu_modules" else None
     with only_modules or nullcontext(), swap:
         yield swap.applied
+    if (counts := _guided.get()) is not None:
+        counts.update(swap.applied)
     if not swap.applied:
         fix = "use method=gradient" if activations == "all" else "use activations=all"
         raise UnsupportedModel(
