@@ -20,6 +20,8 @@ SMALL = {
     "occlusion": {"window": 12, "stride": 8},
     "rise": {"masks": 6, "grid": 3},
     "smoothgrad": {"samples": 3},
+    "vargrad": {"samples": 3},
+    "gradient_shap": {"samples": 3},
 }
 N_CLASSES = 6
 
@@ -166,7 +168,7 @@ def test_same_id_same_map_and_none_means_one_stream(method, model, images, class
         assert_same(first, second)
 
 
-@pytest.mark.parametrize("alias", ["rise", "smoothgrad"])
+@pytest.mark.parametrize("alias", ["rise", "smoothgrad", "vargrad", "gradient_shap"])
 def test_another_id_draws_other_numbers(alias, model, images, classes):
     method = get_method(alias, **SMALL[alias])
     twice = images[:1].expand(2, -1, -1, -1), classes[:1].expand(2, -1)

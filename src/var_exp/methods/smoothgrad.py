@@ -1,21 +1,27 @@
-"""SmoothGrad: the gradient averaged over noisy copies of the image.
+"""SmoothGrad and VarGrad: mean and variance of the gradient over noisy copies of the image.
 
-    φ_c = 1/n Σ_i d y_c / d x (x + ε_i),  ε_i ~ N(0, σ²)     Smilkov et al. 2017, arXiv 1706.03825
+With g_i = d y_c / d x (x + ε_i), ε_i ~ N(0, σ²), i = 1 … n:
 
-with σ a share of each image's own range of values, as in the paper; the maps stay signed (the paper
-shows absolute values). Cost: `samples` forward and K · samples backward passes.
+smoothgrad    mean of g_i                      Smilkov et al. 2017, arXiv 1706.03825
+vargrad       mean of (g_i - mean of g)²       Adebayo et al. 2018, arXiv 1810.03292
+
+σ is a share of each image's own range of values, as in the first paper. SmoothGrad stays signed
+(the paper shows absolute values). VarGrad is never negative: it is the variance of the n draws
+(divided by n, as in Captum), in the squared units of a gradient.
+Cost: `samples` forward and K · samples backward passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from var_exp.engine.chunks import add_by_row, check_at_least_one
 from var_exp.engine.gradients import class_gradients
+from var_exp.engine.noise import check_noise, gaussian_like, generators_of
 from var_exp.methods.method import Method
-from var_exp.seeds import sample_generator
 from var_exp.types import Classes, Images, Maps
 
 
@@ -40,28 +46,46 @@ class SmoothGrad(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least_one(samples=self.samples)
-        if self.noise < 0:
-            raise ValueError(f"noise must not be negative, got {self.noise}; set noise=0.15.")
+        check_noise(self.noise)
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        deviation = self.noise * (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))
-
-        def noisy(rows: Tensor, draws: Tensor) -> Tensor:
-            # always float32 on the CPU: the noise is the same for any type and device
-            noise = torch.stack(
-                [
-                    torch.randn(
-                        images.shape[1:], generator=sample_generator(self.seed, ids[row], draw)
-                    )
-                    for row, draw in zip(rows.tolist(), draws.tolist(), strict=True)
-                ]
-            ).to(images)
-            copies = images[rows] + deviation[rows].view(-1, 1, 1, 1) * noise
-            return class_gradients(model, copies, classes[rows]).gradients
-
         maps = images.new_zeros(*classes.shape, *images.shape[1:])
-        for rows, _, gradients in self._limit.pairs(len(images), self.samples, noisy):
+        for rows, gradients in self._noisy_gradients(model, images, classes, ids):
             add_by_row(maps, rows, gradients)
         return maps.div_(self.samples)
+
+    def _noisy_gradients(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Iterator[tuple[Int[Tensor, " n"], Float[Tensor, "n K C H W"]]]:
+        """Yield rows of the batch and the gradients at noisy copies of these images."""
+
+        def noisy(rows: Tensor, draws: Tensor) -> Tensor:
+            generators = generators_of(self.seed, ids, rows, draws)
+            copies = images[rows] + gaussian_like(images[rows], self.noise, generators)
+            return class_gradients(model, copies, classes[rows]).gradients
+
+        for rows, _, gradients in self._limit.pairs(len(images), self.samples, noisy):
+            yield rows, gradients
+
+
+@dataclass(frozen=True)
+class VarGrad(SmoothGrad):
+    """Variance of the gradient under Gaussian noise; all classes see the same noise.
+
+    Options and errors are those of `SmoothGrad`; with one sample the map is zero.
+    """
+
+    def _attribute(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Maps:
+        # in float64: the difference of two large sums keeps its digits, whatever the chunks
+        sums = images.new_zeros(*classes.shape, *images.shape[1:], dtype=torch.float64)
+        squares = torch.zeros_like(sums)
+        for rows, gradients in self._noisy_gradients(model, images, classes, ids):
+            precise = gradients.double()
+            add_by_row(sums, rows, precise)
+            add_by_row(squares, rows, precise.square_())
+        mean = sums.div_(self.samples)
+        return squares.div_(self.samples).sub_(mean.square_()).clamp_(min=0)
