@@ -75,6 +75,23 @@ def class_gradients(
     return ClassGradients(logits.detach(), point.detach(), gradients)
 
 
+def layer_output(model: nn.Module, images: Images, layer: nn.Module) -> Float[Tensor, "B ..."]:
+    """Output of a layer in one forward pass without gradients.
+
+    Args:
+        model: Any module from images to logits; it runs in eval mode.
+        images: [B, C, H, W], not altered.
+        layer: Module of the model.
+
+    Raises:
+        UnsupportedModel: the model returns no logits, or the layer does not run exactly once or
+            returns no tensor.
+    """
+    with torch.inference_mode(False), torch.no_grad(), frozen(model), _cut_at(layer) as points:
+        check_logits(model(images.detach().clone()))
+    return _only(points).detach()
+
+
 def reduced_gradients(
     model: nn.Module,
     images: Images,
