@@ -17,12 +17,16 @@ from var_exp.types import UnsupportedModel
 
 SMALL = {
     "ig": {"steps": 3},
+    "kernel_shap": {"grid": 3, "samples": 30},
+    "lime": {"grid": 3, "samples": 12},
     "occlusion": {"window": 12, "stride": 8},
     "rise": {"masks": 6, "grid": 3},
     "smoothgrad": {"samples": 3},
     "vargrad": {"samples": 3},
     "gradient_shap": {"samples": 3},
+    "idg": {"steps": 3, "intervals": 4},
 }
+ATTENTION = {"attention_rollout", "transformer_attribution"}
 N_CLASSES = 6
 
 
@@ -56,9 +60,14 @@ def method(alias) -> Method:
 
 
 @pytest.fixture(params=[cnn, vit])
-def model(request):
+def model(request, alias):
     torch.manual_seed(0)
-    return request.param().eval()
+    model = request.param().eval()
+    if request.param is cnn and alias in ATTENTION:
+        with pytest.raises(UnsupportedModel, match="no attention"):
+            get_method(alias).check(model, torch.randn(1, 3, 32, 32))
+        pytest.skip("refuses a network without attention")
+    return model
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 filterwarnings("ignore", category=DeprecationWarning)  # of the checker, about typing's aliases
 rooms = ["seeds", "classes", "engine", "methods", "refine", "metrics"]
 with install_import_hook([f"var_exp.{room}" for room in rooms], "beartype.beartype"):
-    import torch, var_exp
+    import timm, torch, var_exp
     from var_exp.registry import aliases, from_alias
 
 torch.manual_seed(0)
@@ -20,11 +20,13 @@ model = torch.nn.Sequential(
     torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, padding=1),
     torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 6),
 ).eval()
+vit = timm.create_model("test_vit", img_size=24, patch_size=8, num_classes=6).eval()
 images, classes, ids = torch.rand(2, 3, 24, 24), torch.tensor([[1, 2, 3], [4, 0, 5]]), ["a", "b"]
 quick = {"ig": {"steps": 2}, "smoothgrad": {"samples": 2}, "rise": {"masks": 3}}
 for alias in aliases("method"):
     method = var_exp.get_method(alias, **quick.get(alias, {}))
-    maps = method.attribute(model, images, classes, ids=ids)
+    chosen = vit if alias in ("attention_rollout", "transformer_attribution") else model
+    maps = method.attribute(chosen, images, classes, ids=ids)
     assert maps.shape[:2] == (2, 3) and maps.shape[3:] == (24, 24), alias
 maps = var_exp.get_method("gbp").attribute(model, images, classes)
 logits = model(images).detach()
@@ -35,7 +37,8 @@ for alias in aliases("classes"):
     rule = from_alias("classes", alias, **(table if alias == "siblings" else {}))
     rule(logits, classes[:, :1] if alias == "siblings" else classes, ids)
 inputs = {"images": images, "classes": classes[:, 0], "maps": maps[:, 0], "base_maps": maps[:, 0],
-          "regions": torch.ones(2, 24, 24, dtype=torch.bool), "ids": ids}
+          "regions": torch.ones(2, 24, 24, dtype=torch.bool), "ids": ids,
+          "within": torch.ones(2, 24, 24, dtype=torch.bool), "rival_maps": maps[:, 1]}
 for alias in aliases("metric"):
     perturbs = {"model": model, "steps": 3} if "auc" in alias else {}
     metric = from_alias("metric", alias, **perturbs)
