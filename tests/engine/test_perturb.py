@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from var_exp.engine.chunks import ChunkLimit
-from var_exp.engine.perturb import masked_logits
+from var_exp.engine.perturb import masked_logits, masked_scores
 
 
 def test_equals_a_loop_for_any_chunk():
@@ -45,3 +45,23 @@ def test_gradient_mode_is_not_changed_while_iterating():
         assert torch.is_grad_enabled()
         assert model[1].weight.requires_grad
         assert not chunk.logits.requires_grad
+
+
+def test_scores_of_the_classes_asked_about_for_any_chunk():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 5))
+    images, classes = torch.randn(3, 3, 4, 4), torch.tensor([[0, 3], [2, 2], [4, 1]])
+    masks = torch.rand(3, 7, 1, 4, 4)
+    with torch.no_grad():
+        logits = model((images[:, None] * masks).flatten(0, 1)).view(3, 7, 5).double()
+    expected = torch.stack([own[:, chosen] for own, chosen in zip(logits, classes, strict=True)])
+    for max_batch in (1, 4, 100):
+        given = (model, images, classes, lambda rows, indices: masks[rows, indices], 7)
+        scores = masked_scores(*given, limit=ChunkLimit(max_batch))
+        torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
+        squares = masked_scores(
+            *given,
+            limit=ChunkLimit(max_batch),
+            score=lambda logits, classes: logits.gather(1, classes) ** 2,
+        )
+        torch.testing.assert_close(squares, expected**2, rtol=1e-5, atol=1e-6)

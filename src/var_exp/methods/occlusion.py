@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from var_exp.engine.chunks import add_by_row, check_at_least_one
-from var_exp.engine.perturb import masked_logits
+from var_exp.engine.chunks import check_at_least_one
+from var_exp.engine.perturb import masked_scores
 from var_exp.engine.scores import check_logits, class_scores
 from var_exp.methods.method import Method
 from var_exp.models.frozen import frozen
@@ -53,22 +53,20 @@ class Occlusion(Method):
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        height, width = images.shape[2:]
-        down, across = self._intervals(height), self._intervals(width)
+        down, across = (self._intervals(side).to(images.device) for side in images.shape[2:])
 
         def keep(_: Tensor, indices: Tensor) -> Tensor:
             rows, columns = down[indices // len(across)], across[indices % len(across)]
             return 1.0 - (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
         with torch.no_grad(), frozen(model):
-            scores = class_scores(check_logits(model(images.clone())), classes)
-        maps = images.new_zeros(*classes.shape, height, width)
+            scores = class_scores(check_logits(model(images.clone())).double(), classes)
         n_windows = len(down) * len(across)
-        for rows, masks, logits in masked_logits(model, images, keep, n_windows, limit=self._limit):
-            drops = scores[rows] - class_scores(logits, classes[rows])
-            add_by_row(maps, rows, drops[:, :, None, None] * (1 - masks))
-        covering = down.sum(0)[:, None] * across.sum(0)
-        return maps.div_(covering.to(maps)).unsqueeze(2)
+        covered = masked_scores(model, images, classes, keep, n_windows, limit=self._limit)
+        drops = (scores[:, None] - covered).float().unflatten(1, (len(down), len(across)))
+        # a window is a product of intervals, so that no map per window and class is ever held
+        totals = torch.einsum("bijk,ih,jw->bkhw", drops, down.float(), across.float())
+        return totals.div_(down.sum(0)[:, None] * across.sum(0)).unsqueeze(2)
 
     def _intervals(self, length: int) -> Bool[Tensor, "m length"]:
         """Pixels covered by each position of the window along one side of the image."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from var_exp.engine.chunks import add_by_row, check_at_least_one
+from var_exp.engine.chunks import check_at_least_one
 from var_exp.engine.perturb import masked_logits
 from var_exp.engine.scores import class_scores
 from var_exp.methods.method import Method
@@ -68,12 +68,16 @@ class RISE(Method):
                 ]
             )
 
-        maps = images.new_zeros(*classes.shape, height, width)
+        maps = torch.zeros(*classes.shape, height * width, device=images.device)
         chunks = masked_logits(model, images, make_masks, self.masks, limit=self._limit)
         for rows, masks, logits in chunks:
-            scores = class_scores(logits.softmax(1), classes[rows])
-            add_by_row(maps, rows, scores[:, :, None, None] * masks)
-        return maps.div_(self.keep * self.masks).unsqueeze(2)
+            scores = class_scores(logits.float().softmax(1), classes[rows])
+            present, counts = rows.unique_consecutive(return_counts=True)
+            parts = (part.split(counts.tolist()) for part in (scores, masks.flatten(1).float()))
+            # a matrix product per image: no map per mask and class is ever held
+            for row, own_scores, own_masks in zip(present.tolist(), *parts, strict=True):
+                maps[row] += own_scores.T @ own_masks
+        return maps.div_(self.keep * self.masks).view(*classes.shape, 1, height, width)
 
     def _draw(self, id: str | None, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Coarse masks [M, s, s] and shifts [M, 2] in pixels (down, right) of one sample."""
