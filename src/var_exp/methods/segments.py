@@ -1,0 +1,116 @@
+"""What LIME and KernelSHAP share: a linear model of one score, in the cells of the image kept.
+
+    y_c(x with the cells z kept) ≈ b_c + Σ_j z_j φ_cj,   z in {0, 1}^M,  M = grid²
+
+A removed cell is zero in normalised space, the data set's mean colour. Every pixel of cell j is
+given φ_cj, so what a method says of the coefficients holds for the sum over cells, not over pixels.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+
+from var_exp.engine.chunks import check_at_least_one
+from var_exp.engine.perturb import masked_scores
+from var_exp.engine.scores import class_scores
+from var_exp.methods.method import Method
+from var_exp.seeds import sample_generator
+from var_exp.types import Classes, ConfigError, Images, Logits, Maps
+
+
+@dataclass(frozen=True)
+class SegmentMethod(Method):
+    """Coefficients of a linear model fitted to masked copies; one map channel.
+
+    A sample has the same masks for all classes, and the fit one matrix for all of them.
+
+    Args:
+        grid: Cells along a side of the image; the features are these grid² cells, whose sides
+            differ by a pixel at most.
+        samples: Masks per image.
+        seed: Of the masks, combined with each sample's id.
+
+    Raises:
+        ValueError: an option below 1.
+    """
+
+    grid: int = 8
+    samples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least_one(grid=self.grid, samples=self.samples)
+
+    def check(self, model: nn.Module, image: Images) -> None:
+        """Refuse a model without logits, and an image of fewer pixels a side than cells.
+
+        Raises:
+            UnsupportedModel: one sentence with the fix.
+            ConfigError: more cells than pixels.
+        """
+        grid_cells(self.grid, *image.shape[2:])
+        super().check(model, image)
+
+    def _attribute(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Maps:
+        cells = grid_cells(self.grid, *images.shape[2:]).to(images.device)
+        drawn = [self._draw(sample_generator(self.seed, id)) for id in ids]
+        kept = torch.stack(drawn).to(images.device)
+
+        def make_masks(rows: Tensor, indices: Tensor) -> Tensor:
+            return kept[rows, indices][:, None, cells].to(images)
+
+        scores = masked_scores(
+            *(model, images, classes, make_masks, kept.shape[1]),
+            limit=self._limit,
+            score=self._score,
+        )
+        # image by image: [n, M] in float64 need not be held for the whole batch
+        fits = [self._fit(*pair) for pair in zip(kept, scores, strict=True)]
+        return torch.stack(fits)[..., cells].unsqueeze(2)
+
+    def _score(self, logits: Logits, classes: Classes) -> Float[Tensor, "B K"]:
+        """What is explained."""
+        return class_scores(logits, classes)
+
+    @abstractmethod
+    def _draw(self, generator: Generator) -> Bool[Tensor, "n M"]:
+        """Which cells each of the n masks of a sample keeps."""
+
+    @abstractmethod
+    def _fit(self, kept: Bool[Tensor, "n M"], scores: Float[Tensor, "n K"]) -> Float[Tensor, "K M"]:
+        """Coefficients of the cells, from the scores of the masks that `_draw` drew."""
+
+
+def grid_cells(grid: int, height: int, width: int) -> Int[Tensor, "H W"]:
+    """Number of the cell, 0 … grid² - 1 row by row, that each pixel lies in.
+
+    Raises:
+        ConfigError: more cells than pixels along a side.
+    """
+    if grid > min(height, width):
+        raise ConfigError(
+            f"grid must be at most the shorter side of the image, got grid={grid} for {height} x "
+            f"{width} px; set grid={min(height, width)} or less."
+        )
+    down, across = (torch.arange(side) * grid // side for side in (height, width))
+    return down[:, None] * grid + across
+
+
+def weighted_least_squares(
+    inputs: Float[Tensor, "n m"],
+    targets: Float[Tensor, "n K"],
+    weights: Float[Tensor, " n"],
+    ridge: float = 0.0,
+) -> Float[Tensor, "m K"]:
+    """Solve min_β Σ_i w_i (t_i - x_i·β)² + ridge |β|² for K targets, by the normal equations."""
+    weighted = (inputs * weights[:, None]).T
+    penalty = ridge * torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)
+    solution: Tensor = torch.linalg.solve(weighted @ inputs + penalty, weighted @ targets)
+    return solution
