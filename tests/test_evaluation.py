@@ -42,9 +42,11 @@ def test_a_run_writes_the_files_of_the_contract(finished):
         "var-base",
         "var_same_sparsity",
         "var_random_classes",
+        "uniform_map",
         "random_map",
         "gaussian_map",
         "edge_map",
+        "oracle_map",
     ]
     page = (folder / "report.html").read_text()
     assert "a test" in page

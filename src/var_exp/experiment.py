@@ -89,7 +89,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         )
     batch = collate([dataset[0]], spec)
     logits = _try_model(experiment, batch)
-    experiment.rule(logits, batch.classes, batch.ids)
+    experiment.rule(logits, batch.named, batch.ids)
     experiment.method.check(model, batch.images)
     _check_metrics(experiment, batch)
     return experiment

@@ -78,12 +78,18 @@ class Sample:
         classes: [A] int64, the classes asked about.
         regions: [A, H, W] bool, where each asked class is; None when the data does not say.
         id: Stable name; the same picture has the same id in every run.
+        within: [A, H, W] bool, the part of the picture that each question is about, such as the
+            object of which a region is one part; None is the whole picture.
+        rivals: [R] int64, classes that compete with those asked about though nothing is asked about
+            them; None when there are none.
     """
 
     image: Float[Tensor, "3 H W"]
     classes: Int[Tensor, " A"]
     regions: Bool[Tensor, "A H W"] | None
     id: str
+    within: Bool[Tensor, "A H W"] | None = None
+    rivals: Int[Tensor, " R"] | None = None
 
 
 class SampleDataset(Protocol):
@@ -112,15 +118,30 @@ class Batch:
         classes: [B, A] int64, the classes asked about.
         regions: [B, A, H, W] bool or None, where each asked class is.
         ids: B stable sample ids.
+        within: [B, A, H, W] bool or None, the part of the picture that each question is about.
+        rivals: [B, R] int64 or None, classes that compete though nothing is asked about them.
     """
 
     images: Images
     classes: Int[Tensor, "B A"]
     regions: Regions | None
     ids: tuple[str, ...]
+    within: Regions | None = None
+    rivals: Int[Tensor, "B R"] | None = None
+
+    @property
+    def named(self) -> Classes:
+        """The classes that the data name, [B, A + R]: those asked about, then their rivals."""
+        return self.classes if self.rivals is None else torch.cat([self.classes, self.rivals], 1)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device; Lightning moves batches by calling this."""
         move = functools.partial(Tensor.to, device=device, non_blocking=non_blocking)
-        regions = None if self.regions is None else move(self.regions)
-        return replace(self, images=move(self.images), classes=move(self.classes), regions=regions)
+        return replace(
+            self,
+            images=move(self.images),
+            classes=move(self.classes),
+            regions=None if self.regions is None else move(self.regions),
+            within=None if self.within is None else move(self.within),
+            rivals=None if self.rivals is None else move(self.rivals),
+        )

@@ -18,7 +18,7 @@ FILES = [(group, alias) for group in (*SINGLE, *SEVERAL) for alias in aliases(gr
 def test_each_choice_composes_and_has_only_known_options(composed, group, alias):
     choice = f"{group}=[{alias}]" if group in SEVERAL else f"{group}={alias}"
     given = ["data.root=somewhere"] if group in ("data", "model") else []
-    cfg = composed(choice, *(given if "critters" not in alias else []))
+    cfg = composed(choice, *(given if "critter" not in alias else []))
     root = check(cfg, EvaluateConfig, GIVEN)
     node = root[group][alias] if group in SEVERAL else root[group]
     assert node == {} or "_target_" in node

@@ -13,7 +13,13 @@ import torch
 import yaml
 from torch import distributed
 
-from var_exp.metrics import EnergyPointingGame, GridPointingGame
+from var_exp.metrics import (
+    ClassSensitivity,
+    EnergyPointingGame,
+    EnergyShare,
+    GridPointingGame,
+    IrrelevantEnergyShare,
+)
 from var_exp.metrics.base import Flag
 from var_exp.registry import aliases, conf_dir, from_alias
 
@@ -51,6 +57,8 @@ def scene(count=COUNT):
         "regions": regions,
         "maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "base_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
+        "within": torch.ones(count, SIDE, SIDE, dtype=torch.bool),
+        "rival_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "ids": [f"sample {index}" for index in range(count)],
     }
 
@@ -103,28 +111,33 @@ def test_value_is_the_mean_of_the_scores(metric):
 
 def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
-    assert ((scores >= 0) & (scores <= 1)).all()
+    lowest = -1 if isinstance(metric, ClassSensitivity) else 0
+    assert ((scores >= lowest) & (scores <= 1)).all()
 
 
 def test_declared_direction(metric):
     """The region itself beats its complement."""
+    assert isinstance(metric.higher_is_better, bool)
+    if isinstance(metric, ClassSensitivity | IrrelevantEnergyShare):
+        return  # asks nothing about the region, or the region is where nothing should be
     regions = scene()["regions"][:, None].float()
     perfect, _ = scores_of(metric, regions)
     complement, _ = scores_of(metric, 1 - regions)
-    assert isinstance(metric.higher_is_better, bool)
     assert (perfect > complement if metric.higher_is_better else perfect < complement).all()
 
 
 def test_all_zero_maps_are_counted(metric):
     scores, _ = scores_of(metric, torch.zeros(COUNT, 3, SIDE, SIDE))
     assert metric.ledger()["empty_map"] == COUNT
-    assert scores.isfinite().all()
-    if isinstance(metric, EnergyPointingGame | GridPointingGame):
+    assert scores.isfinite().all() != isinstance(metric, ClassSensitivity)
+    if isinstance(metric, EnergyPointingGame | EnergyShare | GridPointingGame):
         assert (scores == 0).all()
 
 
 def test_constant_maps_score_like_chance(metric):
     """Between the region and its complement, and never by the place of the first pixel."""
+    if isinstance(metric, ClassSensitivity):
+        pytest.skip("a constant map correlates with nothing")
     regions = scene()["regions"][:, None].float()
     constant, _ = scores_of(metric.clone(), torch.ones(COUNT, 1, SIDE, SIDE))
     ends = [scores_of(metric.clone(), maps)[0] for maps in (regions, 1 - regions)]

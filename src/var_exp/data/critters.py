@@ -119,11 +119,14 @@ class Critters:
         scene = self.scene(index)
         image, parts = render(scene, self.size)
         classes = [c.ornament * len(PATTERNS) + c.pattern for c in scene.critters]
+        objects = torch.from_numpy(parts.any(axis=1))
         return Sample(
             image=torch.from_numpy(image),
             classes=torch.tensor(classes),
-            regions=torch.from_numpy(parts.any(axis=1)),
+            regions=objects,
             id=self.sample_id(index),
+            # of two critters: which of them? of one: where in the picture?
+            within=objects.any(0, keepdim=True).expand(2, -1, -1) if self.objects == 2 else None,
         )
 
     def scenes(self) -> "Critters":

@@ -65,12 +65,18 @@ class SampleModule(LightningDataModule):
 def collate(samples: Sequence[Sample], spec: InputSpec) -> Batch:
     """Stack samples into a batch and normalise the images as the model expects."""
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (spec.mean, spec.std))
-    regions = [sample.regions for sample in samples if sample.regions is not None]
+
+    def stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+        known = [tensor for tensor in tensors if tensor is not None]
+        return torch.stack(known) if len(known) == len(tensors) else None
+
     return Batch(
         images=(torch.stack([sample.image for sample in samples]) - mean) / std,
         classes=torch.stack([sample.classes for sample in samples]),
-        regions=torch.stack(regions) if len(regions) == len(samples) else None,
+        regions=stacked([sample.regions for sample in samples]),
         ids=tuple(sample.id for sample in samples),
+        within=stacked([sample.within for sample in samples]),
+        rivals=stacked([sample.rivals for sample in samples]),
     )
 
 

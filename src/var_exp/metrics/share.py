@@ -26,11 +26,14 @@ def pixel_values(maps: Float[Tensor, "N c h w"], size: tuple[int, int]) -> Float
 
 
 def score_in_blocks(
-    score: Callable[[Float[Tensor, "n H W"], Bool[Tensor, "n H W"]], Scored],
+    score: Callable[..., Scored],
     maps: Float[Tensor, "N c h w"],
     regions: Bool[Tensor, "N H W"],
+    *masks: Bool[Tensor, "N H W"],
 ) -> Scored:
     """Score the pixel values of the maps against the regions, some maps at a time.
+
+    `score` takes the values [n, H, W], the regions and the further masks of these n maps.
 
     Raises:
         ValueError: maps are not float [N, c, h, w], or regions not bool [N, H, W].
@@ -38,8 +41,8 @@ def score_in_blocks(
     _check(maps, regions)
     height, width = regions.shape[1:]
     block = max(1, _BLOCK // (height * width))
-    pairs = zip(torch.split(maps, block), torch.split(regions, block), strict=True)
-    blocks = [score(pixel_values(m, (height, width)), r) for m, r in pairs]
+    parts = zip(*(torch.split(t, block) for t in (maps, regions, *masks)), strict=True)
+    blocks = [score(pixel_values(m, (height, width)), *regions) for m, *regions in parts]
     return torch.cat([b[0] for b in blocks]), torch.cat([b[1] for b in blocks])
 
 

@@ -1,5 +1,6 @@
 """Attribution, competition and measurement of one batch after another. Owns no formula."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -15,14 +16,20 @@ from var_exp.methods.integrated_gradients import IntegratedGradients, completene
 from var_exp.metrics.base import SampleMetric, flag_names
 from var_exp.metrics.perturbation import PerturbationAUC
 from var_exp.refine.base import Refiner
-from var_exp.refine.controls import edge_map, gaussian_map, random_map, same_sparsity
+from var_exp.refine.controls import (
+    edge_map,
+    gaussian_map,
+    oracle_map,
+    random_map,
+    same_sparsity,
+)
 from var_exp.report.panels import Panel
 from var_exp.report.plots import Curves
 from var_exp.report.rows import Row, RowWriter
 from var_exp.report.statistics import BASE
 from var_exp.types import Batch, Classes, Images, Maps
 
-_PLAIN_CONTROLS = ("random_map", "gaussian_map", "edge_map")
+_PLAIN_CONTROLS = ("uniform_map", "random_map", "gaussian_map", "edge_map", "oracle_map")
 
 
 def control_names(refiners: Sequence[str]) -> list[str]:
@@ -88,6 +95,10 @@ class AttributionModule(LightningModule):
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
         measures = {variant: make_metrics() for variant in variants}
         self.measure_names = tuple(measures[BASE])  # a MetricCollection sorts them
+        self._compares_classes = any(
+            "rival_maps" in inspect.signature(metric.update).parameters
+            for metric in measures[BASE].values()
+        )
         self.scores: dict[str, MetricCollection] = {
             # Equal states on a first batch would make torchmetrics share them between measures.
             variant: MetricCollection(dict(metrics), compute_groups=False)
@@ -103,7 +114,7 @@ class AttributionModule(LightningModule):
         with torch.no_grad():
             logits = self.model(batch.images)
         self._top1_asked.update((logits.argmax(1, keepdim=True) == batch.classes).any(1).float())
-        classes = self.rule(logits, batch.classes, batch.ids)
+        classes = self.rule(logits, batch.named, batch.ids)
         strangers = self._strangers(classes, logits.shape[1], batch.ids)
         every = torch.cat([classes, strangers], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
@@ -111,11 +122,13 @@ class AttributionModule(LightningModule):
             error = completeness_error(self.model, batch.images, every, maps)
             self._completeness.update(error.abs().flatten())
         competing, outside = maps[:, : classes.shape[1]], maps[:, classes.shape[1] :]
-        variants = self._refined(competing, logits.gather(1, classes), batch)
+        # those asked about, and one more where maps of two classes are compared
+        shown = classes[:, : batch.classes.shape[1] + self._compares_classes]
+        variants = self._refined(competing, logits.gather(1, classes), shown.shape[1])
         if len(self.panels) < self.pictures:
             self._keep_panels(batch, variants, logits)
         if self.controls:
-            variants |= self._controls(variants, outside, logits, strangers, batch)
+            variants |= self._controls(variants, shown, outside, logits, strangers, batch)
         self._score(variants, batch)
 
     def on_test_epoch_end(self) -> None:
@@ -172,15 +185,15 @@ class AttributionModule(LightningModule):
         count = min(wanted, num_classes - classes.shape[1])
         return random_others(classes, num_classes, count, ids, self.seed)
 
-    def _refined(self, maps: Maps, logits: Tensor, batch: Batch) -> dict[str, Maps]:
-        """Base and refined maps [B, A, c, H, W] of the classes asked about."""
-        asked = batch.classes.shape[1]
-        refined = {name: refine(maps, logits)[:, :asked] for name, refine in self.refiners.items()}
-        return {BASE: maps[:, :asked], **refined}
+    def _refined(self, maps: Maps, logits: Tensor, shown: int) -> dict[str, Maps]:
+        """Base and refined maps [B, shown, c, H, W] of the first of the competing classes."""
+        refined = {name: refine(maps, logits)[:, :shown] for name, refine in self.refiners.items()}
+        return {BASE: maps[:, :shown], **refined}
 
     def _controls(
         self,
         variants: Mapping[str, Maps],
+        shown: Classes,
         outside: Maps,
         logits: Tensor,
         strangers: Classes,
@@ -194,16 +207,21 @@ class AttributionModule(LightningModule):
                 against = [
                     refine(
                         torch.cat([base[:, a : a + 1], outside], 1),
-                        logits.gather(1, torch.cat([batch.classes[:, a : a + 1], strangers], 1)),
+                        logits.gather(1, torch.cat([shown[:, a : a + 1], strangers], 1)),
                     )[:, :1]
                     for a in range(base.shape[1])
                 ]
                 controls[f"{name}_random_classes"] = torch.cat(against, 1)
         height, width = base.shape[-2:]
         every_class = (*base.shape[:2], 1, height, width)
-        controls["random_map"] = random_map(batch.ids, batch.classes, (height, width), self.seed)
+        controls["uniform_map"] = base.new_ones(()).expand(every_class)
+        controls["random_map"] = random_map(batch.ids, shown, (height, width), self.seed)
         controls["gaussian_map"] = gaussian_map(height, width).to(base).expand(every_class)
         controls["edge_map"] = edge_map(batch.images)[:, None].expand(every_class)
+        if batch.regions is not None:
+            oracle = base.new_zeros(every_class)
+            oracle[:, : batch.regions.shape[1]] = oracle_map(batch.regions)
+            controls["oracle_map"] = oracle
         return controls
 
     def _score(self, variants: Mapping[str, Maps], batch: Batch) -> None:
@@ -214,15 +232,19 @@ class AttributionModule(LightningModule):
             "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
             "ids": owners,
-            "base_maps": variants[BASE].flatten(0, 1),
+            "base_maps": variants[BASE][:, :asked].flatten(0, 1),
         }
         if batch.regions is not None:
             known["regions"] = batch.regions.flatten(0, 1)
             self._area.update(known["regions"].float().mean((1, 2)))
+        if batch.within is not None:
+            known["within"] = batch.within.flatten(0, 1)
         rows: list[Row] = []
         for variant, maps in variants.items():
             metrics = self.scores[variant]
-            metrics.update(maps=maps.flatten(0, 1), **known)
+            if self._compares_classes:  # with the map of the next class
+                known["rival_maps"] = maps.roll(-1, 1)[:, :asked].flatten(0, 1)
+            metrics.update(maps=maps[:, :asked].flatten(0, 1), **known)
             for name, metric in metrics.items():
                 scores, flags = cast(SampleMetric, metric).latest
                 rows += [
@@ -235,7 +257,7 @@ class AttributionModule(LightningModule):
             self.writer.write(rows)
 
     def _keep_panels(self, batch: Batch, variants: Mapping[str, Maps], logits: Tensor) -> None:
-        images = self.to_display(batch.images).cpu()
+        images, asked = self.to_display(batch.images).cpu(), batch.classes.shape[1]
         for b in range(min(len(batch.ids), self.pictures - len(self.panels))):
             self.panels.append(
                 Panel(
@@ -243,7 +265,7 @@ class AttributionModule(LightningModule):
                     image=images[b],
                     class_names=[self.class_names[i] for i in batch.classes[b].tolist()],
                     regions=None if batch.regions is None else batch.regions[b].cpu(),
-                    maps={name: maps[b].sum(1).cpu() for name, maps in variants.items()},
+                    maps={name: maps[b, :asked].sum(1).cpu() for name, maps in variants.items()},
                     predicted=self.class_names[int(logits[b].argmax())],
                 )
             )

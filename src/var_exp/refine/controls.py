@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.seeds import sample_generator
-from var_exp.types import Classes, Images, Maps
+from var_exp.types import Classes, Images, Maps, Regions
 
 
 def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tensor, "B K _ H W"]:
@@ -84,6 +84,11 @@ def gaussian_map(height: int, width: int, spread: float = 0.25) -> Float[Tensor,
         for side in (height, width)
     )
     return rows[:, None] * columns
+
+
+def oracle_map(regions: Regions) -> Float[Tensor, "B A 1 H W"]:
+    """The answer itself: 1 in the true region, 0 elsewhere. What a perfect map would score."""
+    return regions[:, :, None].float()
 
 
 def edge_map(images: Images) -> Float[Tensor, "B 1 H W"]:

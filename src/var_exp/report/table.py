@@ -32,7 +32,7 @@ def summary_table(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, 
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("ledger", overflow="fold")
+    table.add_column("ledger", overflow="fold", min_width=18)
     for metric, rows in by_metric(summary, higher_is_better).items():
         direction = "higher" if higher_is_better[metric] else "lower"
         table.add_section()

@@ -1,0 +1,86 @@
+"""Class sensitivity: how alike the maps of two classes of the same picture are.
+
+    score = Pearson correlation of the target's map and another class's map over the pixels
+
+1 is one map for both classes, so nothing said about either; 0 is unrelated maps, -1 opposite ones.
+Lower is better. A random map scores 0 as well, so read it beside a measure of place.
+
+Source: Rebuffi et al., "There and Back Again", CVPR 2020, arXiv 2004.02866, who compare the classes
+of highest and lowest score; here the other class is the next one asked about.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from var_exp.metrics.base import Flag, SampleMetric
+from var_exp.metrics.share import Scored, pixel_values
+
+
+def class_sensitivity(
+    maps: Float[Tensor, "N c h w"], rival_maps: Float[Tensor, "N _ h w"]
+) -> Float[Tensor, " N"]:
+    """Pearson correlation of two classes' maps, their channels summed.
+
+    Args:
+        maps: [N, c, h, w], raw and signed.
+        rival_maps: The same of another class of the same picture.
+
+    Returns:
+        [N] float64 in [-1, 1]; NaN where a map is constant, such as all zero, or not finite.
+
+    Raises:
+        ValueError: maps of different shapes.
+    """
+    return _scores(maps, rival_maps)[0]
+
+
+class ClassSensitivity(SampleMetric):
+    """Mean correlation between the maps of two classes; see `class_sensitivity`.
+
+    Example:
+        >>> metric = ClassSensitivity()
+        >>> maps = torch.tensor([[[[1.0, 2.0, 3.0]]]])
+        >>> metric.update(maps=maps, rival_maps=-maps)
+        >>> metric.compute()
+        tensor(-1., dtype=torch.float64)
+    """
+
+    higher_is_better = False
+
+    def update(
+        self,
+        *,
+        maps: Float[Tensor, "N c h w"],
+        rival_maps: Float[Tensor, "N _ h w"],
+        classes: Int[Tensor, " N"] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Score N maps; classes and ids name the rows (see `SampleMetric.record`)."""
+        self.record(*_scores(maps, rival_maps), classes, ids)
+
+
+def _scores(maps: Tensor, rival_maps: Tensor) -> Scored:
+    """Scores and flags."""
+    if maps.ndim != 4 or rival_maps.ndim != 4 or _place(maps) != _place(rival_maps):
+        raise ValueError(
+            f"maps and rival_maps must be [N, c, h, w] of one N, h and w, got {list(maps.shape)} and "
+            f"{list(rival_maps.shape)}; pass the maps of another class of the same pictures."
+        )
+    size = (maps.shape[2], maps.shape[3])
+    left, right = (pixel_values(m, size).flatten(1) for m in (maps, rival_maps))
+    empty = (left == 0).all(1) | (right == 0).all(1)
+    finite = left.isfinite().all(1) & right.isfinite().all(1)
+    left, right = (values - values.mean(1, keepdim=True) for values in (left, right))
+    # each divided by its own norm first: the product of two small norms would vanish
+    left, right = (values / values.norm(dim=1, keepdim=True) for values in (left, right))
+    constant = (left.isnan() | right.isnan()).any(1)
+    scores = (left * right).sum(1).clamp(-1, 1)
+    flags = Flag.EMPTY_MAP * empty + Flag.NON_FINITE * ~finite + Flag.TIED * (constant & finite)
+    return scores.where(finite & ~constant, torch.nan), flags
+
+
+def _place(maps: Tensor) -> tuple[int, ...]:
+    return (len(maps), *maps.shape[2:])

@@ -1,0 +1,88 @@
+"""Energy share: of the relevance on an object, how much lies on the part that matters.
+
+    score = sum of positive relevance in region and reference / sum of it in the reference
+
+The energy pointing game with a smaller world: what lies outside the reference does not count. With
+the parts of one object as regions it asks which part a map points at, with one of two objects, at
+which of them. A uniform map scores the region's share of the reference.
+
+Source: relevance mass accuracy (Arras et al., "CLEVR-XAI", Information Fusion 2022), restricted to
+a reference.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.share import Scored, score_in_blocks, share_inside
+
+
+def energy_share(
+    maps: Float[Tensor, "N c h w"],
+    regions: Bool[Tensor, "N H W"],
+    within: Bool[Tensor, "N H W"],
+) -> Float[Tensor, " N"]:
+    """Share of the positive relevance of a reference that lies inside the region.
+
+    Args:
+        maps: [N, c, h, w], raw and signed; channels are summed, then resized to the regions' size.
+        regions: [N, H, W] bool; only their part inside the reference counts.
+        within: [N, H, W] bool, the reference.
+
+    Returns:
+        [N] float64 in [0, 1]; 0 for a map with nothing positive in the reference, NaN for an empty
+        region or a map that is not finite.
+
+    Raises:
+        ValueError: shapes or types that do not belong together.
+    """
+    return _scores(maps, regions, within)[0]
+
+
+class EnergyShare(SampleMetric):
+    """Mean share of the reference's relevance inside the region; see `energy_share`.
+
+    Example:
+        >>> metric = EnergyShare()
+        >>> halves = torch.tensor([[[True, True], [False, False]]])
+        >>> corner = torch.tensor([[[True, False], [False, False]]])
+        >>> metric.update(maps=torch.ones(1, 1, 2, 2), regions=corner, within=halves)
+        >>> metric.compute()
+        tensor(0.5000, dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def update(
+        self,
+        *,
+        maps: Float[Tensor, "N c h w"],
+        regions: Bool[Tensor, "N H W"],
+        within: Bool[Tensor, "N H W"],
+        classes: Int[Tensor, " N"] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Score N maps; classes and ids name the rows (see `SampleMetric.record`)."""
+        self.record(*_scores(maps, regions, within), classes, ids)
+
+
+class IrrelevantEnergyShare(EnergyShare):
+    """The same where the region holds what says nothing about the class: lower is better."""
+
+    higher_is_better = False
+
+
+def _scores(maps: Tensor, regions: Tensor, within: Tensor) -> Scored:
+    """Scores and flags."""
+    if within.shape != regions.shape or within.dtype != torch.bool:
+        raise ValueError(
+            f"within must be a bool tensor {list(regions.shape)} as the regions, got "
+            f"{within.dtype} of shape {list(within.shape)}; pass one reference per map."
+        )
+    return score_in_blocks(
+        lambda values, inside, world: share_inside(values * world, inside & world, "positive"),
+        *(maps, regions, within),
+    )
