@@ -40,6 +40,7 @@ def test_a_run_writes_the_files_of_the_contract(finished):
         "base",
         "var",
         "var-base",
+        "var-var_same_sparsity",
         "var_same_sparsity",
         "var_random_classes",
         "uniform_map",

@@ -213,3 +213,23 @@ def test_many_clusters_in_bounded_memory():
     assert peak < 120 * 2**20
     expected = scores.std(axis=0) / math.sqrt(50_000) * 2 * 1.96
     np.testing.assert_allclose(high - low, expected, rtol=0.25)
+
+
+def test_the_refined_map_is_compared_with_its_own_control_pair_by_pair():
+    rows = [
+        Row(f"s{i}", 0, "game", variant, score)
+        for i in range(50)
+        for variant, score in (
+            ("base", i / 50),
+            ("var", i / 50 + 0.01),
+            ("var_same_sparsity", i / 50 + 0.004),
+        )
+    ]
+    found = {
+        row.variant: row
+        for row in summarise(rows, refiners=["var"], controls=["var_same_sparsity"])
+    }
+    beyond = found["var-var_same_sparsity"]
+    assert beyond.value == pytest.approx(0.006)
+    assert beyond.ci_low == pytest.approx(beyond.ci_high)  # paired, though the scores spread
+    assert beyond.n == 50

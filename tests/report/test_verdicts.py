@@ -6,7 +6,7 @@ from var_exp.report.statistics import SummaryRow
 from var_exp.report.verdicts import by_metric, interval, judge, mean
 
 
-def figures(base, refined, low, high, control=None, metric="insertion_auc"):
+def figures(base, refined, low, high, control=None, beyond=None, metric="insertion_auc"):
     rows = [
         SummaryRow(metric, "base", base, base - 0.01, base + 0.01, 100),
         SummaryRow(metric, "var", refined, refined - 0.01, refined + 0.01, 100),
@@ -14,6 +14,9 @@ def figures(base, refined, low, high, control=None, metric="insertion_auc"):
     ]
     if control is not None:
         rows.append(SummaryRow(metric, "var_same_sparsity", control, control, control, 100))
+    if beyond is not None:
+        name = "var-var_same_sparsity"
+        rows.append(SummaryRow(metric, name, refined - control, *beyond, 100))
     return rows
 
 
@@ -51,19 +54,28 @@ def test_sentences():
 
 
 @pytest.mark.parametrize(
-    ("higher", "control", "suffices"),
-    [(True, 0.395, True), (True, 0.38, False), (False, 0.405, True), (False, 0.42, False)],
+    ("higher", "beyond", "suffices"),
+    [
+        (True, (-0.001, 0.01), True),
+        (True, (0.001, 0.02), False),
+        (False, (-0.01, 0.001), True),
+        (False, (-0.02, -0.001), False),
+        (True, (math.nan, math.nan), True),
+    ],
 )
-def test_a_control_that_does_as_well_is_said(higher, control, suffices):
+def test_a_control_that_does_as_well_is_said(higher, beyond, suffices):
+    """Decided by the paired difference: the control itself may lie inside the wide interval."""
     change = (0.08, 0.12) if higher else (-0.12, -0.08)
     base = 0.3 if higher else 0.5
-    (verdict,) = judge(figures(base, 0.4, *change, control=control), {"insertion_auc": higher})
+    rows = figures(base, 0.4, *change, control=0.395, beyond=beyond)
+    (verdict,) = judge(rows, {"insertion_auc": higher})
     assert verdict.sparsity_suffices == suffices
     assert ("sparsity alone explains it" in str(verdict)) == suffices
 
 
 def test_a_loss_is_not_explained_by_sparsity():
-    (verdict,) = judge(figures(0.5, 0.4, -0.2, -0.1, control=0.5), {"insertion_auc": True})
+    rows = figures(0.5, 0.4, -0.2, -0.1, control=0.5, beyond=(-0.2, -0.1))
+    (verdict,) = judge(rows, {"insertion_auc": True})
     assert not verdict.sparsity_suffices
 
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from var_exp.report.significance import SampleScores
-from var_exp.report.statistics import BASE, DIFFERENCE, SummaryRow
-from var_exp.report.verdicts import SAME_SPARSITY, Role, interval, mean, roles
+from var_exp.report.statistics import BASE, DIFFERENCE, SAME_SPARSITY, SummaryRow
+from var_exp.report.verdicts import Role, interval, mean, roles
 
 _COLOURS = ("#c1272d", "#0b6fa4", "#2e8540", "#8a4fa3", "#b8860b", "#555555")
 

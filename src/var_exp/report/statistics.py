@@ -19,6 +19,8 @@ from var_exp.types import BadData
 BASE = "base"
 DIFFERENCE = "-base"
 """Ending of the variant that holds the paired difference to the base map."""
+SAME_SPARSITY = "_same_sparsity"
+"""Ending of the control that cuts the base map to the refined map's count of non-zero pixels."""
 
 _CELLS = 2**21  # most weights of a bootstrap held at once: 16 MiB per copy
 
@@ -29,7 +31,8 @@ class SummaryRow:
 
     Attributes:
         metric: Name of the measure.
-        variant: "base", a refiner, "<refiner>-base" or a control.
+        variant: "base", a refiner, a control, or the difference of two of them: "<refiner>-base" and
+            "<refiner>-<refiner>_same_sparsity".
         value: Mean over the defined rows (NaN when there is none).
         ci_low: Lower end of the 95 % interval (NaN with fewer than two sample ids).
         ci_high: Upper end.
@@ -197,12 +200,14 @@ def _figures(
     table = _tabulate(rows, variants)
     columns = {name: (table.scores[:, v], table.flags[:, v]) for v, name in enumerate(variants)}
     for v, name in enumerate(variants):
-        if name in refiners and BASE in present:
-            paired = table.scored[:, v] & table.scored[:, 0]
-            columns[name + DIFFERENCE] = (
-                table.scores[:, v] - table.scores[:, 0],
-                (table.flags[:, v] | table.flags[:, 0]) & paired[:, None],
-            )
+        for other in (BASE, name + SAME_SPARSITY) if name in refiners else ():
+            if other in present:
+                w = variants.index(other)
+                paired = table.scored[:, v] & table.scored[:, w]
+                columns[f"{name}-{other}"] = (
+                    table.scores[:, v] - table.scores[:, w],
+                    (table.flags[:, v] | table.flags[:, w]) & paired[:, None],
+                )
     scores = np.stack([column for column, _ in columns.values()], axis=1)
     low, high = cluster_bootstrap(scores, table.clusters, resamples=resamples, seed=seed)
     for name in sorted(columns, key=lambda name: name in controls):  # stable: controls go last

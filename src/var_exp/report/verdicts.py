@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from math import ceil, isnan, log10
 from typing import Literal
 
-from var_exp.report.statistics import BASE, DIFFERENCE, SummaryRow
-
-SAME_SPARSITY = "_same_sparsity"
-"""Ending of the control that cuts the base map to the refined map's count of non-zero pixels."""
+from var_exp.report.statistics import BASE, DIFFERENCE, SAME_SPARSITY, SummaryRow
 
 Role = Literal["base", "refined", "difference", "control"]
 
@@ -22,6 +19,7 @@ class Verdict:
         refined: Figure of the refined map.
         difference: Their paired difference.
         control: Figure of the base map at the refined map's sparsity, when it was scored.
+        beyond: Paired difference of the refined map and that control.
         higher_is_better: Direction of the metric.
     """
 
@@ -29,15 +27,19 @@ class Verdict:
     refined: SummaryRow
     difference: SummaryRow
     control: SummaryRow | None
+    beyond: SummaryRow | None
     higher_is_better: bool
 
     @property
     def outcome(self) -> Literal["better", "worse", "open"]:
         """Open unless the interval of the difference lies on one side of zero."""
+        return self._side(self.difference)
+
+    def _side(self, difference: SummaryRow) -> Literal["better", "worse", "open"]:
         sign = 1 if self.higher_is_better else -1
-        if min(sign * self.difference.ci_low, sign * self.difference.ci_high) > 0:
+        if min(sign * difference.ci_low, sign * difference.ci_high) > 0:
             return "better"
-        if max(sign * self.difference.ci_low, sign * self.difference.ci_high) < 0:
+        if max(sign * difference.ci_low, sign * difference.ci_high) < 0:
             return "worse"
         return "open"
 
@@ -53,12 +55,10 @@ class Verdict:
 
     @property
     def sparsity_suffices(self) -> bool:
-        """True when the control reaches the refined map's interval without any competition."""
-        if self.control is None or self.outcome != "better":
+        """True when the refined map is not shown to beat its control, which has no competition."""
+        if self.beyond is None or self.outcome != "better":
             return False
-        if self.higher_is_better:
-            return self.control.value >= self.refined.ci_low
-        return self.control.value <= self.refined.ci_high
+        return self._side(self.beyond) != "better"
 
     def __str__(self) -> str:
         """One line for the console."""
@@ -108,6 +108,7 @@ def judge(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -
                 figures[refiner],
                 row,
                 figures.get(refiner + SAME_SPARSITY),
+                figures.get(f"{refiner}-{refiner}{SAME_SPARSITY}"),
                 higher_is_better[metric],
             )
             for row in rows
@@ -117,7 +118,7 @@ def judge(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -
 
 
 def roles(variants: Sequence[str]) -> dict[str, Role]:
-    """What each variant of a summary is: a refiner is what has a difference, a control the rest.
+    """What each variant of a summary is: a refiner is what differs from base, a control the rest.
 
     Example:
         >>> roles(["base", "var", "var-base", "random_map"])
@@ -127,11 +128,17 @@ def roles(variants: Sequence[str]) -> dict[str, Role]:
     for name in variants:
         if name == BASE:
             found[name] = "base"
-        elif name.endswith(DIFFERENCE):
+        elif name.endswith(DIFFERENCE) or _beats_sparsity(name):
             found[name] = "difference"
         else:
             found[name] = "refined" if name + DIFFERENCE in variants else "control"
     return found
+
+
+def _beats_sparsity(name: str) -> bool:
+    """Whether a variant is the difference of a refiner and its control."""
+    refiner, _, control = name.partition("-")
+    return control == refiner + SAME_SPARSITY
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
