@@ -31,7 +31,7 @@ class SummaryRow:
 
     Attributes:
         metric: Name of the measure.
-        variant: "base", a refiner, a control, or the difference of two of them: "<refiner>-base" and
+        variant: "base", a refiner, a control, or a difference: "<refiner>-base" and
             "<refiner>-<refiner>_same_sparsity".
         value: Mean over the defined rows (NaN when there is none).
         ci_low: Lower end of the 95 % interval (NaN with fewer than two sample ids).
