@@ -106,8 +106,8 @@ def weighted_sum(
     weights: Float[Tensor, "B K D"], features: Float[Tensor, "B D h w"]
 ) -> Float[Tensor, "B K h w"]:
     """Sum the channels with the weights of each class."""
-    cams: Tensor = weights @ features.flatten(2)
-    return cams.unflatten(2, features.shape[2:])
+    cams: Tensor = (weights @ features.flatten(2)).unflatten(2, features.shape[2:])
+    return cams
 
 
 def other_logits(
