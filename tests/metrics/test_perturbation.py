@@ -9,8 +9,9 @@ from torch import nn
 
 from var_exp.metrics import DeletionAUC, InsertionAUC
 from var_exp.metrics.base import Flag
+from var_exp.metrics.baselines import gaussian_blur
 from var_exp.metrics.functional import deletion_auc, insertion_auc
-from var_exp.metrics.perturbation import area_under, gaussian_blur, perturbation_curves
+from var_exp.metrics.perturbation import area_under, perturbation_curves
 from var_exp.seeds import sample_generator
 
 
@@ -228,7 +229,9 @@ def test_mistakes(model, scene):
         insertion_auc(model, images, classes, maps, ids=["a"])
     with pytest.raises(ValueError, match="steps and max_batch must be at least 1, got 0 and 64"):
         InsertionAUC(model, steps=0)
-    with pytest.raises(ValueError, match="baseline must be zero or blur, got 'grey'"):
+    with pytest.raises(
+        ValueError, match="baseline must be zero, mean, blur or noisy_linear, got 'grey'"
+    ):
         DeletionAUC(model, baseline="grey")
     with pytest.raises(ValueError, match="ties must be random or base, got 'first'"):
         DeletionAUC(model, ties="first")

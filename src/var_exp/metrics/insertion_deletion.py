@@ -1,8 +1,8 @@
 """Insertion and deletion AUC: how fast a class appears, or vanishes, with a map's pixels.
 
 Insertion puts the pixels into a blurred image, strongest first, and higher is better; deletion
-takes them out of the image, and lower is better. The engine, its formula and source are in
-`var_exp.metrics.perturbation`.
+takes them out of the image, and lower is better: the area under the MoRF curve (most relevant
+first) is the deletion AUC. Formula, cost and source are in `var_exp.metrics.perturbation`.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,15 @@ from typing import ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from var_exp.metrics.perturbation import (
-    Baseline,
-    Mode,
-    PerturbationAUC,
-    Ties,
-    area_under,
-    perturbation_curves,
-)
+from var_exp.metrics.baselines import Baseline
+from var_exp.metrics.curve_metric import PerturbationAUC, Ties
+from var_exp.metrics.perturbation import Mode, area_under, perturbation_curves
+from var_exp.metrics.perturber import Perturber, Score
 from var_exp.types import Images, Predict
 
 
 def insertion_auc(
-    model: Predict,
+    model: Predict | Perturber,
     images: Images,
     classes: Int[Tensor, " N"],
     maps: Float[Tensor, "N c h w"],
@@ -34,23 +30,25 @@ def insertion_auc(
     ids: Sequence[str] | None = None,
     seed: int = 0,
     max_batch: int = 64,
+    score: Score = "probability",
 ) -> Float[Tensor, " N"]:
     """Area under the probability of the class while pixels are inserted, first ones first.
 
     Args:
-        model: From images to logits, in eval mode.
+        model: From images to logits, in eval mode, or a `Perturber` of it.
         images: [N, C, H, W], normalised as the model expects.
         classes: [N] int64, the class of each map.
         maps: [N, c, h, w], raw and signed.
         steps: Number of steps; `steps + 1` forward passes per map.
-        baseline: "zero" or "blur".
+        baseline: "zero", "mean", "blur" or "noisy_linear".
         base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
         ids: N sample ids, for the random order of what is still equal.
-        seed: Seed of that order.
-        max_batch: Most images in one forward.
+        seed: Seed of that order, and of noise.
+        max_batch: Most images in one forward, halved when memory runs out.
+        score: "probability", "logit" or "accuracy".
 
     Returns:
-        [N] float64 in [0, 1]; NaN for a map that is not finite.
+        [N] float64, in [0, 1] but for logits; NaN for a map that is not finite.
 
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
@@ -67,12 +65,13 @@ def insertion_auc(
         ids=ids,
         seed=seed,
         max_batch=max_batch,
+        score=score,
     )
     return area_under(curves)
 
 
 def deletion_auc(
-    model: Predict,
+    model: Predict | Perturber,
     images: Images,
     classes: Int[Tensor, " N"],
     maps: Float[Tensor, "N c h w"],
@@ -83,6 +82,7 @@ def deletion_auc(
     ids: Sequence[str] | None = None,
     seed: int = 0,
     max_batch: int = 64,
+    score: Score = "probability",
 ) -> Float[Tensor, " N"]:
     """Area under the probability of the class while pixels are deleted, first ones first.
 
@@ -100,6 +100,7 @@ def deletion_auc(
         ids=ids,
         seed=seed,
         max_batch=max_batch,
+        score=score,
     )
     return area_under(curves)
 
@@ -112,14 +113,15 @@ class InsertionAUC(PerturbationAUC):
 
     def __init__(
         self,
-        model: Predict,
+        model: Predict | Perturber,
         steps: int = 224,
         baseline: Baseline = "blur",
         ties: Ties = "random",
         seed: int = 0,
         max_batch: int = 64,
+        score: Score = "probability",
     ) -> None:
-        super().__init__(model, steps, baseline, ties, seed, max_batch)
+        super().__init__(model, steps, baseline, ties, seed, max_batch, score)
 
 
 class DeletionAUC(PerturbationAUC):
@@ -130,11 +132,12 @@ class DeletionAUC(PerturbationAUC):
 
     def __init__(
         self,
-        model: Predict,
+        model: Predict | Perturber,
         steps: int = 224,
         baseline: Baseline = "zero",
         ties: Ties = "random",
         seed: int = 0,
         max_batch: int = 64,
+        score: Score = "probability",
     ) -> None:
-        super().__init__(model, steps, baseline, ties, seed, max_batch)
+        super().__init__(model, steps, baseline, ties, seed, max_batch, score)

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from var_exp.classes import ClassRule, random_others
 from var_exp.methods import Method
 from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
 from var_exp.metrics.base import SampleMetric, flag_names
-from var_exp.metrics.perturbation import PerturbationAUC
+from var_exp.metrics.curve_metric import CurveMetric
 from var_exp.refine.base import Refiner
 from var_exp.refine.controls import (
     edge_map,
@@ -129,7 +128,7 @@ class AttributionModule(LightningModule):
             self._keep_panels(batch, variants, logits)
         if self.controls:
             variants |= self._controls(variants, shown, outside, logits, strangers, batch)
-        self._score(variants, batch)
+        self._score(variants, batch, _rivals(classes, logits, batch.classes.shape[1]))
 
     def on_test_epoch_end(self) -> None:
         """Gather what every process saw, and hand the means to the loggers."""
@@ -156,21 +155,21 @@ class AttributionModule(LightningModule):
         return {name: bool(base[name].higher_is_better) for name in self.measure_names}
 
     def _mean_curves(self) -> list[Curves]:
-        """Insertion and deletion curves, one set of lines per metric."""
-        lines: dict[str, dict[str, list[float]]] = {}
-        for variant, metrics in self._measured():
-            for name, metric in metrics.items():
-                if isinstance(metric, PerturbationAUC):
-                    lines.setdefault(name, {})[variant] = metric.curve().tolist()
+        """Curves of insertion, deletion and their kin, one set of lines per metric."""
+        measured = list(self._measured())
         return [
             Curves(
                 title=name,
-                x_label="share of the pixels",
-                y_label="mean probability of the class",
-                x=np.linspace(0, 1, len(by_variant[BASE])).tolist(),
-                lines=by_variant,
+                x_label=base.x_label,
+                y_label=base.y_label(),
+                x=base.places(),
+                lines={
+                    variant: cast(CurveMetric, metrics[name]).curve().tolist()
+                    for variant, metrics in measured
+                },
             )
-            for name, by_variant in lines.items()
+            for name, base in self.scores[BASE].items()
+            if isinstance(base, CurveMetric)
         ]
 
     def _measured(self) -> Iterator[tuple[str, MetricCollection]]:
@@ -224,13 +223,14 @@ class AttributionModule(LightningModule):
             controls["oracle_map"] = oracle
         return controls
 
-    def _score(self, variants: Mapping[str, Maps], batch: Batch) -> None:
+    def _score(self, variants: Mapping[str, Maps], batch: Batch, rivals: Classes) -> None:
         asked = batch.classes.shape[1]
         owners = [id for id in batch.ids for _ in range(asked)]
         classes = batch.classes.flatten()
         known: dict[str, Any] = {
             "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
+            "rivals": rivals.flatten(),
             "ids": owners,
             "base_maps": variants[BASE][:, :asked].flatten(0, 1),
         }
@@ -269,3 +269,10 @@ class AttributionModule(LightningModule):
                     predicted=self.class_names[int(logits[b].argmax())],
                 )
             )
+
+
+def _rivals(classes: Classes, logits: Tensor, asked: int) -> Classes:
+    """The strongest other competing class [B, A] of each class asked about, by its logit."""
+    strength = logits.gather(1, classes)[:, None].expand(-1, asked, -1)
+    itself = torch.eye(asked, classes.shape[1], dtype=torch.bool, device=classes.device)
+    return classes.gather(1, strength.masked_fill(itself, -torch.inf).argmax(2))

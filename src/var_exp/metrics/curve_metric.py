@@ -1,0 +1,206 @@
+"""What the metrics of perturbed pictures share: a borrowed model, options, curves."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.baselines import Baseline
+from var_exp.metrics.perturbation import (
+    Mode,
+    area_under,
+    as_perturber,
+    check_options,
+    perturbation_curves,
+)
+from var_exp.metrics.perturber import Perturber, Score
+from var_exp.types import Images, Predict
+
+Ties = Literal["random", "base"]
+
+
+class PerturbationMetric(SampleMetric):
+    """What the metrics that ask a model about perturbed pictures share.
+
+    Args:
+        model: From images to logits, in eval mode; or a `Perturber` of it, shared with other
+            metrics, which then remembers from one update to the next.
+        baseline: What stands where a pixel is taken away.
+        score: "probability", "logit" or "accuracy".
+        ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
+        seed: Seed of everything random.
+        max_batch: Most images in one forward, halved when memory runs out.
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    def __init__(
+        self,
+        model: Predict | Perturber,
+        baseline: Baseline,
+        score: Score,
+        ties: Ties = "random",
+        seed: int = 0,
+        max_batch: int = 64,
+    ) -> None:
+        super().__init__()
+        check_options(1, baseline, max_batch, score)
+        if ties not in get_args(Ties):
+            raise ValueError(f"ties must be random or base, got '{ties}'.")
+        self.model = as_perturber(model)  # no module, so the model does not move with the metric
+        self.baseline: Baseline = baseline
+        self.score: Score = score
+        self.ties = ties
+        self.seed = seed
+        self.max_batch = max_batch
+        self._shared = isinstance(model, Perturber)
+
+    @contextmanager
+    def asking(self) -> Iterator[Perturber]:
+        """The perturber for one update; one of the metric's own forgets at the end."""
+        yield self.model
+        if not self._shared:
+            self.model.forget()
+
+    def options(self) -> dict[str, Any]:
+        """The options that go on to the pure function."""
+        names = ("baseline", "score", "seed", "max_batch")
+        return {name: getattr(self, name) for name in names}
+
+    def ranked_by(self, base_maps: Tensor | None) -> Tensor | None:
+        """The base maps, where they rank ties.
+
+        Raises:
+            ValueError: ties="base" without base maps.
+        """
+        if self.ties == "random":
+            return None
+        if base_maps is None:
+            raise ValueError("ties='base' needs base_maps [N, c, h, w], got None; pass them.")
+        return base_maps
+
+
+class CurveMetric(PerturbationMetric):
+    """A measure made of one curve per map, whose mean can be drawn.
+
+    Attributes:
+        x_label: What runs along x.
+    """
+
+    x_label: ClassVar[str] = "share of the pixels"
+    row_states: ClassVar[dict[str, torch.dtype]] = {
+        **SampleMetric.row_states,
+        "curves": torch.float32,
+    }
+    curves: list[Tensor]
+
+    def places(self) -> list[float]:
+        """Where on x the points of the curve are."""
+        raise NotImplementedError
+
+    def y_label(self) -> str:
+        """What the curve shows."""
+        return f"mean {self.score} of the class"
+
+    def update(
+        self,
+        *,
+        images: Images,
+        classes: Int[Tensor, " N"],
+        maps: Float[Tensor, "N c h w"],
+        base_maps: Float[Tensor, "N _ _ _"] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Score N maps; base_maps are used, and needed, with ties="base" only.
+
+        Raises:
+            ValueError: ties="base" without base maps, or what `perturbation_curves` refuses.
+        """
+        base = self.ranked_by(base_maps)
+        with self.asking() as model:
+            scored = self._curves(model, images, classes, maps, base_maps=base, ids=ids)
+        self.keep(*scored, classes, ids)
+
+    def keep(
+        self,
+        curves: Float[Tensor, "N points"],
+        flags: Int[Tensor, " N"],
+        classes: Int[Tensor, " N"],
+        ids: Sequence[str] | None,
+    ) -> None:
+        """Record one curve and its score per map."""
+        self.record(self._value(curves), flags, classes, ids)
+        self.curves.append(curves.to(torch.float32))
+
+    def curve(self) -> Float[Tensor, " points"]:
+        """Mean curve over all processes (call it on each), float64."""
+        with self.sync_context():
+            curves = self._rows("curves").double()
+        return curves[~curves.isnan().any(1)].mean(0)
+
+    def row_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one row of a state."""
+        return (len(self.places()),) if name == "curves" else super().row_shape(name)
+
+    def _curves(
+        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Curves [N, points] and flags [N]; given are base_maps and ids."""
+        raise NotImplementedError
+
+    def _value(self, curves: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
+        """One number per curve."""
+        return area_under(curves)
+
+
+class PerturbationAUC(CurveMetric):
+    """Area under one curve per map, which is linear: the area under `curve()` is the value.
+
+    Args:
+        model: From images to logits, in eval mode, or a `Perturber` of it.
+        steps: Number of steps.
+        baseline: "zero", "mean", "blur" or "noisy_linear".
+        ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
+        seed: Seed of the random order, and of noise.
+        max_batch: Most images in one forward, halved when memory runs out.
+        score: "probability", "logit" or "accuracy".
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    mode: ClassVar[Mode]
+
+    def __init__(
+        self,
+        model: Predict | Perturber,
+        steps: int = 224,
+        baseline: Baseline = "zero",
+        ties: Ties = "random",
+        seed: int = 0,
+        max_batch: int = 64,
+        score: Score = "probability",
+    ) -> None:
+        super().__init__(model, baseline, score, ties, seed, max_batch)
+        check_options(steps, baseline, max_batch, score)
+        self.steps = steps
+
+    def places(self) -> list[float]:
+        """Where on x the points of the curve are."""
+        return [step / self.steps for step in range(self.steps + 1)]
+
+    def options(self) -> dict[str, Any]:
+        """The options that go on to the pure function."""
+        return {"steps": self.steps, **super().options()}
+
+    def _curves(
+        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Curves [N, points] and flags [N]; given are base_maps and ids."""
+        given |= self.options()
+        return perturbation_curves(model, images, classes, maps, self.mode, **given)
