@@ -43,6 +43,16 @@ def test_the_default_is_two_by_two_grids_of_critters(composed):
     )
 
 
+def test_a_method_that_knows_no_classes_is_scored_without_competition(composed):
+    parts = experiment(
+        composed,
+        *("model=critters_vit", "model.pretrained=false"),
+        *("method=attention_rollout", "refine=[none]"),
+    )
+    assert not parts.refiners
+    assert not parts.method.class_specific
+
+
 def test_own_pictures_with_a_model_of_their_classes(composed, folder):
     parts = experiment(
         composed,
@@ -66,6 +76,12 @@ def test_own_pictures_with_a_model_of_their_classes(composed, folder):
             (*TINY_VIT, "data.size=224", "method.activations=relu"),
             UnsupportedModel,
             "has no activation that activations=relu acts on",
+        ),
+        (
+            ("model=critters_vit", "method=attention_rollout"),
+            ConfigError,
+            r"AttentionRollout gives all classes the same map, so they cannot compete; "
+            r"use refine=\[none\]",
         ),
         (("metric=[]",), ConfigError, r"metric=\[\] leaves nothing to measure"),
         (("layout=single",), ConfigError, "classes=given needs two or more asked classes"),

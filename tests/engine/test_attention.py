@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 import var_exp
-from var_exp.engine.attention import Tokens, attention_matrices, find_tokens
+from var_exp.engine.attention import Tokens, attention_matrices, find_tokens, mean_of_heads
 from var_exp.types import UnsupportedModel
 
 
@@ -48,6 +48,11 @@ class Net(nn.Module):
         patches = self.patches(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.prefix.expand(len(images), -1, -1), patches], 1) + self.places
         return self.head(self.read(self.blocks(tokens)))
+
+
+class Copying(Block):
+    def weigh(self, matrix):
+        return matrix.to(torch.float64).type_as(matrix).clone().flatten(0, 1).view(matrix.shape)
 
 
 IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -102,6 +107,12 @@ FAMILIES = {
         (256, (16, 16), list(range(256))),
     ),
     "written by hand": (Net, 16, (18, (4, 4), [0])),
+    "weights cast and copied": (lambda: Net(Copying), 16, (18, (4, 4), [0])),
+    "features as shares": (
+        lambda: Net(read=lambda tokens: tokens[:, :2].mean(1).softmax(1)),
+        16,
+        (18, (4, 4), [0, 1]),
+    ),
 }
 
 
@@ -236,18 +247,38 @@ def test_what_is_no_chain_is_refused(case):
     assert str(refused.value).endswith(".")
 
 
-def test_tokens_without_a_feature_map_have_no_places():
-    class Patches(Net):
-        def forward(self, images):
-            pixels = images.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5)
-            patches = pixels.flatten(1, 2).flatten(2) @ self.patches.weight.flatten(1).T
-            tokens = torch.cat([self.prefix.expand(len(images), -1, -1), patches], 1)
-            return self.head(self.read(self.blocks(tokens)))
+class Unfolding(Net):
+    def tokens(self, images):
+        pixels = images.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5)
+        patches = pixels.flatten(1, 2).flatten(2) @ self.patches.weight.flatten(1).T
+        return torch.cat([self.prefix.expand(len(images), -1, -1), patches], 1)
 
-    model = Patches()
+    def forward(self, images):
+        return self.head(self.read(self.blocks(self.tokens(images))))
+
+
+class NoModules(Unfolding):
+    """No module returns tokens; the only map that is found is half as fine as they are."""
+
+    def forward(self, images):
+        tokens = self.tokens(images) + self.patches(images[:, :, ::2, ::2]).mean()
+        for block in self.blocks:
+            tokens = Block.forward(block, tokens)
+        return self.head(self.read(tokens))
+
+
+@pytest.mark.parametrize("build", [Unfolding, NoModules])
+def test_tokens_without_a_map_of_their_grid_have_no_places(build):
+    model = build()
     assert model(IMAGE).shape == (1, 5)
-    with pytest.raises(UnsupportedModel, match="the places of the 18 tokens of Patches"):
+    with pytest.raises(UnsupportedModel, match=f"the places of the 18 tokens of {build.__name__}"):
         find_tokens(model, IMAGE)
+
+
+def test_heads_are_averaged_in_single_precision_or_better():
+    matrix = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    assert torch.equal(mean_of_heads(matrix), matrix.mean(1))
+    assert mean_of_heads(matrix.bfloat16()).dtype == torch.float32
 
 
 def test_collected_matrices_are_those_of_the_unfused_layers():

@@ -113,6 +113,21 @@ def test_works_on_the_shipped_transformer_at_the_size_of_a_grid():
     torch.testing.assert_close(maps.sum((3, 4)), torch.full((2, 3, 1), 64.0), rtol=0.05, atol=0)
 
 
+def test_a_model_may_work_in_place_on_its_input(images):
+    model = timm.create_model("test_vit", img_size=64).double().eval()
+
+    class Double(nn.Module):
+        def forward(self, images):
+            return images.mul_(2.0)
+
+    before = images.clone()
+    twice = nn.Sequential(Double(), model)
+    maps = get_method("attention_rollout").attribute(twice, images, CLASSES)
+    assert torch.equal(images, before)
+    expected = get_method("attention_rollout").attribute(model, 2 * images, CLASSES)
+    torch.testing.assert_close(maps, expected)
+
+
 def test_half_precision(images):
     torch.manual_seed(0)
     model = timm.create_model("test_vit", img_size=64).eval()

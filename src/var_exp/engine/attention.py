@@ -187,7 +187,7 @@ class _Probe(Calls):
             self.close()
         shape = list(scores.shape)
         count = self.scores[0].shape[-1] if self.scores else shape[-1]
-        if len(shape) != 4 or shape[0] != 1 or shape[2:] != [count, count]:
+        if shape[0] != 1 or shape[2:] != [count, count]:
             raise UnsupportedModel(
                 f"{self._name} has attention of shape {shape} for one image, not [1, heads, N, N] "
                 "with the same N tokens in every layer (in windows, stages, across inputs or in "

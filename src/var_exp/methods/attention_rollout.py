@@ -47,7 +47,7 @@ class AttentionRollout(Method):
     ) -> Maps:
         tokens = find_tokens(model, images[:1])
         with torch.no_grad(), frozen(model), attention_matrices(mean_of_heads) as matrices:
-            logits = model(images.clone())
+            logits = model(images)
         check_range(classes, logits.shape[1])
         relevance = tokens.read_out(matrices[-1])
         for matrix in reversed(matrices):  # a row of the product needs no other rows
