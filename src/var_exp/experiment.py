@@ -11,6 +11,7 @@ from torch import nn
 from var_exp.classes import ClassRule
 from var_exp.data.datamodule import collate
 from var_exp.methods import Method
+from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
 from var_exp.models import input_spec
 from var_exp.refine.base import Refiner
@@ -65,6 +66,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     data: SampleDataset = build(root["data"], where="data", spec=spec)
     dataset: SampleDataset = build(root["layout"], where="layout", dataset=data, spec=spec)
     seed = root["seed"]
+    perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
     siblings = getattr(data, "siblings", torch.empty(0, 0, dtype=torch.int64))
     experiment = Experiment(
         model=model,
@@ -78,7 +80,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             if name != "none"  # the base map, which is always scored
         },
         make_metrics=lambda: {
-            name: build(node, where=f"metric.{name}", model=model, seed=seed)
+            name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
             for name, node in root["metric"].items()
         },
     )

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 CHECKED = """
+import inspect, yaml
 from warnings import filterwarnings
 from jaxtyping import install_import_hook
 
@@ -13,7 +14,7 @@ filterwarnings("ignore", category=DeprecationWarning)  # of the checker, about t
 rooms = ["seeds", "classes", "engine", "methods", "refine", "metrics"]
 with install_import_hook([f"var_exp.{room}" for room in rooms], "beartype.beartype"):
     import timm, torch, var_exp
-    from var_exp.registry import aliases, from_alias
+    from var_exp.registry import aliases, conf_dir, from_alias, locate
 
 torch.manual_seed(0)
 model = torch.nn.Sequential(
@@ -38,10 +39,14 @@ for alias in aliases("classes"):
     rule(logits, classes[:, :1] if alias == "siblings" else classes, ids)
 inputs = {"images": images, "classes": classes[:, 0], "maps": maps[:, 0], "base_maps": maps[:, 0],
           "regions": torch.ones(2, 24, 24, dtype=torch.bool), "ids": ids,
-          "within": torch.ones(2, 24, 24, dtype=torch.bool), "rival_maps": maps[:, 1]}
+          "within": torch.ones(2, 24, 24, dtype=torch.bool), "rival_maps": maps[:, 1],
+          "rivals": classes[:, 1]}
+perturber = var_exp.metrics.Perturber(model, (0.2, 0.2, 0.2))
 for alias in aliases("metric"):
-    perturbs = {"model": model, "steps": 3} if "auc" in alias else {}
-    metric = from_alias("metric", alias, **perturbs)
+    node = yaml.safe_load((conf_dir() / "metric" / f"{alias}.yaml").read_text())
+    small = {"model": perturber, "steps": 3, "samples": 4, "regions": 4}
+    accepted = inspect.signature(locate(node["_target_"])).parameters
+    metric = from_alias("metric", alias, **{k: v for k, v in small.items() if k in accepted})
     metric.update(**metric._filter_kwargs(**inputs))
     assert metric.compute().shape == (), alias
 try:

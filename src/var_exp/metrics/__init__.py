@@ -3,20 +3,37 @@
 The functions are in `var_exp.metrics.functional`.
 """
 
+from var_exp.metrics.abpc import ABPC
+from var_exp.metrics.aopc import AOPC
 from var_exp.metrics.class_sensitivity import ClassSensitivity
+from var_exp.metrics.contrastive_deletion import ContrastiveDeletion
 from var_exp.metrics.energy_pointing_game import EnergyPointingGame
 from var_exp.metrics.energy_share import EnergyShare, IrrelevantEnergyShare
 from var_exp.metrics.grid_pointing_game import GridPointingGame
+from var_exp.metrics.infidelity import Infidelity
 from var_exp.metrics.insertion_deletion import DeletionAUC, InsertionAUC
+from var_exp.metrics.lerf import LerfAUC
+from var_exp.metrics.perturber import Perturber
 from var_exp.metrics.pointing_game import PointingGame
+from var_exp.metrics.road import Road, RoadLerf
+from var_exp.metrics.sensitivity_n import SensitivityN
 
 __all__ = [
+    "ABPC",
+    "AOPC",
     "ClassSensitivity",
+    "ContrastiveDeletion",
     "DeletionAUC",
     "EnergyPointingGame",
     "EnergyShare",
     "GridPointingGame",
+    "Infidelity",
     "InsertionAUC",
     "IrrelevantEnergyShare",
+    "LerfAUC",
+    "Perturber",
     "PointingGame",
+    "Road",
+    "RoadLerf",
+    "SensitivityN",
 ]

@@ -84,6 +84,45 @@ class PerturbationMetric(SampleMetric):
             raise ValueError("ties='base' needs base_maps [N, c, h, w], got None; pass them.")
         return base_maps
 
+    def update(
+        self,
+        *,
+        images: Images,
+        classes: Int[Tensor, " N"],
+        maps: Float[Tensor, "N c h w"],
+        base_maps: Float[Tensor, "N _ _ _"] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Score N maps; base_maps are used, and needed, with ties="base" only.
+
+        Raises:
+            ValueError: ties="base" without base maps, or what the pure function refuses.
+        """
+        base = self.ranked_by(base_maps)
+        with self.asking() as model:
+            measured = self._measure(model, images, classes, maps, base_maps=base, ids=ids)
+        self.keep(*measured, classes, ids)
+
+    def keep(
+        self,
+        measured: Float[Tensor, "N ..."],
+        flags: Int[Tensor, " N"],
+        classes: Int[Tensor, " N"],
+        ids: Sequence[str] | None,
+    ) -> None:
+        """Record what was measured of each map."""
+        self.record(self._value(measured), flags, classes, ids)
+
+    def _measure(
+        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Scores [N] or curves [N, points], and flags [N]; given are base_maps and ids."""
+        raise NotImplementedError
+
+    def _value(self, measured: Float[Tensor, "N ..."]) -> Float[Tensor, " N"]:
+        """One number per map."""
+        return measured
+
 
 class CurveMetric(PerturbationMetric):
     """A measure made of one curve per map, whose mean can be drawn.
@@ -107,35 +146,16 @@ class CurveMetric(PerturbationMetric):
         """What the curve shows."""
         return f"mean {self.score} of the class"
 
-    def update(
-        self,
-        *,
-        images: Images,
-        classes: Int[Tensor, " N"],
-        maps: Float[Tensor, "N c h w"],
-        base_maps: Float[Tensor, "N _ _ _"] | None = None,
-        ids: Sequence[str] | None = None,
-    ) -> None:
-        """Score N maps; base_maps are used, and needed, with ties="base" only.
-
-        Raises:
-            ValueError: ties="base" without base maps, or what `perturbation_curves` refuses.
-        """
-        base = self.ranked_by(base_maps)
-        with self.asking() as model:
-            scored = self._curves(model, images, classes, maps, base_maps=base, ids=ids)
-        self.keep(*scored, classes, ids)
-
     def keep(
         self,
-        curves: Float[Tensor, "N points"],
+        measured: Float[Tensor, "N points"],
         flags: Int[Tensor, " N"],
         classes: Int[Tensor, " N"],
         ids: Sequence[str] | None,
     ) -> None:
-        """Record one curve and its score per map."""
-        self.record(self._value(curves), flags, classes, ids)
-        self.curves.append(curves.to(torch.float32))
+        """Record the curve of each map."""
+        super().keep(measured, flags, classes, ids)
+        self.curves.append(measured.to(torch.float32))
 
     def curve(self) -> Float[Tensor, " points"]:
         """Mean curve over all processes (call it on each), float64."""
@@ -146,16 +166,6 @@ class CurveMetric(PerturbationMetric):
     def row_shape(self, name: str) -> tuple[int, ...]:
         """Shape of one row of a state."""
         return (len(self.places()),) if name == "curves" else super().row_shape(name)
-
-    def _curves(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Curves [N, points] and flags [N]; given are base_maps and ids."""
-        raise NotImplementedError
-
-    def _value(self, curves: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
-        """One number per curve."""
-        return area_under(curves)
 
 
 class PerturbationAUC(CurveMetric):
@@ -198,9 +208,13 @@ class PerturbationAUC(CurveMetric):
         """The options that go on to the pure function."""
         return {"steps": self.steps, **super().options()}
 
-    def _curves(
+    def _measure(
         self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
     ) -> tuple[Tensor, Tensor]:
         """Curves [N, points] and flags [N]; given are base_maps and ids."""
         given |= self.options()
         return perturbation_curves(model, images, classes, maps, self.mode, **given)
+
+    def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
+        """One number per curve."""
+        return area_under(measured)

@@ -1,18 +1,32 @@
 """The pure functions behind the metrics: tensors in, one score per map out."""
 
+from var_exp.metrics.abpc import abpc
+from var_exp.metrics.aopc import aopc
 from var_exp.metrics.class_sensitivity import class_sensitivity
+from var_exp.metrics.contrastive_deletion import contrastive_deletion
 from var_exp.metrics.energy_pointing_game import energy_pointing_game
 from var_exp.metrics.energy_share import energy_share
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
+from var_exp.metrics.infidelity import infidelity
 from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
+from var_exp.metrics.lerf import lerf_auc
 from var_exp.metrics.pointing_game import pointing_game
+from var_exp.metrics.road import road
+from var_exp.metrics.sensitivity_n import sensitivity_n
 
 __all__ = [
+    "abpc",
+    "aopc",
     "class_sensitivity",
+    "contrastive_deletion",
     "deletion_auc",
     "energy_pointing_game",
     "energy_share",
     "grid_pointing_game",
+    "infidelity",
     "insertion_auc",
+    "lerf_auc",
     "pointing_game",
+    "road",
+    "sensitivity_n",
 ]

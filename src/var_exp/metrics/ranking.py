@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
@@ -68,10 +68,9 @@ def rank(
             summed, then resized to `size`.
         chance: [N, cells], the order of what is equal in all of them.
         size: Height and width of the pictures.
-        patch: Side of a patch in pixels; 1 ranks pixels. Patches at the lower and right edge may
-            be smaller.
+        patch: Side of a patch in pixels; 1 ranks pixels.
     """
-    values = [_patch_sums(pixel_values(m, size), patch) for m in maps]
+    values = [patch_sums(pixel_values(m, size), patch) for m in maps]
     down, across = values[0].shape[1:]
     flat = [v.flatten(1) for v in values]
     order = chance.to(flat[0].device)
@@ -81,17 +80,24 @@ def rank(
     numbers = torch.arange(down * across, dtype=torch.int32, device=order.device)
     numbers = numbers.expand_as(order)
     places = torch.empty_like(numbers).scatter_(1, order, numbers).view(-1, down, across)
-    if patch > 1:
-        places = places.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-        places = places[:, : size[0], : size[1]]
-    return Ranking(flat, order, places, patch)
+    return Ranking(flat, order, spread(places, patch, size), patch)
 
 
-def _patch_sums(values: Float[Tensor, "N H W"], patch: int) -> Float[Tensor, "N h w"]:
-    """Sums over square patches."""
+def patch_sums(values: Float[Tensor, "N H W"], patch: int) -> Float[Tensor, "N h w"]:
+    """Sums over square patches; those at the lower and right edge may be smaller."""
     if patch == 1:
         return values
     height, width = values.shape[1:]
     padded = F.pad(values, (0, -width % patch, 0, -height % patch))
     sums: Tensor = padded.unflatten(1, (-1, patch)).unflatten(3, (-1, patch)).sum((2, 4))
     return sums
+
+
+def spread(
+    cells: Shaped[Tensor, "N h w"], patch: int, size: tuple[int, int]
+) -> Shaped[Tensor, "N H W"]:
+    """What is known of patches, for each of their pixels."""
+    if patch == 1:
+        return cells
+    pixels = cells.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
+    return pixels[:, : size[0], : size[1]]

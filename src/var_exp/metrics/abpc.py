@@ -1,0 +1,87 @@
+"""ABPC: the area between the curves of deleting the least and the most relevant pixels first.
+
+    ABPC = AUC(LeRF) - AUC(MoRF), in [-1, 1] for probabilities; higher is better
+
+What any order of the pixels costs the model cancels: a random order scores 0 in the mean, and a map
+turned upside down the negative. The symmetric relevance gain (SRG, Blücher et al. 2024) is this
+number under another name, so there is no second metric for it; averaging the difference of the
+curves over the steps, as some tools do, differs by the trapezoid rule's ends, where both curves
+meet. Costs no forward pass where deletion AUC and LeRF AUC of the same options are measured.
+
+Source: Schulz et al., "Restricting the Flow", ICLR 2020 (degradation test, the area between both
+curves); Blücher, Vielhaben, Strodthoff, "Decoupling Pixel Flipping and Occlusion Strategy for
+Consistent XAI Benchmarks", TMLR 2024 (SRG).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from var_exp.metrics.baselines import Baseline
+from var_exp.metrics.curve_metric import PerturbationAUC
+from var_exp.metrics.perturbation import area_under, as_perturber, perturbation_curves
+from var_exp.metrics.perturber import Perturber, Score
+from var_exp.types import Images, Predict
+
+
+def abpc(
+    model: Predict | Perturber,
+    images: Images,
+    classes: Int[Tensor, " N"],
+    maps: Float[Tensor, "N c h w"],
+    steps: int = 224,
+    baseline: Baseline = "zero",
+    *,
+    base_maps: Float[Tensor, "N _ _ _"] | None = None,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    max_batch: int = 64,
+    score: Score = "probability",
+) -> Float[Tensor, " N"]:
+    """Area between the curves of both orders of deletion.
+
+    Arguments, shapes and errors are those of `insertion_auc`.
+
+    Returns:
+        [N] float64, in [-1, 1] but for logits; NaN for a map that is not finite.
+    """
+    curves, _ = _differences(
+        as_perturber(model),
+        images,
+        classes,
+        maps,
+        steps=steps,
+        baseline=baseline,
+        base_maps=base_maps,
+        ids=ids,
+        seed=seed,
+        max_batch=max_batch,
+        score=score,
+    )
+    return area_under(curves)
+
+
+class ABPC(PerturbationAUC):
+    """Mean of `abpc`; the arguments are those of `PerturbationAUC`."""
+
+    higher_is_better = True
+
+    def y_label(self) -> str:
+        """What the curve shows."""
+        return f"mean {self.score}, least first - most first"
+
+    def _measure(
+        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
+    ) -> tuple[Tensor, Tensor]:
+        return _differences(model, images, classes, maps, **given, **self.options())
+
+
+def _differences(
+    model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Differences of both curves [N, steps + 1] and flags."""
+    least, odd = perturbation_curves(model, images, classes, maps, "lerf", **options)
+    most, odd_too = perturbation_curves(model, images, classes, maps, "deletion", **options)
+    return least - most, odd | odd_too

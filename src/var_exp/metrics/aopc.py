@@ -1,0 +1,155 @@
+"""AOPC: how far the score falls, on average, while the most relevant regions go.
+
+    AOPC = 1 / (L + 1) Σ_{k=0..L} f(x) - f(x without its k most relevant regions); higher is better
+
+Regions are square patches, ranked by the sum of the map over them; L = 100 patches of 8 px take 13
+% of a picture of 224 px. A picture with fewer patches loses them all, and L is their number.
+
+Departures: the paper takes patches of 9 px and fills them with uniform noise; here they take the
+baseline, which needs no repeats. Quantus returns the drops without the one at k = 0, which is 0 but
+belongs to the mean.
+
+Cost: L + 1 forward passes per map. Source: Samek et al., "Evaluating the Visualization of What a
+Deep Neural Network Has Learned", TNNLS 2017, arXiv:1509.06321.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from var_exp.engine.chunks import check_at_least_one
+from var_exp.metrics.baselines import Baseline
+from var_exp.metrics.curve_metric import PerturbationMetric, Ties
+from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
+from var_exp.metrics.perturber import Perturber, Score, read_scores
+from var_exp.metrics.share import Scored
+from var_exp.types import Images, Predict
+
+
+def aopc(
+    model: Predict | Perturber,
+    images: Images,
+    classes: Int[Tensor, " N"],
+    maps: Float[Tensor, "N c h w"],
+    regions: int = 100,
+    patch: int = 8,
+    baseline: Baseline = "zero",
+    *,
+    base_maps: Float[Tensor, "N _ _ _"] | None = None,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    max_batch: int = 64,
+    score: Score = "probability",
+) -> Float[Tensor, " N"]:
+    """Mean drop of the score over the first regions.
+
+    Args:
+        model: From images to logits, in eval mode, or a `Perturber` of it.
+        images: [N, C, H, W], normalised as the model expects.
+        classes: [N] int64, the class of each map.
+        maps: [N, c, h, w], raw and signed.
+        regions: L, the most regions that go; all of them where a picture has fewer.
+        patch: Side of a region in pixels; those at the lower and right edge may be smaller.
+        baseline: "zero", "mean", "blur" or "noisy_linear".
+        base_maps: [N, c, h, w] that rank the regions which `maps` leaves equal.
+        ids: N sample ids, for the random order of what is still equal.
+        seed: Seed of that order, and of noise.
+        max_batch: Most images in one forward, halved when memory runs out.
+        score: "probability", "logit" or "accuracy".
+
+    Returns:
+        [N] float64, in [-1, 1] but for logits; NaN for a map that is not finite.
+
+    Raises:
+        ValueError: shapes that do not belong together, or an option out of its range.
+    """
+    return _drops(
+        as_perturber(model),
+        images,
+        classes,
+        maps,
+        regions=regions,
+        patch=patch,
+        baseline=baseline,
+        base_maps=base_maps,
+        ids=ids,
+        seed=seed,
+        max_batch=max_batch,
+        score=score,
+    )[0]
+
+
+class AOPC(PerturbationMetric):
+    """Mean of `aopc`.
+
+    Args:
+        model: From images to logits, in eval mode, or a `Perturber` of it.
+        regions: L, the most regions that go.
+        patch: Side of a region in pixels.
+        baseline: "zero", "mean", "blur" or "noisy_linear".
+        ties: What ranks equal regions: "random", or "base" for `base_maps` and then at random.
+        seed: Seed of the random order, and of noise.
+        max_batch: Most images in one forward, halved when memory runs out.
+        score: "probability", "logit" or "accuracy".
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        model: Predict | Perturber,
+        regions: int = 100,
+        patch: int = 8,
+        baseline: Baseline = "zero",
+        ties: Ties = "random",
+        seed: int = 0,
+        max_batch: int = 64,
+        score: Score = "probability",
+    ) -> None:
+        super().__init__(model, baseline, score, ties, seed, max_batch)
+        check_at_least_one(regions=regions, patch=patch)
+        self.regions = regions
+        self.patch = patch
+
+    def options(self) -> dict[str, Any]:
+        """The options that go on to the pure function."""
+        return {"regions": self.regions, "patch": self.patch, **super().options()}
+
+    def _measure(
+        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
+    ) -> Scored:
+        return _drops(model, images, classes, maps, **given, **self.options())
+
+
+def _drops(
+    model: Perturber,
+    images: Tensor,
+    classes: Tensor,
+    maps: Tensor,
+    *,
+    regions: int,
+    patch: int,
+    baseline: Baseline,
+    base_maps: Tensor | None,
+    ids: Sequence[str] | None,
+    seed: int,
+    max_batch: int,
+    score: Score,
+) -> Scored:
+    """Scores and flags."""
+    check_inputs(images, classes, maps, base_maps)
+    check_options(1, baseline, max_batch, score)
+    check_at_least_one(regions=regions, patch=patch)
+    batch = model.batch(images, ids, seed)
+    ranking = batch.ranking(maps, base_maps, patch)
+    counts = range(min(regions, ranking.cells) + 1)
+    logits = batch.ranked(ranking, "most_first", counts, baseline, max_batch)
+    curves = read_scores(logits, classes, score)
+    drops = (curves[:, :1] - curves).mean(1)
+    return drops.where(ranking.finite(), torch.nan), ranking.flags(counts)

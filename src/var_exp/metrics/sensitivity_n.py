@@ -1,0 +1,242 @@
+"""Sensitivity-n: does the sum of the map over random pixels follow what their loss costs?
+
+    mean over n of the correlation, over random sets S of n pixels, of Σ_{i in S} a_i and
+    f(x) - f(x without S), in [-1, 1]; higher is better
+
+n takes `sizes` values from 0.8 % to 80 % of the pixels, evenly on a logarithmic scale; the sets of
+one draw lie inside each other. They depend on the sample id only, so all maps of a picture share
+the forward passes. A map whose sums do not differ, such as a constant one, foretells nothing and
+scores 0; where the model does not react the correlation is undefined.
+
+Departures: the paper starts at n = 1, where on photographs the change drowns in rounding; `patch`
+makes square patches the features, the paper has pixels.
+
+Cost: samples x sizes + 1 forward passes per picture. Source: Ancona et al., "Towards Better
+Understanding of Gradient-based Attribution Methods", ICLR 2018, arXiv:1711.06104.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from var_exp.engine.chunks import check_at_least_one
+from var_exp.metrics.base import Flag
+from var_exp.metrics.baselines import Baseline
+from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
+from var_exp.metrics.perturber import Perturber, Score, read_scores
+from var_exp.metrics.ranking import patch_sums, spread
+from var_exp.metrics.share import pixel_values
+from var_exp.seeds import sample_generator
+from var_exp.types import Images, Predict
+
+_EQUAL = 1e-12  # values that differ by less, of the largest, are equal but for rounding
+
+
+def sensitivity_n(
+    model: Predict | Perturber,
+    images: Images,
+    classes: Int[Tensor, " N"],
+    maps: Float[Tensor, "N c h w"],
+    samples: int = 100,
+    sizes: int = 5,
+    patch: int = 1,
+    baseline: Baseline = "zero",
+    *,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    max_batch: int = 64,
+    score: Score = "logit",
+) -> Float[Tensor, " N"]:
+    """Mean correlation between sums of the map and changes of the score.
+
+    Args:
+        model: From images to logits, in eval mode, or a `Perturber` of it.
+        images: [N, C, H, W], normalised as the model expects.
+        classes: [N] int64, the class of each map.
+        maps: [N, c, h, w], raw and signed.
+        samples: Random sets of each size, at least 2.
+        sizes: How many sizes.
+        patch: Side of a feature in pixels.
+        baseline: "zero", "mean", "blur" or "noisy_linear".
+        ids: N sample ids, for the sets.
+        seed: Seed of the sets.
+        max_batch: Most images in one forward, halved when memory runs out.
+        score: "logit", "probability" or "accuracy".
+
+    Returns:
+        [N] float64 in [-1, 1]; NaN for a map that is not finite, and where the score never changes.
+
+    Raises:
+        ValueError: shapes that do not belong together, or an option out of its range.
+    """
+    return _measured(
+        as_perturber(model),
+        images,
+        classes,
+        maps,
+        samples=samples,
+        sizes=sizes,
+        patch=patch,
+        baseline=baseline,
+        ids=ids,
+        seed=seed,
+        max_batch=max_batch,
+        score=score,
+    )[0].mean(1)
+
+
+class SensitivityN(CurveMetric):
+    """Mean of `sensitivity_n`.
+
+    Args:
+        model: From images to logits, in eval mode, or a `Perturber` of it.
+        samples: Random sets of each size, at least 2.
+        sizes: How many sizes.
+        patch: Side of a feature in pixels.
+        baseline: "zero", "mean", "blur" or "noisy_linear".
+        seed: Seed of the sets.
+        max_batch: Most images in one forward, halved when memory runs out.
+        score: "logit", "probability" or "accuracy".
+
+    Raises:
+        ValueError: an option out of its range.
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        model: Predict | Perturber,
+        samples: int = 100,
+        sizes: int = 5,
+        patch: int = 1,
+        baseline: Baseline = "zero",
+        seed: int = 0,
+        max_batch: int = 64,
+        score: Score = "logit",
+    ) -> None:
+        super().__init__(model, baseline, score, "random", seed, max_batch)
+        _check_options(samples, sizes, patch)
+        self.samples = samples
+        self.sizes = sizes
+        self.patch = patch
+
+    def places(self) -> list[float]:
+        """Where on x the points of the curve are."""
+        return _shares(self.sizes)
+
+    def y_label(self) -> str:
+        """What the curve shows."""
+        return f"mean correlation with the change of the {self.score}"
+
+    def options(self) -> dict[str, Any]:
+        """The options that go on to the pure function."""
+        own = {"samples": self.samples, "sizes": self.sizes, "patch": self.patch}
+        return {**own, **super().options()}
+
+    def _measure(
+        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
+    ) -> tuple[Tensor, Tensor]:
+        return _measured(model, images, classes, maps, ids=given["ids"], **self.options())
+
+    def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
+        return measured.mean(1)
+
+
+def _measured(
+    model: Perturber,
+    images: Tensor,
+    classes: Tensor,
+    maps: Tensor,
+    *,
+    samples: int,
+    sizes: int,
+    patch: int,
+    baseline: Baseline,
+    ids: Sequence[str] | None,
+    seed: int,
+    max_batch: int,
+    score: Score,
+) -> tuple[Tensor, Tensor]:
+    """Correlation per map and size [N, sizes], and flags [N]."""
+    check_inputs(images, classes, maps)
+    check_options(1, baseline, max_batch, score)
+    _check_options(samples, sizes, patch)
+    batch = model.batch(images, ids, seed)
+    size = (images.shape[2], images.shape[3])
+    values = patch_sums(pixel_values(maps, size), patch)
+    down, across = values.shape[1:]
+    counts = [max(1, round(share * down * across)) for share in _shares(sizes)]
+    names = list(dict.fromkeys(batch.ids))
+    key = ("sets", samples, sizes, patch)
+    levels = batch.once(
+        key, lambda: _draw(names, seed, samples, counts, down * across).to(images.device)
+    )
+    owner = torch.tensor([names.index(name) for name in batch.ids], device=images.device)
+
+    def missing(rows: Tensor, points: Tensor) -> Tensor:
+        sets = levels[owner[rows], points // sizes] <= (points % sizes)[:, None]
+        return spread(sets.view(-1, down, across), patch, size)
+
+    logits = batch.sampled(key, missing, samples * sizes, baseline, max_batch)
+    whole = read_scores(batch.clean(max_batch)[:, None], classes, score)
+    drops = (whole - read_scores(logits, classes, score)).unflatten(1, (samples, sizes))
+    flat = values.flatten(1)
+    sums = _sums_inside(flat, [levels[index] for index in owner.tolist()], sizes)
+    finite, empty = flat.isfinite().all(1), (flat == 0).all(1)
+    constant = finite & ~empty & (sums == 0).flatten(1).all(1)
+    flags = Flag.EMPTY_MAP * empty + Flag.NON_FINITE * ~finite + Flag.TIED * constant
+    return _correlations(sums, drops).where(finite[:, None], torch.nan), flags
+
+
+def _shares(sizes: int) -> list[float]:
+    """Shares of the pixels, 0.8 % to 80 %."""
+    return [0.8 * 0.01 ** (step / max(1, sizes - 1)) for step in reversed(range(sizes))]
+
+
+def _draw(
+    names: Sequence[str | None], seed: int, samples: int, counts: Sequence[int], cells: int
+) -> UInt8[Tensor, "names samples cells"]:
+    """Number of the first set that holds each cell, for sets that lie inside each other."""
+    levels = torch.empty(len(names), samples, cells, dtype=torch.uint8)
+    for name, own in zip(names, levels, strict=True):
+        generator = sample_generator(seed, name)
+        for draw in own:
+            place = torch.randperm(cells, generator=generator)
+            draw[:] = torch.bucketize(place, torch.tensor(counts), right=True)
+    return levels
+
+
+def _sums_inside(
+    values: Float[Tensor, "N cells"], levels: Sequence[UInt8[Tensor, "samples cells"]], sizes: int
+) -> Float[Tensor, "N samples sizes"]:
+    """Sum of each map over each set, less what a constant map of its mean would have."""
+    apart = values - values.mean(1, keepdim=True)
+    constant = apart.abs().amax(1) <= _EQUAL * values.abs().amax(1)
+    apart = apart.where(~constant[:, None], 0)
+    rows = [
+        torch.stack([(own == size).double() @ row for size in range(sizes)], 1).cumsum(1)
+        for row, own in zip(apart, levels, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def _correlations(
+    sums: Float[Tensor, "N samples sizes"], drops: Float[Tensor, "N samples sizes"]
+) -> Float[Tensor, "N sizes"]:
+    """Pearson correlation over the samples; 0 where the sums do not differ, NaN where no drop."""
+    sums, drops = sums - sums.mean(1, keepdim=True), drops - drops.mean(1, keepdim=True)
+    told, seen = (sums**2).sum(1).sqrt(), (drops**2).sum(1).sqrt()
+    both = (sums * drops).sum(1) / (told * seen).where(told > 0, 1)
+    return both.where(seen > 0, torch.nan)
+
+
+def _check_options(samples: int, sizes: int, patch: int) -> None:
+    """Refuse what is out of its range."""
+    check_at_least_one(sizes=sizes, patch=patch)
+    if samples < 2:
+        raise ValueError(f"samples must be at least 2, got {samples}; a correlation needs some.")
