@@ -26,7 +26,8 @@ SMALL = {
     "gradient_shap": {"samples": 3},
     "idg": {"steps": 3, "intervals": 4},
 }
-ATTENTION = {"attention_rollout", "transformer_attribution"}
+ATTENTION = {"attention_rollout", "attnlrp", "transformer_attribution"}
+NO_ATTENTION = {"clrp", "lrp", "sglrp"}
 N_CLASSES = 6
 
 
@@ -67,6 +68,10 @@ def model(request, alias):
         with pytest.raises(UnsupportedModel, match="no attention"):
             get_method(alias).check(model, torch.randn(1, 3, 32, 32))
         pytest.skip("refuses a network without attention")
+    if request.param is vit and alias in NO_ATTENTION:
+        with pytest.raises(UnsupportedModel, match="has attention"):
+            get_method(alias).check(model, torch.randn(1, 3, 32, 32))
+        pytest.skip("refuses a network with attention")
     return model
 
 

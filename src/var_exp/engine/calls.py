@@ -98,6 +98,10 @@ class Call:
         """First argument, by place or by the name `input`."""
         return self.args[0] if self.args else self.kwargs.get("input")
 
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """Argument by place, or else by name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
     @property
     def in_place(self) -> bool:
         """Whether the call overwrites its input: relu_, or relu(..., inplace=True)."""
