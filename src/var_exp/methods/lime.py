@@ -63,7 +63,6 @@ class LIME(SegmentMethod):
         inputs = kept.to(scores)
         distances = 1 - inputs.mean(1).sqrt()
         weights = (-(distances**2) / (2 * self.kernel_width**2)).exp()  # 1 for the whole image
-        # around the weighted means the intercept is zero, so it goes unpenalised
-        shares = weights / weights.sum()
-        inputs, scores = inputs - shares @ inputs, scores - shares @ scores
+        # around their weighted mean the inputs leave the intercept alone, so it goes unpenalised
+        inputs = inputs - weights @ inputs / weights.sum()
         return weighted_least_squares(inputs, scores, weights, self.ridge).T
