@@ -25,6 +25,7 @@ fix: $(READY) ## format the code and mend what the linter can
 
 benchmark: $(READY) ## speed of the engine beside bare passes and Captum, in one run
 	$(BIN)/python benchmarks/attribution.py
+	$(BIN)/python benchmarks/passes.py
 	$(BIN)/python benchmarks/perturbation.py
 
 help: ## this list

@@ -1,5 +1,6 @@
 """The small relatives of all networks: every method does on them what docs/support.md says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ WRITTEN = {(cell.method, cell.architecture): cell for cell in read(DOCS / "suppo
 
 
 def facts(cell: Cell) -> tuple[str, ...]:
-    """What does not depend on the size of a network: no counts of its activations."""
-    return cell.status, cell.reason, *(call.split()[0] for call in cell.guided.split(", ") if call)
+    """What does not depend on the size of a network: no numbers."""
+    reason = re.sub(r"\d+", "…", cell.reason)
+    return cell.status, reason, *(call.split()[0] for call in cell.guided.split(", ") if call)
 
 
 def test_every_method_has_a_check():

@@ -45,9 +45,11 @@ def main() -> int:
         task = progress.add_task("", total=len(chosen) * len(options.methods))
         for architecture in chosen:
             progress.update(task, description=architecture.name)
-            on = subject(architecture, small=not options.full)
+            real = subject(architecture, small=not options.full)
+            small = subject(architecture, small=True)
             for alias in options.methods:
                 progress.update(task, description=f"{architecture.name} {alias}")
+                on = small if CHECKS[alias].small else real
                 cell = cells[alias, architecture.name] = run_cell(alias, on)
                 failed += [cell] if cell.status == "failed" else []
                 progress.advance(task)

@@ -190,7 +190,10 @@ ARCHITECTURES = (
     Architecture(
         family="EfficientNet",
         pixels=96,
-        **{**_timm("efficientnet_b0"), "small": _timm("test_efficientnet")["small"]},
+        **{
+            **_timm("efficientnet_b0"),
+            "small": _timm("test_efficientnet")["small"],
+        },
     ),
     # class token, class token and registers, registers and average pooling, average pooling
     Architecture(family="ViT", pixels=64, **_timm("vit_base_patch16_224", _VIT, img_size=64)),

@@ -1,5 +1,6 @@
 """One cell of the matrix: run a method on an architecture, count its passes, verify its maps."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,10 +165,11 @@ def _untouched(on: Subject) -> bool:
 
 
 def _named(error: Exception, on: Subject) -> str:
-    """First sentence of an error, without the name of the network's class."""
+    """First sentence of an error, without what differs between networks: their class, shapes."""
     text = str(error) or type(error).__name__
     sentence = text.splitlines()[0].split(". ")[0].removesuffix(".")
     sentence = sentence.replace(type(on.model).__name__, "the model")
+    sentence = re.sub(r"\[\d+(, \d+)*\]", "[…]", sentence)
     return (
         sentence if isinstance(error, UnsupportedModel) else f"{type(error).__name__}: {sentence}"
     )

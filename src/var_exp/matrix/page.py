@@ -28,7 +28,8 @@ One image, 4 classes, float64, published sizes of the networks with random weigh
 shipped ones). Every cell: maps are finite and not all zero; the map of a class is the same alone as
 beside other classes and images; parameters, buffers, flags, gradients and hooks of the model are as
 before. And every method in its own way, as this table says: the error is the largest over the
-networks, as a share of the largest value expected.
+networks, as a share of the largest value expected. "Small relatives" of the networks, with fewer
+and narrower blocks, stand in where a method would run for hours.
 
 Passes are counted at the logits, per image and for 4 classes: images that went forward, and images
 whose gradient came back, through however few layers. A search for the layer is counted, though it
@@ -68,10 +69,12 @@ def page(cells: Sequence[Cell]) -> str:
     text = _HEAD + table(cells) + _CHECKED
     for name in _methods(cells):
         ran = [cell for cell in cells if cell.method == name and cell.status != "refused"]
-        options = ", ".join(f"{key}={value}" for key, value in CHECKS[name].options.items())
+        options = [f"{key}={value}" for key, value in CHECKS[name].options.items()]
+        if CHECKS[name].small:
+            options.append("small relatives")
         text += _line(
             f"`{name}`",
-            options,
+            ", ".join(options),
             _range(cell.forward for cell in ran),
             _range(cell.backward for cell in ran),
             (CHECKS[name].error.__doc__ or "").rstrip("."),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from var_exp.matrix.checks import activations, cams, differences, masks, others
+from var_exp.matrix.checks import activations, attention, cams, differences, masks, others, segments
 from var_exp.matrix.checks.case import Case
 
 
@@ -24,31 +24,49 @@ class Check:
         error: From a case to the relative error; its docstring says what is compared.
         options: Of the method, so that a run is cheap.
         limit: Largest error that passes; maps are float32, whose rounding is 6e-8.
+        small: Whether the small relatives stand in for the published sizes, for a method that
+            would run for hours on these.
     """
 
     error: Callable[[Case], float]
     options: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 1e-5
+    small: bool = False
 
 
 _DIFFERENCE = 1e-4  # limit of finite differences in float64
 _FEW = {"samples": 3}
 
 CHECKS: dict[str, Check] = {
+    "attention_rollout": Check(attention.attention_rollout),
     "captum": Check(others.captum),
+    "case": Check(cams.case_),
     "deconvnet": Check(activations.deconvnet),
+    "finer_cam": Check(cams.finer_cam),
     "gbp": Check(activations.guided_backprop),
     "gradcam": Check(cams.gradcam),
+    "gradcam_plus_plus": Check(cams.gradcam_plus_plus),
     "gradient": Check(differences.gradient, limit=_DIFFERENCE),
     "gradient_shap": Check(differences.gradient_shap, _FEW, limit=_DIFFERENCE),
     "guided_gradcam": Check(cams.guided_gradcam),
+    "hirescam": Check(cams.hirescam),
+    "idg": Check(
+        differences.integrated_decision_gradients,
+        {"steps": 2, "intervals": 3},
+        limit=_DIFFERENCE,
+    ),
     "ig": Check(differences.integrated_gradients, {"steps": 3}, limit=_DIFFERENCE),
     "input_x_gradient": Check(differences.input_x_gradient, limit=_DIFFERENCE),
+    "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}),  # all coalitions
+    "layercam": Check(cams.layercam),
+    "lime": Check(segments.lime, {"grid": 2, "samples": 9}),
     "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}),
     "rise": Check(masks.rise, {"masks": 6, "grid": 3}),
+    "scorecam": Check(cams.scorecam, small=True),
     "smoothgrad": Check(differences.smoothgrad, _FEW, limit=_DIFFERENCE),
     "softmax_gbp": Check(activations.guided_backprop),
     "softmax_gradient": Check(differences.gradient, limit=_DIFFERENCE),
+    "transformer_attribution": Check(attention.transformer_attribution),
     "vargrad": Check(differences.vargrad, _FEW),
 }
 """Alias of a method -> its check."""

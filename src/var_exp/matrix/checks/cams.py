@@ -1,5 +1,8 @@
 """Class activation maps: a forward hook on the layer, and plain autograd."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -18,14 +21,86 @@ def guided_gradcam(case: Case) -> float:
     return relative_error(case.maps, guided(case) * _upsampled(case, _gradcam(case).relu()))
 
 
-def _gradcam(case: Case) -> Tensor:
-    """Class activation maps [K, 1, h, w]."""
+def gradcam_plus_plus(case: Case) -> float:
+    """The paper's weights, channel by channel, of what a hook on the layer and autograd give."""
     features, gradients = _features(case)
+    cams = torch.zeros_like(gradients[:, :1])
+    for k, of_class in enumerate(gradients):
+        for channel, g in zip(features[0], of_class, strict=True):
+            # g² / (2 g² + Σ A g³), with g cancelled
+            denominator = 2 + channel.sum() * g
+            shares = torch.where(denominator == 0, 0, 1 / denominator)
+            cams[k, 0] += (shares * g.relu()).sum() * channel
+    return relative_error(case.maps, _upsampled(case, cams))
+
+
+def hirescam(case: Case) -> float:
+    """Output of the layer by a forward hook, times its gradients by autograd."""
+    features, gradients = _features(case)
+    return relative_error(case.maps, _upsampled(case, (features * gradients).sum(1, True)))
+
+
+def layercam(case: Case) -> float:
+    """Output of the layer by a forward hook, times its positive gradients by autograd."""
+    features, gradients = _features(case)
+    return relative_error(case.maps, _upsampled(case, (features * gradients.relu()).sum(1, True)))
+
+
+def finer_cam(case: Case) -> float:
+    """GradCAM by a hook and autograd, of the margin written out for one class at a time."""
+
+    def margins(logits: Tensor) -> Tensor:
+        found = []
+        for c in case.classes[0].tolist():
+            others = sorted(set(range(len(logits))) - {c}, key=lambda i: abs(logits[i] - logits[c]))
+            nearest = logits[others[: case.method.references]]
+            weights = nearest.exp() / nearest.exp().sum()
+            found.append((weights * (logits[c] - case.method.alpha * nearest)).sum())
+        return torch.stack(found)
+
+    return relative_error(case.maps, _upsampled(case, _gradcam(case, margins)))
+
+
+def case_(case: Case) -> float:
+    """GradCAM's weights by a hook and autograd, less their fit to the mean of the contrasts."""
+    features, gradients = _features(case, lambda logits: logits)
+    weights = gradients.mean((2, 3))  # of every class of the model
+    with torch.no_grad():
+        order = case.model(case.image)[0].argsort(descending=True).tolist()
+    cams = []
+    for c in case.classes[0].tolist():
+        contrasts = [other for other in order if other != c][: case.method.contrasts]
+        shared = weights[contrasts].mean(0)[:, None]
+        fit = shared @ torch.linalg.lstsq(shared, weights[c][:, None]).solution
+        cams.append(((weights[c] - fit[:, 0])[:, None, None] * features[0]).sum(0, True))
+    return relative_error(case.maps, _upsampled(case, torch.stack(cams)))
+
+
+def scorecam(case: Case) -> float:
+    """The weights of the channels that a hook on the layer gives, from masks made one by one."""
+    features, _ = _features(case)
+    masks = [torch.zeros(1, *case.image.shape[2:])]
+    for channel in features[0]:
+        fine = _upsampled(case, channel[None, None])[0]
+        span = fine.max() - fine.min() if channel.max() > channel.min() else torch.inf
+        masks.append((fine - fine.min()) / span)
+    with torch.no_grad():
+        seen = case.model(case.image * torch.stack(masks)).softmax(1)[:, case.classes[0]]
+    cams = torch.einsum("dk,dij->kij", seen[1:] - seen[0], features[0])[:, None]
+    return relative_error(case.maps, _upsampled(case, cams))
+
+
+def _gradcam(case: Case, score: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Class activation maps [K, 1, h, w]."""
+    features, gradients = _features(case, score)
     return (features * gradients.mean((2, 3), keepdim=True)).sum(1, keepdim=True)
 
 
-def _features(case: Case) -> tuple[Tensor, Tensor]:
-    """Output [1, D, h, w] of the target layer and its gradients [K, D, h, w]."""
+def _features(case: Case, score: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Output [1, D, h, w] of the target layer and gradients [n, D, h, w] of n scores there.
+
+    The scores are those of the classes, or made from the logits [N].
+    """
     target = find_target(case.model, case.image, case.method.layer)
     outputs: list[Tensor] = []
 
@@ -34,8 +109,9 @@ def _features(case: Case) -> tuple[Tensor, Tensor]:
         return output.clone()  # a later layer may work in place on it
 
     handle = case.model.get_submodule(target.name).register_forward_hook(keep)
-    scores = case.scores(case.image.clone().requires_grad_())[0]
+    logits = case.model(case.image.clone().requires_grad_())[0]
     handle.remove()
+    scores = logits[case.classes[0]] if score is None else score(logits)
     return target.to_map(outputs[0].detach()), target.to_map(per_class(scores, outputs[0]))
 
 

@@ -3,6 +3,8 @@
 The maps are linear in the gradient, so that a few random directions see every error.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Generator, Tensor
@@ -32,6 +34,24 @@ def integrated_gradients(case: Case) -> float:
         for node, weight in zip(nodes, weights, strict=True)
     )
     return _error(case, along, torch.as_tensor(expected))
+
+
+def integrated_decision_gradients(case: Case) -> float:
+    """Finite differences along the image, times the slope, at positions found class by class."""
+    along, image, method = _directions(case), case.image[0], case.method
+    ends = [i / method.intervals for i in range(method.intervals + 1)]
+    with torch.no_grad():
+        path = torch.cat([case.scores(end * case.image) for end in ends])
+    expected = torch.zeros(len(along), len(path[0]), dtype=torch.float64)
+    for k, scores in enumerate(path.T):
+        changes = scores.diff().abs()
+        amounts = np.cumsum([0, *(1 / method.intervals + changes / changes.sum())]) / 2
+        edges = np.interp([i / method.steps for i in range(method.steps + 1)], amounts, ends)
+        for start, end in pairwise(edges):
+            lines = torch.cat([case.image, along * case.image])
+            slope, *found = _derivatives(case, (start + end) / 2 * image, lines)[:, k]
+            expected[:, k] += (end - start) * slope * torch.stack(found)
+    return _error(case, along, expected)
 
 
 def smoothgrad(case: Case) -> float:
@@ -69,7 +89,7 @@ def _streams(case: Case) -> list[Generator]:
 
 def _noise(case: Case, stream: Generator) -> Tensor:
     """Gaussian noise [C, H, W], its deviation a share of the image's range."""
-    deviation = case.method.noise * (case.image.max() - case.image.min())
+    deviation: float = case.method.noise * float(case.image.max() - case.image.min())
     return deviation * torch.randn(case.image.shape[1:], generator=stream).double()
 
 
@@ -84,11 +104,12 @@ def _directions(case: Case) -> Tensor:
 
 def _derivatives(case: Case, point: Tensor, along: Tensor) -> Tensor:
     """Central differences [n, K] of the scores at a point [C, H, W] along n directions."""
-    step = 1e-7  # small, since a ReLU that changes sides within it spoils the difference
+    # small, since a ReLU that changes sides within a step spoils the difference
+    steps = 1e-7 / along.flatten(1).norm(dim=1)
+    moves = steps.view(-1, 1, 1, 1) * along
     with torch.no_grad():
-        scores = case.scores(torch.cat([point + step * along, point - step * along]))
-    ahead, behind = scores.split(len(along))
-    derivatives: Tensor = (ahead - behind) / (2 * step)
+        ahead, behind = case.scores(torch.cat([point + moves, point - moves])).split(len(along))
+    derivatives: Tensor = (ahead - behind) / (2 * steps[:, None])
     return derivatives
 
 
