@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from var_exp.methods import get_method
+from var_exp.methods.scorecam import _masks
 
 METHOD = get_method("scorecam")
 
@@ -41,9 +42,9 @@ def pooled(bias):
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 6, stride=6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
-    )
+    ).double()
     model[0].weight.data[0], model[0].bias.data[0] = 0, bias
-    return model.double()
+    return model
 
 
 def test_a_constant_channel_weighs_nothing(images, classes):
@@ -55,6 +56,16 @@ def test_a_constant_channel_weighs_nothing(images, classes):
             features = pooled(0.3)[0](images[b : b + 1])[0].detach()
             expected = upsampled(by_hand(pooled(0.3), features, images[b], chosen))
             torch.testing.assert_close(maps[b, k, 0], expected.float())
+
+
+def test_a_channel_that_is_constant_once_upsampled_has_no_mask():
+    value = torch.tensor(0.3225223517417908)
+    channel = value.expand(1, 4, 4).clone()
+    channel[0, 1, 1] = torch.nextafter(value, torch.tensor(1.0))
+    images = torch.zeros(1, 3, 8, 8)
+    assert torch.equal(_masks(channel, images), images[:, :1])
+    channel[0, 1, 1] = 1.0
+    assert _masks(channel, images).amax() == 1
 
 
 def test_a_model_that_always_answers_the_same_gives_zero(images, classes):
