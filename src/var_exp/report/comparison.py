@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from var_exp.report.significance import SampleScores
-from var_exp.report.statistics import BASE, DIFFERENCE, SAME_SPARSITY, SummaryRow
-from var_exp.report.verdicts import Role, interval, mean, roles
+from var_exp.report.statistics import BASE, SAME_SPARSITY, SummaryRow
+from var_exp.report.verdicts import Role, Verdict, interval, judge, mean, roles
 
 _COLOURS = ("#c1272d", "#0b6fa4", "#2e8540", "#8a4fa3", "#b8860b", "#555555")
 
@@ -47,44 +47,45 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
         lines.writerows({**run.labels, **asdict(row)} for run in runs for row in run.summary)
 
 
-def markdown(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> str:
-    """Tables in Markdown, one for each metric and one row for each run.
+_LEGEND = (
+    "Value, difference to the base map and its 95 % interval. **Bold**: better than the base, "
+    "~~struck~~: worse. =: not shown to beat the base map at the same sparsity. ∅: empty maps."
+)
 
-    A difference is bold when its interval lies on the better side of zero, and struck through when
-    it lies on the worse side. `same sparsity` is the base map cut to the refined map's number of
-    non-zero pixels; `empty` counts maps that are all zero.
-    """
-    return "\n".join(
+
+def markdown(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> str:
+    """Tables in Markdown, one for each metric: a row for each run, a column for each refiner."""
+    tables = [
         f"## {metric} ({'higher' if higher else 'lower'} is better)\n\n"
         + "\n".join(_lines(runs, metric, higher))
         + "\n"
         for metric, higher in higher_is_better.items()
-    )
+    ]
+    return "\n".join([*tables, f"{_LEGEND}\n"])
 
 
 def _lines(runs: Sequence[Run], metric: str, higher: bool) -> list[str]:
     names = refiners_of(runs, metric)
-    header = [*runs[0].labels, BASE]
-    for name in names:
-        header += [f"`{name}`", "difference", "same sparsity", "empty"]
+    header = [*runs[0].labels, BASE, *(f"`{name}`" for name in names)]
     lines = [table_line(header), table_line(["---"] * len(header))]
     for run in runs:
         figures = _figures(run, metric)
+        verdicts = {v.refined.variant: v for v in judge(list(figures.values()), {metric: higher})}
         cells = [f"`{label}`" for label in run.labels.values()]
         cells.append(mean(figures[BASE]) if BASE in figures else "-")
-        for name in names:
-            if name not in figures:
-                cells += ["-"] * 4
-                continue
-            sparse = figures.get(name + SAME_SPARSITY)
-            cells += [
-                mean(figures[name]),
-                _difference(figures[name + DIFFERENCE], higher),
-                mean(sparse) if sparse else "-",
-                f"{figures[name].empty_map:,}",
-            ]
+        cells += [_verdict(verdicts[name]) if name in verdicts else "-" for name in names]
         lines.append(table_line(cells))
     return lines
+
+
+def _verdict(verdict: Verdict) -> str:
+    """One cell: the refined map's value, what it gains, and what a reader must know of it."""
+    mark = {"better": "**", "worse": "~~", "open": ""}[verdict.outcome]
+    gain = f"{mean(verdict.difference, signed=True)} {interval(verdict.difference, signed=True)}"
+    text = f"{mark}{mean(verdict.refined)}{mark} {gain}"
+    if verdict.sparsity_suffices:
+        text += " ="
+    return text + (f" ∅{verdict.refined.empty_map:,}" if verdict.refined.empty_map else "")
 
 
 def comparison_picture(
@@ -159,13 +160,6 @@ def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
             if role == wanted
         )
     )
-
-
-def _difference(row: SummaryRow, higher: bool) -> str:
-    text = f"{mean(row, signed=True)} {interval(row, signed=True)}"
-    if row.ci_low > 0 or row.ci_high < 0:
-        return f"**{text}**" if (row.ci_low > 0) == higher else f"~~{text}~~"
-    return text
 
 
 def table_line(cells: Sequence[str]) -> str:
