@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from var_exp.engine.calls import Call, Calls
 from var_exp.engine.scores import check_logits, class_scores
 from var_exp.models.frozen import frozen
 from var_exp.types import Classes, Images, Logits, UnsupportedModel
@@ -62,11 +63,11 @@ def class_gradients(
         images = images.detach().clone()
         if layer is None:
             point = images.requires_grad_()
-            with rule or nullcontext():
+            with _single_image(images), rule or nullcontext():
                 # the clone lets a model work in place on its input
                 logits = check_logits(model(point.clone()))
         else:
-            with rule or nullcontext(), _cut_at(layer) as points:
+            with _single_image(images), rule or nullcontext(), _cut_at(layer) as points:
                 logits = check_logits(model(images))
             point = _only(points)
         gradients = point.new_empty(len(point), classes.shape[1], *point.shape[1:])
@@ -122,12 +123,13 @@ def reduced_gradients(
     """
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
         leaf = images.detach().clone().requires_grad_()
-        with collect(leaf) as points:
+        with _single_image(images), collect(leaf) as points:
             logits = check_logits(model(leaf.clone()))
         results = []
         for _, gradients in _backward_per_class(logits, points, classes, score):
             with torch.no_grad():
                 results.append(reduce([point.detach() for point in points], gradients))
+            del gradients  # before those of the next class are computed
     return torch.stack(results, 1)
 
 
@@ -137,19 +139,45 @@ def _backward_per_class(
     """Yield k and the gradients of class k at the points; frees the graph with the last class."""
     # cloned, since a tensor made in inference mode cannot be kept for the backward pass
     scores = score(logits, classes.to(logits.device, copy=True))
-    if not points or not scores.requires_grad:
+    k_classes = classes.shape[1]
+    for k in range(k_classes):
+        yield k, _gradients(scores[:, k].sum(), points, retain_graph=k < k_classes - 1)
+
+
+def _gradients(score: Tensor, points: list[Tensor], retain_graph: bool) -> tuple[Tensor, ...]:
+    """Gradients of one number; zeros at a point that it does not depend on."""
+    found: tuple[Tensor | None, ...] = (None,)
+    if points and score.requires_grad:
+        found = torch.autograd.grad(score, points, retain_graph=retain_graph, allow_unused=True)
+    if all(gradient is None for gradient in found):
         raise UnsupportedModel(
             "the logits do not depend on where the gradient is taken, or the model detaches them; "
             "use a forward-only method such as occlusion, or another layer."
         )
-    k_classes = classes.shape[1]
-    for k in range(k_classes):
-        yield (
-            k,
-            torch.autograd.grad(
-                scores[:, k].sum(), points, retain_graph=k < k_classes - 1, materialize_grads=True
-            ),
-        )
+    return tuple(
+        torch.zeros_like(point) if gradient is None else gradient
+        for point, gradient in zip(points, found, strict=True)
+    )
+
+
+def _single_image(images: Tensor) -> AbstractContextManager[object]:
+    """Context of the forward pass of one image on the CPU; nothing for other batches."""
+    alone = len(images) == 1 and images.device.type == "cpu"
+    return _ContiguousGradients() if alone else nullcontext()
+
+
+class _ContiguousGradients(Calls):
+    """Hands batch normalisation contiguous gradients.
+
+    Its backward pass on the CPU (torch 2.15) silently returns wrong numbers for a single image whose
+    gradient comes back through a transposition to tokens, as in LeViT or EfficientFormer.
+    """
+
+    def answer(self, call: Call) -> Any:
+        result = call.run()
+        if call.name == "batch_norm" and result.requires_grad:
+            result.register_hook(lambda gradient: gradient.contiguous())
+        return result
 
 
 @contextmanager
