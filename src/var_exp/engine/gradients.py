@@ -169,8 +169,8 @@ def _single_image(images: Tensor) -> AbstractContextManager[object]:
 class _ContiguousGradients(Calls):
     """Hands batch normalisation contiguous gradients.
 
-    Its backward pass on the CPU (torch 2.15) silently returns wrong numbers for a single image whose
-    gradient comes back through a transposition to tokens, as in LeViT or EfficientFormer.
+    Its backward pass on the CPU (torch 2.15) silently returns wrong numbers for a single image
+    whose gradient comes back through a transposition to tokens, as in LeViT or EfficientFormer.
     """
 
     def answer(self, call: Call) -> Any:
