@@ -16,21 +16,13 @@ from var_exp.seeds import sample_generator
 
 
 @pytest.fixture
-def model():
-    generator = torch.Generator().manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(5)).double()
-    network(torch.zeros(1, 3, 8, 6).double())
-    for parameter in network.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator).double() * 0.3
-    return network.eval()
+def model(small_model):
+    return small_model
 
 
 @pytest.fixture
-def scene():
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(3, 3, 8, 6, generator=generator, dtype=torch.float64)
-    maps = torch.randn(3, 3, 8, 6, generator=generator, dtype=torch.float64)
-    return images, torch.tensor([4, 0, 2]), maps
+def scene(small_scene):
+    return small_scene
 
 
 def blur(image):

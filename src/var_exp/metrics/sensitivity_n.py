@@ -1,15 +1,17 @@
-"""Sensitivity-n: does the sum of the map over random pixels follow what their loss costs?
+"""Sensitivity-n: does the sum of the map over random patches follow what their loss costs?
 
-    mean over n of the correlation, over random sets S of n pixels, of Σ_{i in S} a_i and
+    mean over n of the correlation, over random sets S of n features, of Σ_{i in S} a_i and
     f(x) - f(x without S), in [-1, 1]; higher is better
 
-n takes `sizes` values from 0.8 % to 80 % of the pixels, evenly on a logarithmic scale; the sets of
-one draw lie inside each other. They depend on the sample id only, so all maps of a picture share
+n takes `sizes` values from 0.8 % to 80 % of the features, evenly on a logarithmic scale; the sets
+of one draw lie inside each other. They depend on the sample id only, so all maps of a picture share
 the forward passes. A map whose sums do not differ, such as a constant one, foretells nothing and
 scores 0; where the model does not react the correlation is undefined.
 
-Departures: the paper starts at n = 1, where on photographs the change drowns in rounding; `patch`
-makes square patches the features, the paper has pixels.
+Departures: features are square patches, with the sum of the map over each. Of the paper's single
+pixels (patch=1) a random set is salt and pepper all over the picture, whose harm hardly depends on
+where its grains lie: on critters the object's own mask correlates 0.06 then, 0.46 with patches of
+8 px. The paper starts at n = 1, where on photographs the change drowns in rounding.
 
 Cost: samples x sizes + 1 forward passes per picture. Source: Ancona et al., "Towards Better
 Understanding of Gradient-based Attribution Methods", ICLR 2018, arXiv:1711.06104.
@@ -43,7 +45,7 @@ def sensitivity_n(
     maps: Float[Tensor, "N c h w"],
     samples: int = 100,
     sizes: int = 5,
-    patch: int = 1,
+    patch: int = 8,
     baseline: Baseline = "zero",
     *,
     ids: Sequence[str] | None = None,
@@ -113,7 +115,7 @@ class SensitivityN(CurveMetric):
         model: Predict | Perturber,
         samples: int = 100,
         sizes: int = 5,
-        patch: int = 1,
+        patch: int = 8,
         baseline: Baseline = "zero",
         seed: int = 0,
         max_batch: int = 64,
