@@ -38,11 +38,14 @@ SETTINGS = [
 ]
 COMPETING = [2, 4, 8, 16]
 CHEAP = {  # fewer passes than the defaults, for methods with many
-    "ig": {"steps": 16},
-    "idg": {"steps": 16},
-    "kernel_shap": {"samples": 300},
-    "lime": {"samples": 300},
-    "rise": {"masks": 300},
+    "gradient_shap": {"samples": 8},
+    "idg": {"steps": 8},
+    "ig": {"steps": 8},
+    "kernel_shap": {"samples": 256},
+    "lime": {"samples": 256},
+    "rise": {"masks": 256},
+    "smoothgrad": {"samples": 8},
+    "vargrad": {"samples": 8},
 }
 
 
