@@ -3,17 +3,16 @@
 `engine.relevance` says which rule each gets, and checks that no call was missed.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
 from torch.nn.functional import batch_norm
 
 from var_exp.engine.calls import Call, Calls
+from var_exp.engine.relevance_graph import is_gate, is_sum, reads_image
 from var_exp.engine.relevance_rules import Layer, Rule, made_by, propagate
 from var_exp.types import UnsupportedModel
 
@@ -28,17 +27,6 @@ _SCALES = frozenset({"rsqrt", "sqrt", "var", "std", "norm", "vector_norm", "lina
 _PRODUCTS = frozenset({"mul", "multiply"})
 _QUOTIENTS = frozenset({"div", "divide", "true_divide"})
 _MATRIX_PRODUCTS = frozenset({"matmul", "mm", "bmm", "einsum"})
-
-# Names of autograd's nodes, without "Backward" and number.
-LAYOUT = frozenset(
-    {
-        *("View", "UnsafeView", "ReshapeAlias", "AsStrided", "Permute", "Transpose", "T", "Alias"),
-        *("Expand", "Unsqueeze", "Squeeze", "Select", "Slice", "Split", "SplitWithSizes", "Unbind"),
-        *("Cat", "Stack", "Roll", "Flip", "Repeat", "Clone", "ToCopy", "Index", "IndexSelect"),
-        *("Gather", "ConstantPadNd", "PixelShuffle", "PixelUnshuffle", "Im2Col", "Unfold"),
-        *("CopyBackwards", "CopySlices", "MaskedFill", "Where"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -150,8 +138,8 @@ def _product(call: Call, signals: list[Tensor]) -> Any:
     a, b = call.input, call.argument(1, "other")
     if len(signals) == 1:
         return _scaled(call, signals[0])
-    if _is_gate(a) != _is_gate(b):
-        return _placed(call, a.detach() * b if _is_gate(a) else a * b.detach())
+    if is_gate(a) != is_gate(b):
+        return _placed(call, a.detach() * b if is_gate(a) else a * b.detach())
     return _placed(call, _Share.apply(torch.mul, a, b))
 
 
@@ -171,23 +159,26 @@ def _scaled(call: Call, signal: Tensor) -> Any:
 
 
 def _batch_norm(call: Call, signals: list[Tensor]) -> Any:
-    """Merged into the layer before it, else an elementwise function."""
-    x, mean, variance, training = (
+    """Merged into the layer or sum before it, else an elementwise function."""
+    x, mean, variance = (
         call.input,
         call.argument(1, "running_mean"),
         call.argument(2, "running_var"),
-        call.argument(5, "training", False),
     )
+    training = call.argument(5, "training", False)
     if call.function is not batch_norm or training or mean is None or len(signals) > 1:
-        return call.run()
-    layer = made_by(x)
-    if layer is None or (x.ndim > 2 and layer.weight.ndim == 2):  # its channels are another axis
-        return _keep(call, signals)
+        return call.run()  # which is refused in the end
     weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
     scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt()
     scale = scale if weight is None else scale * weight
     shift = -mean * scale if bias is None else bias - mean * scale
-    return propagate(layer.scaled(scale, shift), call.run)
+    layer = made_by(x)
+    if layer is not None and (x.ndim == 2 or layer.weight.ndim > 2):  # else channels differ
+        return propagate(layer.scaled(scale, shift), call.run)
+    if is_sum(x):
+        per_channel = (-1, *[1] * (x.ndim - 2))
+        return x * scale.view(per_channel) + shift.view(per_channel)
+    return _keep(call, signals)
 
 
 def _layer_norm(call: Call, _signals: list[Tensor]) -> Tensor:
@@ -259,33 +250,3 @@ class _Share(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         share = gradients[0] / len(ctx.factors)
         return None, *torch.autograd.grad(ctx.output, ctx.factors, share, retain_graph=True)
-
-
-def kind(node: Node) -> str:
-    """Name of an autograd node: "Mul" for MulBackward0."""
-    return re.sub(r"Backward\d+$", "", type(node).__name__)
-
-
-def parents(node: Node) -> list[Node]:
-    """Nodes that a node hands its gradient to."""
-    return [parent for parent, _ in node.next_functions if parent is not None]
-
-
-def reads_image(signal: Tensor) -> bool:
-    """Whether a tensor is the image, at most laid out anew or shifted by constants."""
-    nodes = [] if signal.grad_fn is None else [signal.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if kind(node) not in LAYOUT | {"Add", "Sub", "AccumulateGrad"}:
-            return False
-        nodes += parents(node)
-    return True
-
-
-def _is_gate(signal: Tensor) -> bool:
-    """Whether a tensor is the output of a sigmoid or softmax, laid out anew, scaled or shifted."""
-    node = signal.grad_fn
-    while node is not None and kind(node) in LAYOUT | {"Mul", "Div", "Add", "Sub"}:
-        above = parents(node)
-        node = above[0] if len(above) == 1 else None
-    return node is not None and (kind(node) == "Softmax" or getattr(node, "is_gate", False))
