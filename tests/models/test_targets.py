@@ -5,7 +5,14 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.swin_transformer import (
+    PatchMergingV2,
+    SwinTransformer,
+    SwinTransformerBlockV2,
+)
 
+from var_exp.engine.gradients import layer_output
+from var_exp.matrix.architectures import ARCHITECTURES, build
 from var_exp.models.targets import Target, find_target
 from var_exp.types import ConfigError, UnsupportedModel
 
@@ -108,6 +115,148 @@ def test_target_of_a_known_family(case):
     assert find_target(model, torch.randn(1, 3, size, size)) == expected
     assert not any(module._forward_hooks for module in model.modules())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+TOKENS, CHANNELS_LAST = "tokens", "channels_last"
+SMALL_VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2}
+SMALL_SWIN = {"img_size": 64, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 2)}
+OF_SMALL = {
+    "timm/resnet18": Target("layer4", CHANNELS_FIRST, (2, 2)),
+    "timm/resnet50": Target("layer4", CHANNELS_FIRST, (2, 2)),
+    "torchvision/resnet18": Target("layer4", CHANNELS_FIRST, (2, 2)),
+    "timm/wide_resnet50_2": Target("layer4", CHANNELS_FIRST, (2, 2)),
+    "timm/resnext50_32x4d": Target("layer4", CHANNELS_FIRST, (2, 2)),
+    "timm/densenet121": Target("features", CHANNELS_FIRST, (2, 2)),
+    "torchvision/densenet121": Target("features", CHANNELS_FIRST, (2, 2)),
+    "timm/vgg16": Target("features", CHANNELS_FIRST, (2, 2)),
+    "torchvision/vgg11": Target("features", CHANNELS_FIRST, (2, 2)),
+    "torchvision/vgg11_bn": Target("features", CHANNELS_FIRST, (2, 2)),
+    "timm/convnext_base": Target("stages", CHANNELS_FIRST, (2, 2)),
+    "torchvision/convnext_tiny": Target("features", CHANNELS_FIRST, (4, 4)),
+    "timm/efficientnet_b0": Target("bn2", CHANNELS_FIRST, (2, 2)),
+    "timm/vit_base_patch16_224": Target("blocks.1.norm1", TOKENS, (4, 4), prefix=1),
+    "timm/vit_small_patch14_reg4_dinov2": Target("blocks.1.norm1", TOKENS, (4, 4), prefix=5),
+    "timm/vit_little_patch16_reg4_gap_256": Target("blocks", TOKENS, (4, 4), prefix=4),
+    "timm/vit_base_patch16_gap_224": Target("norm", TOKENS, (4, 4)),
+    "torchvision/vit_b_16": Target("encoder.layers.encoder_layer_1.ln_1", TOKENS, (4, 4), 1),
+    "timm/deit_small_patch16_224": Target("blocks.1.norm1", TOKENS, (4, 4), prefix=1),
+    "timm/deit_small_distilled_patch16_224": Target("blocks.1.norm1", TOKENS, (4, 4), prefix=2),
+    "timm/swin_base_patch4_window7_224": Target("norm", CHANNELS_LAST, (8, 8)),
+    "torchvision/swin_t": Target("norm", CHANNELS_LAST, (8, 8)),
+    "var_exp/critters_cnn": Target("layer4", CHANNELS_FIRST, (8, 8)),
+    "var_exp/critters_vit": Target("blocks", TOKENS, (8, 8)),
+}
+BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_target_of_the_small_relative_of_every_architecture_of_the_matrix(name):
+    model, size = build(BY_NAME[name], small=True)
+    image = torch.randn(1, 3, size, size, dtype=torch.float64)
+    assert find_target(model, image) == OF_SMALL[name]
+
+
+def torchvision_swin_v2():
+    blocks = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2}
+    return SwinTransformer([4, 4], 16, [1, 1], [2, 2], [8, 8], num_classes=10, **blocks)
+
+
+FURTHER = {
+    "vit, maximum over all tokens": (
+        timm_model("vit_tiny_patch16_224", global_pool="max", **SMALL_VIT),
+        Target("blocks", TOKENS, (4, 4), prefix=1),
+    ),
+    "vit, average after the norm": (
+        timm_model("vit_tiny_patch16_224", global_pool="avg", fc_norm=False, **SMALL_VIT),
+        Target("norm", TOKENS, (4, 4), prefix=1),
+    ),
+    "vit, pooled by attention": (
+        timm_model("vit_base_patch16_siglip_224", **SMALL_VIT),
+        Target("norm", TOKENS, (4, 4)),
+    ),
+    "vit, rotary positions": (
+        timm_model("vit_small_patch16_dinov3", **SMALL_VIT),
+        Target("norm", TOKENS, (4, 4), prefix=5),
+    ),
+    "deit 3": (
+        timm_model("deit3_small_patch16_224", **SMALL_VIT),
+        Target("blocks.1.norm1", TOKENS, (4, 4), prefix=1),
+    ),
+    "swin 2": (
+        timm_model("swinv2_tiny_window8_256", window_size=8, **SMALL_SWIN),
+        Target("norm", CHANNELS_LAST, (8, 8)),
+    ),
+    "torchvision swin 2": (torchvision_swin_v2, Target("norm", CHANNELS_LAST, (8, 8))),
+    "convnext 2": (
+        timm_model("convnextv2_atto", depths=(1, 1, 1, 1)),
+        Target("stages", CHANNELS_FIRST, (2, 2)),
+    ),
+    "torchvision efficientnet": (
+        torchvision_model("efficientnet_b0"),
+        Target("features", CHANNELS_FIRST, (2, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_target_of_further_heads_and_versions(name):
+    build_model, expected = FURTHER[name]
+    assert find_target(build_model().eval(), torch.randn(1, 3, 64, 64)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("timm/vit_base_patch16_224", "blocks.0.norm1"),
+        ("timm/vit_small_patch14_reg4_dinov2", "blocks.0.norm1"),
+        ("timm/vit_base_patch16_gap_224", "blocks.0.norm1"),
+        ("timm/deit_small_distilled_patch16_224", "blocks.0.norm1"),
+        ("torchvision/vit_b_16", "encoder.layers.encoder_layer_0.ln_1"),
+        ("swin_tiny_patch4_window7_224", "patch_embed"),
+    ],
+)
+def test_a_position_of_the_map_is_that_place_in_the_image(name, layer):
+    """Before any mixing, another patch changes its own position and no other."""
+    if name in BY_NAME:
+        model, size = build(BY_NAME[name], small=True)
+    else:  # not 16 channels on 16 x 16 positions, which might be in any order
+        model = timm_model(name, **{**SMALL_SWIN, "embed_dim": 24})().eval().double()
+        size = 64
+    image = torch.randn(1, 3, size, size, dtype=torch.float64)
+    target = find_target(model, image, layer)
+    side = size // target.grid[0]
+    other = image.clone()
+    other[..., side : 2 * side, 3 * side : 4 * side] += 1
+    before, after = (
+        target.to_map(layer_output(model, x, model.get_submodule(layer))) for x in (image, other)
+    )
+    assert (before != after).any(1)[0].nonzero().tolist() == [[1, 3]]
+
+
+class NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise AssertionError("the backward pass must end at the layer that is found")
+
+
+def test_no_backward_pass_beyond_the_layer_that_is_found():
+    class Barred(nn.Module):
+        def forward(self, images):
+            return NoWayBack.apply(images)
+
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), Barred(), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)),
+        *(nn.Flatten(), nn.Linear(576, 5)),
+    )
+    image = torch.randn(1, 3, 16, 16)
+    assert find_target(model, image).name == "3"
+    assert find_target(model, image, "2").name == "2"  # though it is overwritten in place
+    with pytest.raises(AssertionError, match="the backward pass must end"):
+        find_target(model, image, "0")
 
 
 def test_oblong_images():
