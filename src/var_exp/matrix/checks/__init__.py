@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from var_exp.matrix.checks import activations, attention, cams, differences, masks, others, segments
+from var_exp.matrix.checks import (
+    activations,
+    attention,
+    cams,
+    differences,
+    masks,
+    others,
+    relevance,
+    segments,
+)
 from var_exp.matrix.checks.case import Case
 
 
@@ -39,8 +48,10 @@ _FEW = {"samples": 3}
 
 CHECKS: dict[str, Check] = {
     "attention_rollout": Check(attention.attention_rollout),
+    "attnlrp": Check(relevance.attnlrp),
     "captum": Check(others.captum),
     "case": Check(cams.case_),
+    "clrp": Check(relevance.clrp),
     "deconvnet": Check(activations.deconvnet),
     "finer_cam": Check(cams.finer_cam),
     "gbp": Check(activations.guided_backprop),
@@ -60,9 +71,11 @@ CHECKS: dict[str, Check] = {
     "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}),  # all coalitions
     "layercam": Check(cams.layercam),
     "lime": Check(segments.lime, {"grid": 2, "samples": 9}),
+    "lrp": Check(relevance.lrp),
     "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}),
     "rise": Check(masks.rise, {"masks": 6, "grid": 3}),
     "scorecam": Check(cams.scorecam, small=True),
+    "sglrp": Check(relevance.sglrp),
     "smoothgrad": Check(differences.smoothgrad, _FEW, limit=_DIFFERENCE),
     "softmax_gbp": Check(activations.guided_backprop),
     "softmax_gradient": Check(differences.gradient, limit=_DIFFERENCE),
