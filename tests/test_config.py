@@ -1,9 +1,12 @@
 """Every mistake in a command ends in one sentence that names the fix, with exit code 2."""
 
+import sys
+
 import pytest
 
 from var_exp.config import EvaluateConfig, check, command
 from var_exp.experiment import GIVEN
+from var_exp.registry import build
 from var_exp.types import ConfigError
 
 
@@ -26,7 +29,7 @@ def test_default_configuration_has_no_problem(composed):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("method=gpb", "there is no method=gpb (did you mean 'gbp'?); choose one of: captum"),
+        ("method=gpb", "there is no method=gpb (did you mean 'gbp'?); choose one of: a"),
         ("refine=[none,vra]", "there is no refine=vra (did you mean 'var'?); choose one of: cgi"),
         ("modl=critters_cnn", "there is no option 'modl' (did you mean 'model'?); options: data"),
         ("batchsize=3", "there is no option 'batchsize' (did you mean 'batch_size'?)"),
@@ -35,6 +38,25 @@ def test_default_configuration_has_no_problem(composed):
 )
 def test_what_hydra_refuses_is_one_sentence(capsys, composed, override, expected):
     assert expected in sentence(capsys, composed, override)
+
+
+def test_aliases_of_the_users_own_folder_are_named_too(capsys, composed, tmp_path):
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("_target_: mine.Mine")
+    own = f"hydra.searchpath=[file://{tmp_path}]"
+    assert composed(own, "method=mine").method._target_ == "mine.Mine"
+    told = sentence(capsys, composed, own, "method=mien")
+    assert "there is no method=mien (did you mean 'mine'?); choose one of: " in told
+    assert "gbp" in told
+
+
+def test_classes_are_found_in_the_folder_of_the_command(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own_classes.py").write_text("def make(): return 3")
+    command(lambda: None, EvaluateConfig)
+    assert build({"_target_": "own_classes.make"}) == 3
+    assert sys.path[-1] == str(tmp_path)  # so that nothing there hides a package
 
 
 @pytest.mark.parametrize(

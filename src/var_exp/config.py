@@ -68,8 +68,13 @@ ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 
 def command(main: Callable[[], Any], schema: type) -> None:
-    """Run a `@hydra.main` function; what Hydra refuses ends in one sentence and exit code 2."""
+    """Run a `@hydra.main` function; what Hydra refuses ends in one sentence and exit code 2.
+
+    A `_target_` may also name a class in the folder that the command is run in.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    # Python puts the script's folder there. Last, so that no file of the user's hides a package.
+    sys.path.append(str(Path.cwd()))
     sys.argv[1:] = [open_key(argument) for argument in sys.argv[1:]]
     try:
         main()
@@ -165,7 +170,8 @@ def _sentence(error: Exception, keys: list[str]) -> str:
     missing = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
     if isinstance(error, MissingConfigException) and missing:
         group, option = missing.groups()
-        known = aliases(group)
+        # Hydra's options hold those of the user's --config-dir too
+        known = list(error.options or aliases(group))
         return (
             f"there is no {group}={option}{did_you_mean(option, known)}; "
             f"choose one of: {', '.join(known)}."

@@ -2,9 +2,12 @@
 
 import csv
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,3 +205,40 @@ def test_a_sweep_ends_in_one_table_that_names_what_failed(tmp_path):
     assert merged == single
     assert "| `gradcam` |" in (tmp_path / "sweep" / "sweep.md").read_text()
     assert (tmp_path / "sweep" / "sweep.png").stat().st_size > 3000
+
+
+def test_a_method_of_the_users_own_as_the_docs_show_it(tmp_path):
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    section = page.split("## Add your own in ten lines")[1].split("\n## ")[0]
+    blocks = re.findall(r"```(\w*)\n(.*?)```", section, re.DOTALL)
+    assert [language for language, _ in blocks] == ["python", "yaml", ""]
+    for _, text in blocks[:2]:
+        file = tmp_path / re.match(r"# (\S+)\n", text)[1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (call,) = re.findall(r"In Python that is all: `(.*?)`", section)
+    in_python = (
+        "import torch, var_exp\nfrom my_methods import PowerGradient\n"
+        "model = var_exp.load_model('critters_cnn')\n"
+        "images, classes = torch.randn(2, 3, 64, 64), torch.tensor([[0, 1], [2, 3]])\n"
+        f"maps = {call}\n"
+        "gradients = var_exp.get_method('gradient').attribute(model, images, classes)\n"
+        "assert torch.equal(maps, gradients.abs())\n"
+    )
+    (tmp_path / "in_python.py").write_text(in_python)
+    done = subprocess.run([sys.executable, "in_python.py"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+    python, script, *arguments = shlex.split(blocks[2][1])
+    assert (python, Path(script).name) == ("python", "evaluate.py")
+    done, _ = run(tmp_path, "evaluate.py", *arguments, "data.count=16", "logger=none", "pictures=1")
+    assert done.returncode == 0, done.stderr
+    assert "grid_pointing_game" in done.stdout
+    (folder,) = (tmp_path / "runs" / "evaluate" / "power_gradient_critters_cnn").iterdir()
+    assert 0.15 < figures(folder)["grid_pointing_game", "base"] < 0.4
+    assert (
+        "_target_: my_methods.PowerGradient\n  power: 1.0" in (folder / "config.yaml").read_text()
+    )
+
+    done, _ = run(tmp_path, "evaluate.py", "--config-dir=mine", "method=power_gradient")
+    assert refused(done, "mine' not found")
