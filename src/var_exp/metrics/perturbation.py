@@ -73,6 +73,8 @@ def perturbation_curves(
     """
     check_inputs(images, classes, maps, base_maps)
     check_options(steps, baseline, max_batch, score)
+    if rivals is not None and rivals.shape != classes.shape:
+        raise ValueError(f"rivals must be one per map, got {len(rivals)} for {len(maps)} maps.")
     batch = as_perturber(model).batch(images, ids, seed)
     ranking = batch.ranking(maps, base_maps)
     counts = [round(step * ranking.cells / steps) for step in range(steps + 1)]
