@@ -144,9 +144,8 @@ class _Layers:
             weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
             return self._layer(kind, operation, before, weight, shift)
         per_channel = (-1, *[1] * (x.ndim - 2))
-        return _kept(
-            x, (x - mean.view(per_channel)) * scale.view(per_channel) + bias.view(per_channel)
-        )
+        output = (x - mean.view(per_channel)) * scale.view(per_channel) + bias.view(per_channel)
+        return output if _averaged(x) else _kept(x, output)
 
     def _layer(
         self, kind: str, operation: Any, x: Tensor, weight: Tensor, bias: Tensor | None
@@ -159,6 +158,14 @@ class _Layers:
         result: Any = _valued(z, total * (z / _away(total.detach())))
         result.made_by = (kind, operation, x, weight, bias)
         return torch.as_tensor(result)
+
+
+def _averaged(x: Tensor) -> bool:
+    """Whether a tensor comes from a sum or average, at most concatenated with nothing else."""
+    node: Any = x.grad_fn
+    while node.name().startswith("Cat") and len(node.next_functions) == 1:
+        node = node.next_functions[0][0]
+    return bool(node.name().startswith(("Add", "AvgPool", "Mean")))
 
 
 def _away(x: Tensor) -> Tensor:
