@@ -96,7 +96,7 @@ def attention_matrices(keep: Callable[[Tensor], Tensor] | None = None) -> Iterat
 def find_tokens(model: nn.Module, image: Images) -> Tokens:
     """Find the tokens that an attention map is made of.
 
-    Costs two forward passes and two backward passes of the image.
+    Costs two forward passes of the image and at most two backward passes.
 
     Args:
         model: Any module from images to logits.
