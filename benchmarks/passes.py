@@ -38,8 +38,9 @@ def traced(model: nn.Module, run: Callable[[], object]) -> list[list[int]]:
     def count(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
         this = [len(logits), 0]
         passes.append(this)
-        if logits.requires_grad:
-            logits.register_hook(lambda _: this.__setitem__(1, this[1] + 1))
+        with torch._C.DisableTorchFunction():  # methods that see every call should not see these
+            if logits.requires_grad:
+                logits.register_hook(lambda _: this.__setitem__(1, this[1] + 1))
 
     handle = model.register_forward_hook(count)
     run()

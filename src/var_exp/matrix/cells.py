@@ -142,9 +142,10 @@ def _passes(model: nn.Module) -> Iterator[Counter[str]]:
         counts["backward"] += len(gradient)
 
     def count(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
-        counts["forward"] += len(logits)
-        if logits.requires_grad:
-            logits.register_hook(back)
+        with torch._C.DisableTorchFunction():  # methods that see every call should not see these
+            counts["forward"] += len(logits)
+            if logits.requires_grad:
+                logits.register_hook(back)
 
     handle = model.register_forward_hook(count)
     try:

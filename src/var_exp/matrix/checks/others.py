@@ -19,3 +19,10 @@ def captum(case: Case) -> float:
             for chosen in case.classes[0]
         ]
     return relative_error(case.maps, torch.cat(maps).detach())
+
+
+def fullgrad(case: Case) -> float:
+    """Sums of the maps against the logits."""
+    with torch.no_grad():
+        scores = case.scores(case.image)[0]
+    return relative_error(case.maps.sum((1, 2, 3)), scores)
