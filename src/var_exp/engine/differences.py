@@ -1,0 +1,155 @@
+"""DeepLIFT's engine: run images beside baselines, and attribute the change of the logits.
+
+Every call of one forward pass is made twice, of the image's tensors and of the baseline's, so both
+are at hand where a call is not affine and needs a multiplier (`engine.multipliers`). In-place,
+reused and functional activations are met alike, the batch may have any place in a shape, and what
+has no rule is refused.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from var_exp.engine.calls import (
+    LINEAR_CALLS,
+    PRODUCT_CALLS,
+    QUERY_CALLS,
+    STRUCTURAL_CALLS,
+    WEIGHTED_CALLS,
+    Call,
+    Calls,
+)
+from var_exp.engine.gradients import reduced_gradients
+from var_exp.engine.multipliers import DIVISIONS, find_rule
+from var_exp.engine.norms import WRITTEN_OUT
+from var_exp.engine.scores import class_scores
+from var_exp.types import Classes, Images, Logits, UnsupportedModel
+
+
+def contributions(
+    model: nn.Module, images: Images, baselines: Images, classes: Classes
+) -> Float[Tensor, "B K C H W"]:
+    """Contribution of every pixel to the logits' change from the baseline, for K classes per image.
+
+    One forward pass of the images beside their baselines, and K backward passes of the images.
+
+    Args:
+        model: Any module from images to logits; it runs in eval mode.
+        images: [B, C, H, W], not altered.
+        baselines: [B, C, H, W], likewise.
+        classes: [B, K] int64.
+
+    Returns:
+        [B, K, C, H, W] that sum to y_c(image) - y_c(baseline), up to rounding.
+
+    Raises:
+        ValueError: a class that the model does not have.
+        UnsupportedModel: a call without a rule; or the model returns no logits.
+    """
+    differences = _Differences()
+
+    @contextmanager
+    def collect(leaf: Tensor) -> Iterator[list[Tensor]]:
+        differences.pair(leaf, baselines.to(leaf))
+        with differences:
+            yield [leaf]
+
+    def multiply(points: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        return (points[0] - baselines.to(points[0])) * gradients[0]
+
+    def score(logits: Logits, classes: Classes) -> Tensor:
+        differences.is_signal(logits)  # raises when what made them was not seen
+        return class_scores(logits, classes)
+
+    return reduced_gradients(model, images, classes, collect, multiply, score=score)
+
+
+class _Differences(Calls):
+    """Makes every call of signals also of their baselines; multipliers replace derivatives.
+
+    A signal is a tensor that depends on the image. All other tensors are constants.
+    """
+
+    opens_attention = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._baselines = WeakTensorKeyDictionary()
+
+    def pair(self, signals: Any, baselines: Any) -> Any:
+        """Note the baselines of the results of a call, and return the results."""
+        for signal, baseline in zip(tree_leaves(signals), tree_leaves(baselines), strict=True):
+            if not signal.requires_grad:
+                raise _refusal("detaches a tensor from the image")
+            self._baselines[signal] = baseline
+        return signals
+
+    def is_signal(self, tensor: Tensor) -> bool:
+        """Whether a tensor depends on the image.
+
+        Raises:
+            UnsupportedModel: it does, but is no result of a call that was seen.
+        """
+        if tensor in self._baselines:
+            return True
+        if tensor.requires_grad:
+            raise _refusal("computes outside of torch's functions")
+        return False
+
+    def answer(self, call: Call) -> Any:
+        if call.name in QUERY_CALLS:
+            return call.run()
+        tensors = call.tensors
+        signals = [tensor for tensor in tensors if self.is_signal(tensor)]
+        if not signals:
+            return call.run()
+        if call.name in WRITTEN_OUT:
+            with self:  # so that its parts are seen
+                result = WRITTEN_OUT[call.name](*call.args, **call.kwargs)
+        elif _is_affine(call, signals):
+            return self._in_step(call, tensors)
+        elif rule := find_rule(call, signals):
+            result = self.pair(*rule(call, tensors, self._at_baseline(tensors)))
+        else:
+            raise _refusal(f"calls '{call.name}' on what depends on the image")
+        if call.in_place:
+            with self:
+                result = tensors[0].copy_(result)
+        return result
+
+    def _in_step(self, call: Call, tensors: list[Tensor]) -> Any:
+        """Make an affine call of the tensors and of their baselines."""
+        overwrites = call.in_place or call.name == "__setitem__"
+        if overwrites and not self.is_signal(tensors[0]):
+            self._baselines[tensors[0]] = tensors[0].clone()  # a constant becomes a signal
+        baselines = self._at_baseline(tensors)
+        result = call.run()
+        with torch.no_grad():
+            return self.pair(result, call.with_tensors(baselines).run())
+
+    def _at_baseline(self, tensors: list[Tensor]) -> list[Tensor]:
+        return [self._baselines.get(tensor, tensor) for tensor in tensors]
+
+
+def _is_affine(call: Call, signals: list[Tensor]) -> bool:
+    """Whether a call is affine in its signals, so that its own backward pass is exact."""
+    only_input = len(signals) == 1 and signals[0] is call.input
+    if call.name in WEIGHTED_CALLS:
+        return only_input
+    if call.name in PRODUCT_CALLS:
+        return len(signals) == 1
+    if call.name in DIVISIONS:
+        return only_input and call.kwargs.get("rounding_mode") is None
+    return call.name in STRUCTURAL_CALLS | LINEAR_CALLS
+
+
+def _refusal(what: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"the model {what}, for which DeepLIFT has no rule; use a gradient method such as ig."
+    )

@@ -1,0 +1,61 @@
+"""DeepLIFT: the change of the logit from a baseline, passed back by finite differences.
+
+    φ_c = (x - x0) · m_c,   Σ φ_c = y_c(x) - y_c(x0)
+
+with m_c the chain of multipliers Δ output / Δ input, where a gradient is the chain of derivatives
+(Shrikumar et al. 2017, arXiv 1704.02685, rescale rule). The baseline x0 is zero in normalised
+space, the data set's mean colour.
+
+The paper has layers that are affine, activations of one input, and max pooling (its code): ResNet,
+VGG, DenseNet and other networks of ReLU, GELU or SiLU are its rule proper. Products, quotients,
+softmax and normalisation by the input's own statistics, as in transformers, ConvNeXt and
+squeeze-and-excitation, follow our extension of it (`engine.multipliers`), for which the maps sum
+to the change as well. Where values of the baseline are level in a max pooling window they share;
+SHAP and Captum take the first. Cost: two forward and K backward passes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from var_exp.engine.differences import contributions
+from var_exp.engine.scores import check_logits
+from var_exp.methods.method import Method
+from var_exp.models.frozen import frozen
+from var_exp.types import Classes, Images, Maps, UnsupportedModel
+
+
+@dataclass(frozen=True)
+class DeepLIFT(Method):
+    """DeepLIFT with the rescale rule from the zero baseline, on any call that has a rule.
+
+    Each image runs beside its baseline, so that memory is that of up to two images.
+
+    Raises:
+        UnsupportedModel: by `check` and `attribute`, when the model makes a call without a rule;
+            by `check`, when the map does not sum to the change of the logit.
+    """
+
+    def check(self, model: nn.Module, image: Images) -> None:
+        """Refuse a model with a call that has no rule, or whose map is not complete."""
+        with torch.no_grad(), frozen(model):
+            logits = check_logits(model(image.clone()))
+            change = logits - model(torch.zeros_like(image))
+        chosen = change.abs().argmax(1, keepdim=True)
+        expected = float(change.gather(1, chosen))
+        found = float(self._attribute(model, image, chosen, [None]).sum())
+        # wide enough for rounding; what a rule misses is far outside
+        rounding = torch.finfo(logits.dtype).eps ** 0.5 * float(logits.abs().max())
+        if not abs(found - expected) <= 0.01 * abs(expected) + rounding:  # also NaN
+            raise UnsupportedModel(
+                f"the logit changes by {expected:.3g} from the baseline, the contributions sum to "
+                f"{found:.3g}: the model draws random numbers, or does what DeepLIFT's rules do "
+                "not see; use a gradient method such as ig."
+            )
+
+    def _attribute(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Maps:
+        return contributions(model, images, torch.zeros_like(images), classes)
