@@ -138,8 +138,10 @@ def _product(call: Call, signals: list[Tensor]) -> Any:
     a, b = call.input, call.argument(1, "other")
     if len(signals) == 1:
         return _scaled(call, signals[0])
-    if is_gate(a) != is_gate(b):
-        return _placed(call, a.detach() * b if is_gate(a) else a * b.detach())
+    gates = is_gate(a), is_gate(b)
+    a = a.clone() if call.in_place else a  # the backward pass reads it
+    if gates[0] != gates[1]:
+        return _placed(call, a.detach() * b if gates[0] else a * b.detach())
     return _placed(call, _Share.apply(torch.mul, a, b))
 
 

@@ -23,7 +23,7 @@ from torch.nn.functional import one_hot
 
 from var_exp.engine.relevance import relevance
 from var_exp.engine.relevance_calls import Composite
-from var_exp.engine.relevance_rules import STABILISER, flat, stabilised, z_plus
+from var_exp.engine.relevance_rules import flat, stabilised, z_plus
 from var_exp.engine.scores import class_scores
 from var_exp.methods.method import Method
 from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
@@ -47,9 +47,8 @@ class CLRP(Method):
     ) -> Maps:
         both = relevance(model, images, classes.repeat(1, 2), plus_flat(), _start)
         target, dual = both.chunk(2, dim=1)
-        sums = (part.sum((2, 3, 4), keepdim=True) for part in (target, dual))
-        target_sum, dual_sum = sums
-        return (target - dual * (target_sum / stabilised(dual_sum, STABILISER))).clamp_(min=0)
+        target_sum, dual_sum = (part.sum((2, 3, 4), keepdim=True) for part in (target, dual))
+        return (target - dual * (target_sum / stabilised(dual_sum, 1e-12))).clamp_(min=0)
 
 
 def plus_flat() -> Composite:
