@@ -130,27 +130,27 @@ _VIT = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_head
 _SWIN = {"embed_dim": 16, "depths": (2, 2), "num_heads": (2, 2)}
 
 ARCHITECTURES = (
-    Architecture(family="ResNet", pixels=96, **_timm("resnet18", _RESNET)),
-    Architecture(family="ResNet", pixels=96, **_timm("resnet50", _RESNET)),
+    Architecture(family="ResNet", pixels=64, **_timm("resnet18", _RESNET)),
+    Architecture(family="ResNet", pixels=64, **_timm("resnet50", _RESNET)),
     Architecture(
         name="torchvision/resnet18",
         family="ResNet",
         real=partial(tv.resnet18, weights=None),
-        pixels=96,
+        pixels=64,
         small=_NarrowResNet,
     ),
-    Architecture(family="WideResNet", pixels=96, **_timm("wide_resnet50_2", _RESNET)),
+    Architecture(family="WideResNet", pixels=64, **_timm("wide_resnet50_2", _RESNET)),
     Architecture(
         family="ResNeXt",
-        pixels=96,
+        pixels=64,
         **_timm("resnext50_32x4d", {**_RESNET, "cardinality": 4, "base_width": 16}),
     ),
-    Architecture(family="DenseNet", pixels=96, **_timm("densenet121", _DENSENET)),
+    Architecture(family="DenseNet", pixels=64, **_timm("densenet121", _DENSENET)),
     Architecture(
         name="torchvision/densenet121",
         family="DenseNet",
         real=partial(tv.densenet121, weights=None),
-        pixels=96,
+        pixels=64,
         small=partial(tv.DenseNet, **_DENSENET, num_init_features=16, num_classes=_CLASSES),
     ),
     Architecture(
@@ -189,7 +189,7 @@ ARCHITECTURES = (
     ),
     Architecture(
         family="EfficientNet",
-        pixels=96,
+        pixels=64,
         **{
             **_timm("efficientnet_b0"),
             "small": _timm("test_efficientnet")["small"],

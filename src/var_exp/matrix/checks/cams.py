@@ -1,6 +1,7 @@
 """Class activation maps: a forward hook on the layer, and plain autograd."""
 
 from collections.abc import Callable
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -22,16 +23,13 @@ def guided_gradcam(case: Case) -> float:
 
 
 def gradcam_plus_plus(case: Case) -> float:
-    """The paper's weights, channel by channel, of what a hook on the layer and autograd give."""
-    features, gradients = _features(case)
-    cams = torch.zeros_like(gradients[:, :1])
-    for k, of_class in enumerate(gradients):
-        for channel, g in zip(features[0], of_class, strict=True):
-            # g² / (2 g² + Σ A g³), with g cancelled
-            denominator = 2 + channel.sum() * g
-            shares = torch.where(denominator == 0, 0, 1 / denominator)
-            cams[k, 0] += (shares * g.relu()).sum() * channel
-    return relative_error(case.maps, _upsampled(case, cams))
+    """The paper's weights of what a hook on the layer and autograd give."""
+    features, g = _features(case)
+    # its g² / (2 g² + g³ Σ A), with g cancelled
+    denominators = 2 + features.sum((2, 3), keepdim=True) * g
+    shares = torch.where(denominators == 0, 0, 1 / denominators)
+    weights = (shares * g.relu()).sum((2, 3), keepdim=True)
+    return relative_error(case.maps, _upsampled(case, (weights * features).sum(1, keepdim=True)))
 
 
 def hirescam(case: Case) -> float:
@@ -63,16 +61,16 @@ def finer_cam(case: Case) -> float:
 
 def case_(case: Case) -> float:
     """GradCAM's weights by a hook and autograd, less their fit to the mean of the contrasts."""
-    features, gradients = _features(case, lambda logits: logits)
-    weights = gradients.mean((2, 3))  # of every class of the model
     with torch.no_grad():
         order = case.model(case.image)[0].argsort(descending=True).tolist()
     cams = []
     for c in case.classes[0].tolist():
-        contrasts = [other for other in order if other != c][: case.method.contrasts]
-        shared = weights[contrasts].mean(0)[:, None]
-        fit = shared @ torch.linalg.lstsq(shared, weights[c][:, None]).solution
-        cams.append(((weights[c] - fit[:, 0])[:, None, None] * features[0]).sum(0, True))
+        known = [c, *[other for other in order if other != c][: case.method.contrasts]]
+        features, gradients = _features(case, itemgetter(known))
+        own, *contrasts = gradients.mean((2, 3))
+        shared = torch.stack(contrasts).mean(0)[:, None]
+        fit = shared @ torch.linalg.lstsq(shared, own[:, None]).solution
+        cams.append(((own - fit[:, 0])[:, None, None] * features[0]).sum(0, True))
     return relative_error(case.maps, _upsampled(case, torch.stack(cams)))
 
 
