@@ -85,9 +85,10 @@ class _Differences(Calls):
     def pair(self, signals: Any, baselines: Any) -> Any:
         """Note the baselines of the results of a call, and return the results."""
         for signal, baseline in zip(tree_leaves(signals), tree_leaves(baselines), strict=True):
-            if not signal.requires_grad:
-                raise _refusal("detaches a tensor from the image")
-            self._baselines[signal] = baseline
+            if isinstance(signal, Tensor):  # `__setitem__` returns nothing
+                if not signal.requires_grad:
+                    raise _refusal("computes without a gradient, or in an autograd function,")
+                self._baselines[signal] = baseline
         return signals
 
     def is_signal(self, tensor: Tensor) -> bool:
@@ -99,7 +100,7 @@ class _Differences(Calls):
         if tensor in self._baselines:
             return True
         if tensor.requires_grad:
-            raise _refusal("computes outside of torch's functions")
+            raise _refusal("computes outside of torch's functions, as in TorchScript,")
         return False
 
     def answer(self, call: Call) -> Any:
