@@ -23,7 +23,6 @@ from var_exp.models import load_model
 Build: TypeAlias = Callable[[], nn.Module]
 
 _CLASSES = 10  # of the small relatives
-_SMALL_PIXELS = 64  # after stride 32 two positions along a side remain
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ class Architecture:
         family: Column of the matrix.
         real: Builds the published size.
         pixels: Side of the images that the published size is run on.
-        small: Builds the small relative, for images of 64 pixels.
+        small: Builds the small relative.
+        small_pixels: Likewise for that.
         shipped: Whether it comes with its weights; the others get random ones.
     """
 
@@ -44,6 +44,7 @@ class Architecture:
     real: Build
     pixels: int
     small: Build
+    small_pixels: int = 64  # after stride 32 two positions along a side remain
     shipped: bool = False
 
 
@@ -53,7 +54,7 @@ def build(architecture: Architecture, *, small: bool) -> tuple[nn.Module, int]:
     Random weights are our own, since what libraries start from is no network in general position:
     zero heads, zero last scales of residual branches, layer scales of 1e-6.
     """
-    pixels = _SMALL_PIXELS if small else architecture.pixels
+    pixels = architecture.small_pixels if small else architecture.pixels
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = (architecture.small if small else architecture.real)()
@@ -223,18 +224,18 @@ ARCHITECTURES = (
     ),
     Architecture(
         family="Swin",
-        pixels=112,
+        pixels=56,
         **_timm(
             "swin_base_patch4_window7_224",
             {**_SWIN, "img_size": 64, "window_size": 4},
-            img_size=112,
+            img_size=56,
         ),
     ),
     Architecture(
         name="torchvision/swin_t",
         family="Swin",
         real=partial(tv.swin_t, weights=None),
-        pixels=112,
+        pixels=56,
         small=partial(tv.SwinTransformer, [4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=_CLASSES),
     ),
     *(
@@ -244,6 +245,7 @@ ARCHITECTURES = (
             real=partial(load_model, alias),
             pixels=64,
             small=partial(load_model, alias),
+            small_pixels=32,
             shipped=True,
         )
         for alias in ("critters_cnn", "critters_vit")

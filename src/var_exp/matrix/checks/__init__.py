@@ -34,8 +34,8 @@ class Check:
         error: From a case to the relative error; its docstring says what is compared.
         options: Of the method, so that a run is cheap.
         limit: Largest error that passes; maps are float32, whose rounding is 6e-8.
-        small: Whether the small relatives stand in for the published sizes, for a method that
-            would run for hours on these.
+        small: Whether the small relatives stand in for the published sizes: for methods that make
+            many passes of a kind that others make once.
     """
 
     error: Callable[[Case], float]
@@ -50,7 +50,7 @@ _FEW = {"samples": 3}
 CHECKS: dict[str, Check] = {
     "attention_rollout": Check(attention.attention_rollout),
     "attnlrp": Check(relevance.attnlrp),
-    "captum": Check(others.captum),
+    "captum": Check(others.captum, small=True),
     "case": Check(cams.case_),
     "clrp": Check(relevance.clrp),
     "deconvnet": Check(activations.deconvnet),
@@ -61,28 +61,30 @@ CHECKS: dict[str, Check] = {
     "gradcam": Check(cams.gradcam),
     "gradcam_plus_plus": Check(cams.gradcam_plus_plus),
     "gradient": Check(differences.gradient, limit=_DIFFERENCE),
-    "gradient_shap": Check(differences.gradient_shap, _FEW, limit=_DIFFERENCE),
+    "gradient_shap": Check(differences.gradient_shap, _FEW, _DIFFERENCE, small=True),
     "guided_gradcam": Check(cams.guided_gradcam),
     "hirescam": Check(cams.hirescam),
     "idg": Check(
         differences.integrated_decision_gradients,
         {"steps": 2, "intervals": 3},
-        limit=_DIFFERENCE,
+        _DIFFERENCE,
+        small=True,
     ),
-    "ig": Check(differences.integrated_gradients, {"steps": 3}, limit=_DIFFERENCE),
+    "ig": Check(differences.integrated_gradients, {"steps": 3}, _DIFFERENCE, small=True),
     "input_x_gradient": Check(differences.input_x_gradient, limit=_DIFFERENCE),
-    "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}),  # all coalitions
+    # as many samples as there are coalitions of the cells
+    "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}, small=True),
     "layercam": Check(cams.layercam),
-    "lime": Check(segments.lime, {"grid": 2, "samples": 9}),
+    "lime": Check(segments.lime, {"grid": 2, "samples": 9}, small=True),
     "lrp": Check(relevance.lrp),
-    "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}),
-    "rise": Check(masks.rise, {"masks": 6, "grid": 3}),
+    "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}, small=True),
+    "rise": Check(masks.rise, {"masks": 6, "grid": 3}, small=True),
     "scorecam": Check(cams.scorecam, small=True),
     "sglrp": Check(relevance.sglrp),
-    "smoothgrad": Check(differences.smoothgrad, _FEW, limit=_DIFFERENCE),
+    "smoothgrad": Check(differences.smoothgrad, _FEW, _DIFFERENCE, small=True),
     "softmax_gbp": Check(activations.guided_backprop),
     "softmax_gradient": Check(differences.gradient, limit=_DIFFERENCE),
     "transformer_attribution": Check(attention.transformer_attribution),
-    "vargrad": Check(differences.vargrad, _FEW),
+    "vargrad": Check(differences.vargrad, _FEW, small=True),
 }
 """Alias of a method -> its check."""

@@ -94,9 +94,9 @@ def _noise(case: Case, stream: Generator) -> Tensor:
 
 
 def _directions(case: Case) -> Tensor:
-    """Random directions [4, C, H, W] of length 1."""
+    """Random directions [2, C, H, W] of length 1."""
     stream = torch.Generator().manual_seed(1)
-    along = torch.randn(4, *case.image.shape[1:], generator=stream, dtype=torch.float64)
+    along = torch.randn(2, *case.image.shape[1:], generator=stream, dtype=torch.float64)
     lengths: Tensor = along.flatten(1).norm(dim=1)
     unit: Tensor = along / lengths.view(-1, 1, 1, 1)
     return unit

@@ -39,7 +39,7 @@ def clrp(case: Case) -> float:
 
     flat, scores = _flat_first(case, _z_plus, start)
     own, dual = per_class(scores, flat).chunk(2)
-    ratio = own.sum((1, 2, 3), keepdim=True) / _away(dual.sum((1, 2, 3), keepdim=True))
+    ratio = own.sum((1, 2, 3), keepdim=True) / dual.sum((1, 2, 3), keepdim=True)
     return relative_error(case.maps, (own - ratio * dual).relu())
 
 
