@@ -1,0 +1,249 @@
+"""Split a score exactly into what the image and every bias of the network add to it.
+
+A call with the output f(z) is, near its own input z, the linear map J z + b with the bias
+
+    b = f(z) - J z
+
+which is the bias of a convolution, the effective bias of batch normalisation, the added constant of
+a sum, 0 for ReLU and pooling, f(z) - f'(z) z for another activation, and so on. For every network
+
+    y_c = Σ x · d y_c / d x + Σ_calls Σ b · d y_c / d f(z)
+
+holds exactly (Srinivas & Fleuret 2019, arXiv 1905.00780, proposition 1 and, for what is not
+piecewise linear, the implicit biases of section 3). J z is the derivative of the call along its own
+input, by forward-mode differentiation: no list of layers is needed, and nothing is left out.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from var_exp.engine.calls import QUERY_CALLS, Call, Calls
+from var_exp.engine.chunks import is_out_of_memory
+from var_exp.engine.gradients import reduced_gradients
+from var_exp.engine.positions import Place, Positions, spread
+from var_exp.engine.scores import class_scores
+from var_exp.models.frozen import frozen
+from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
+
+
+def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
+    """Attribute K logits per image to its pixels, biases included; each map sums to its logit.
+
+    One forward pass whose calls are made three times, and K backward passes; besides, a forward
+    pass of another number of images, which tells where in a shape the images are.
+
+    Args:
+        model: Any module from images to logits; it runs in eval mode.
+        images: [B, C, H, W], not altered.
+        classes: [B, K] int64.
+
+    Returns:
+        [B, K, 1, H, W] in float32 at least.
+
+    Raises:
+        ValueError: a class that the model does not have.
+        UnsupportedModel: a part of the model cannot be seen or has no forward-mode derivative, the
+            images of a batch meet, or the model returns no logits.
+    """
+    size = (images.shape[2], images.shape[3])
+    biases = _Biases(_shapes_of_another_batch(model, images), len(images), size)
+
+    def reduce(points: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        by_grid: dict[torch.Size, Tensor] = {}  # so that each grid is brought to image size once
+        for point, gradient, place in zip(points, gradients, biases.places, strict=True):
+            for sums in place.sums(point * gradient, len(images)):
+                by_grid[sums.shape] = by_grid.get(sums.shape, 0) + sums
+        return torch.stack([spread(sums, size) for sums in by_grid.values()]).sum(0)[:, None]
+
+    def score(logits: Logits, classes: Classes) -> Tensor:
+        biases.is_signal(logits)  # raises when what made them was not seen
+        return class_scores(logits, classes)
+
+    return reduced_gradients(model, images, classes, biases.collect, reduce, score=score)
+
+
+def _shapes_of_another_batch(model: nn.Module, images: Images) -> list[list[torch.Size | None]]:
+    """Shapes of all results that depend on the image, for one image, or for two instead of one."""
+    signals = _Signals()
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+        leaf = images[:1].detach().repeat(_other_number(len(images)), 1, 1, 1).requires_grad_()
+        with signals.watch(leaf):
+            model(leaf.clone())
+    return signals.shapes
+
+
+def _other_number(n_images: int) -> int:
+    return 1 if n_images > 1 else 2
+
+
+class _Signals(Calls):
+    """Tells tensors that depend on the image, the signals, from constants.
+
+    Attributes:
+        shapes: Of the results of each call of signals; None for what is no tensor.
+    """
+
+    opens_attention = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[list[torch.Size | None]] = []
+        self._seen = WeakTensorKeyDictionary()
+
+    @contextmanager
+    def watch(self, leaf: Tensor) -> Iterator[None]:
+        """Watch a forward pass that starts at the leaf."""
+        self._seen[leaf] = True
+        with self:
+            yield
+
+    def is_signal(self, tensor: Tensor) -> bool:
+        """Whether a tensor depends on the image.
+
+        Raises:
+            UnsupportedModel: it does, but is no result of a call that was seen.
+        """
+        if tensor.requires_grad and tensor not in self._seen:
+            raise _refusal("uses a tensor that no torch function of this forward pass made")
+        return tensor.requires_grad
+
+    def answer(self, call: Call) -> Any:
+        if call.name in QUERY_CALLS:
+            return call.run()
+        if not [tensor for tensor in call.tensors if self.is_signal(tensor)]:
+            return call.run()
+        result = self.follow(call)
+        leaves = call.tensors[:1] if _overwrites(call) else tree_leaves(result)
+        for leaf in leaves:
+            if isinstance(leaf, Tensor) and leaf.requires_grad:
+                self._seen[leaf] = True
+        self.shapes.append([getattr(leaf, "shape", None) for leaf in leaves])
+        return result
+
+    def follow(self, call: Call) -> Any:
+        """Result of a call of signals."""
+        return call.run()
+
+
+class _Biases(_Signals):
+    """Adds a leaf to the results of calls of signals, whose gradient is that of the call's bias.
+
+    Attributes:
+        points: The image, and the biases that are not zero.
+        places: Where each of them lies on the image.
+    """
+
+    def __init__(
+        self,
+        shapes_of_another_batch: list[list[torch.Size | None]],
+        n_images: int,
+        size: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.points: list[Tensor] = []
+        self.places = [Place(0, (2, 3), size)]
+        self._others = shapes_of_another_batch
+        self._n_images = n_images
+        self._positions = Positions(size)
+
+    @contextmanager
+    def collect(self, leaf: Tensor) -> Iterator[list[Tensor]]:
+        """Collect the points of a forward pass that starts at the leaf."""
+        self.points.append(leaf)
+        with warnings.catch_warnings(), self.watch(leaf):
+            # torch loads its own forward-mode rules when it first needs them
+            warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated")
+            yield self.points
+
+    def follow(self, call: Call) -> Any:
+        biases = _biases(call)
+        if not _overwrites(call):
+            leaves, tree = tree_flatten(call.run())
+            pairs = zip(leaves, biases, strict=True)
+            return tree_unflatten([self._add(call, i, *pair) for i, pair in enumerate(pairs)], tree)
+        if not biases[0].any():
+            return call.run()
+        first, *others = call.tensors
+        copy = first.clone()  # what a call makes in place may be kept for its backward pass
+        result = call.with_tensors([copy, *others]).run()
+        first.copy_(self._add(call, 0, copy, biases[0]))
+        return result if result is None else first
+
+    def _add(self, call: Call, i: int, result: Any, bias: Tensor) -> Any:
+        """Add zero, with the bias as the leaf that it comes from, to the i-th result of a call."""
+        if not isinstance(result, Tensor) or not result.requires_grad:
+            return result
+        place = self._place(call, i, result.shape)
+        if not bias.any():
+            return result
+        if bias.is_complex():
+            raise _refusal(f"calls '{call.name}' on complex numbers")
+        leaf = bias.requires_grad_()
+        self.points.append(leaf)
+        self.places.append(place)
+        return result + (leaf - leaf.detach())
+
+    def _place(self, call: Call, i: int, shape: torch.Size) -> Place:
+        """Place the i-th result of a call; another number of images changes their axis alone."""
+        index, n = len(self.shapes), self._n_images
+        other = self._others[index][i] if index < len(self._others) else None
+        if other is not None and len(other) == len(shape):
+            axes = [axis for axis in range(len(shape)) if shape[axis] != other[axis]]
+            if len(axes) == 1 and shape[axes[0]] * _other_number(n) == other[axes[0]] * n:
+                if shape[axes[0]] == n:
+                    return self._positions.place(call, shape, axes[0])
+                return Place(axes[0])  # merged with windows or heads, image by image
+        raise _refusal("does not treat the images of a batch alike and apart")
+
+
+def _biases(call: Call) -> list[Tensor]:
+    """f(z) - J z for each result of a call; zeros for what is no number."""
+    with torch.no_grad(), forward_ad.dual_level():
+        tensors = [_dual(tensor) if tensor.requires_grad else tensor for tensor in call.tensors]
+        if _overwrites(call):
+            tensors[0] = tensors[0].clone()
+        try:
+            result = call.with_tensors(tensors).run()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise _refusal(f"calls '{call.name}', which has no forward-mode derivative") from error
+        leaves = tensors[:1] if _overwrites(call) else tree_leaves(result)
+        return [_bias(leaf) for leaf in leaves]
+
+
+def _dual(tensor: Tensor) -> Tensor:
+    value = tensor.detach().clone()  # an expanded tensor cannot be made dual
+    dual: Tensor = forward_ad.make_dual(value, _finite(value))
+    return dual
+
+
+def _bias(result: Any) -> Tensor:
+    if not isinstance(result, Tensor) or not (result.is_floating_point() or result.is_complex()):
+        return torch.zeros(())
+    value, derivative = forward_ad.unpack_dual(result)
+    return _finite(value.clone() if derivative is None else value - derivative)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Zero for infinity: a masked score of minus infinity adds nothing to what comes behind it."""
+    return values if values.is_complex() else values.nan_to_num(torch.nan, 0, 0)
+
+
+def _overwrites(call: Call) -> bool:
+    return call.in_place or call.name == "__setitem__"
+
+
+def _refusal(what: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"the model {what}, so that FullGrad would not be complete; "
+        "use another gradient method such as ig."
+    )

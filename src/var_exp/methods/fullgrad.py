@@ -1,0 +1,44 @@
+"""FullGrad: input x gradient, plus the gradients of all biases at the place of their layer.
+
+    φ_c = Σ_channels x · d y_c / d x + Σ_calls ψ( Σ_channels b · d y_c / d f(z) )
+
+Srinivas & Fleuret 2019, arXiv 1905.00780. `engine.full_gradients` says what the biases b of a
+network are, those of batch normalisation and the implicit ones of smooth activations, normalisation
+and attention included; ψ brings a layer's map to image size.
+
+Departures from the paper: ψ takes no absolute value and rescales nothing, so the map is signed, in
+units of the logit, and sums to y_c exactly; upsampling keeps sums. Biases without a place, such as
+those of the classifier, which the authors' code leaves out, are spread evenly over the image.
+In networks that multiply signals (attention, layer normalisation) most of the map is implicit bias.
+Cost: a forward pass whose calls are made three times, one of a single image, and K backward passes
+through the whole network; all biases and their gradients are held at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from var_exp.engine.full_gradients import full_gradients
+from var_exp.methods.method import Method
+from var_exp.types import Classes, Images, Maps
+
+
+@dataclass(frozen=True)
+class FullGrad(Method):
+    """Full gradients, signed and complete: each map sums to its logit; one map channel.
+
+    Raises:
+        UnsupportedModel: by `check` and `attribute`, when a part of the model cannot be seen, so
+            that its biases would be missing.
+    """
+
+    def check(self, model: nn.Module, image: Images) -> None:
+        """Refuse a model with biases that cannot be found, by explaining one class of the image."""
+        self.attribute(model, image, torch.zeros(1, 1, dtype=torch.int64, device=image.device))
+
+    def _attribute(
+        self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
+    ) -> Maps:
+        return full_gradients(model, images, classes)
