@@ -1,14 +1,16 @@
-"""What insertion and deletion cost beside the bare forward passes that they are made of.
+"""What the perturbation measures cost beside the bare forward passes that they are made of.
 
     python benchmarks/perturbation.py
 
-    bare       forward passes of as many pictures, in batches of the same size: the floor
-    insertion  insertion_auc, blurred baseline
-    deletion   deletion_auc, zero baseline
+    insertion, deletion   insertion_auc (blurred baseline), deletion_auc (zero)
+    suite                 insertion, deletion, LeRF, ABPC, contrastive deletion, AOPC, infidelity
+                          and sensitivity-n of two maps per picture, on one perturber
+    road                  ROAD, whose pictures are imputed one by one
 
-The three run in turn, round after round, so that other work on the machine slows all alike; times
-are medians over the rounds, ratios are medians of the ratios within a round. Weights are random:
-they do not change the cost.
+Each is compared with bare forward passes of as many pictures, in batches of the same size. A way
+and its bare passes run in turn, round after round, so that other work on the machine slows both
+alike; times are medians over the rounds, ratios are medians of the ratios within a round. Weights
+are random: they do not change the cost.
 """
 
 import argparse
@@ -20,7 +22,31 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from var_exp.metrics.functional import deletion_auc, insertion_auc
+from var_exp.metrics import Perturber
+from var_exp.metrics.functional import (
+    abpc,
+    aopc,
+    contrastive_deletion,
+    deletion_auc,
+    infidelity,
+    insertion_auc,
+    lerf_auc,
+    road,
+    sensitivity_n,
+)
+
+
+class Counting:
+    """A model that counts the pictures it is shown."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.pictures = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Count and pass on."""
+        self.pictures += len(images)
+        return self.model(images)
 
 
 def bare(model: nn.Module, images: Tensor, pictures: int, max_batch: int) -> None:
@@ -31,6 +57,19 @@ def bare(model: nn.Module, images: Tensor, pictures: int, max_batch: int) -> Non
             model(images[rows])
 
 
+def suite(model, images, classes, variants, ids, steps, max_batch) -> None:
+    """All measures of all variants; each is a map per picture."""
+    rivals = classes + 1
+    for maps in variants:
+        given = {"ids": ids, "max_batch": max_batch}
+        for curve in (insertion_auc, deletion_auc, lerf_auc, abpc):
+            curve(model, images, classes, maps, steps, **given)
+        contrastive_deletion(model, images, classes, rivals, maps, steps, **given)
+        aopc(model, images, classes, maps, steps, **given)
+        infidelity(model, images, classes, maps, steps, **given)
+        sensitivity_n(model, images, classes, maps, max(2, steps // 5), **given)
+
+
 def seconds(run: Callable[[], object]) -> float:
     """Wall time of one run."""
     start = time.perf_counter()
@@ -39,7 +78,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Time the three and print a table."""
+    """Time each way and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet18", help="a torchvision classifier")
     parser.add_argument("--images", type=int, default=2)
@@ -52,28 +91,40 @@ def main() -> None:
     torch.manual_seed(0)
     model = torchvision.models.get_model(options.model, weights=None).eval()
     images = torch.randn(options.images, 3, options.size, options.size)
-    maps = torch.randn_like(images).relu()
+    variants = [torch.randn_like(images).relu() for _ in range(2)]
     classes = torch.zeros(options.images, dtype=torch.int64)
-    pictures = options.images * (options.steps + 1)
+    ids = [str(number) for number in range(options.images)]
+    one = (images, classes, variants[0])
     limits = {"steps": options.steps, "max_batch": options.max_batch}
-    ways: dict[str, Callable[[], object]] = {
-        "bare": lambda: bare(model, images, pictures, options.max_batch),
-        "insertion": lambda: insertion_auc(model, images, classes, maps, **limits),
-        "deletion": lambda: deletion_auc(model, images, classes, maps, **limits),
+    several = (images, classes, variants, ids, options.steps, options.max_batch)
+    ways: dict[str, Callable[[Counting], object]] = {
+        "insertion": lambda model: insertion_auc(model, *one, **limits),
+        "deletion": lambda model: deletion_auc(model, *one, **limits),
+        "suite": lambda model: suite(Perturber(model), *several),
+        "road": lambda model: road(model, *one, 9, max_batch=options.max_batch),
     }
-    for run in ways.values():
-        run()  # warm-up
-    rounds = [{name: seconds(run) for name, run in ways.items()} for _ in range(options.rounds)]
-
     print(
-        f"{options.model}, {options.size} px, {options.images} x {options.steps + 1} pictures, "
+        f"{options.model}, {options.size} px, {options.images} images, {options.steps} steps, "
         f"{torch.get_num_threads()} threads, {options.rounds} rounds"
     )
-    print(f"{'':9} {'s/image':>8} {'throughput / bare':>18}")
-    for name in ways:
-        per_image = statistics.median(each[name] for each in rounds) / options.images
-        ratio = statistics.median(each["bare"] / each[name] for each in rounds)
-        print(f"{name:9} {per_image:8.3f} {ratio:18.3f}")
+    print(f"{'':9} {'pictures':>8} {'s/image':>8} {'throughput / bare':>18}")
+    for name, way in ways.items():
+        counting = Counting(model)
+        way(counting)  # warm-up
+        pictures = counting.pictures
+        times = [
+            (
+                seconds(lambda n=pictures: bare(model, images, n, options.max_batch)),
+                seconds(lambda way=way: way(Counting(model))),
+            )
+            for _ in range(options.rounds)
+        ]
+        per_image = statistics.median(own for _, own in times) / options.images
+        ratio = statistics.median(floor / own for floor, own in times)
+        print(f"{name:9} {pictures:8} {per_image:8.3f} {ratio:18.3f}", flush=True)
+    alone = Counting(model)
+    suite(alone, *several)
+    print(f"the suite without a shared perturber would run {alone.pictures} pictures")
 
 
 if __name__ == "__main__":

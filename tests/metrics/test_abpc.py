@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from var_exp.metrics import ABPC
+from var_exp.metrics import ABPC, DeletionAUC, LerfAUC
 from var_exp.metrics.base import Flag
 from var_exp.metrics.functional import abpc, deletion_auc, lerf_auc
 from var_exp.metrics.perturbation import area_under
@@ -46,13 +46,25 @@ def test_a_random_order_scores_zero_in_the_mean(small_model, small_scene):
     assert scores.std() > 0.01
 
 
-def test_curve_is_the_difference_and_ties_of_either_end_are_flagged(small_model, small_scene):
-    images, classes, _ = small_scene
-    ranked = -torch.arange(48.0).view(1, 1, 8, 6).repeat(3, 1, 1, 1)
-    ranked[1].view(-1)[:20] = 0.0  # cut at 19 from the first, at 29 from the last: one of both
+def test_ties_that_decide_in_either_order_are_flagged():
+    """Three pixels in two steps: two from the front, or the last two, which parts the first two."""
+    images = torch.rand(2, 1, 1, 3)
+    maps = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])[:, None, None]
+    inputs = {"images": images, "classes": torch.tensor([0, 0]), "maps": maps}
+    flags = {}
+    for cls in (LerfAUC, DeletionAUC, ABPC):
+        metric = cls(lambda images: images.flatten(1), steps=2)
+        metric.update(**inputs)
+        flags[cls] = metric.latest[1].tolist()
+    assert flags[LerfAUC] == [Flag.TIED, 0]
+    assert flags[DeletionAUC] == [0, Flag.TIED]
+    assert flags[ABPC] == [Flag.TIED, Flag.TIED]
+
+
+def test_curve_is_the_difference(small_model, small_scene):
+    images, classes, maps = small_scene
     metric = ABPC(small_model, steps=5)
-    metric.update(images=images, classes=classes, maps=ranked)
-    scores, flags = metric.latest
-    assert flags.tolist() == [0, Flag.TIED, 0]
+    metric.update(images=images, classes=classes, maps=maps)
+    scores, _ = metric.latest
     assert metric.curve()[0] == metric.curve()[-1] == 0
     assert area_under(metric.curve()[None]).item() == pytest.approx(scores.mean().item())

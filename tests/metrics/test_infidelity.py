@@ -113,6 +113,14 @@ def test_squares_belong_to_the_sample(small_model, small_scene):
     assert not torch.equal(got, together)
 
 
+def test_baselines_and_numbers_of_squares_are_told_apart(small_model, small_scene):
+    shared = Perturber(small_model)
+    for options in ({}, {"baseline": "mean"}, {"samples": 5}, {"size": 0.9}):
+        options = {"samples": SAMPLES, **options}
+        got = infidelity(shared, *small_scene, **options)
+        torch.testing.assert_close(got, infidelity(small_model, *small_scene, **options))
+
+
 def test_mistakes(small_model, small_scene):
     with pytest.raises(ValueError, match=r"size must be a share .* in \(0, 1\], got 0"):
         infidelity(small_model, *small_scene, size=0)

@@ -259,10 +259,10 @@ def test_out_of_memory_halves_for_all_metrics(small_model, small_scene, caplog):
 
 
 def test_scores_are_read_from_the_logits():
-    logits = torch.tensor([[[1.0, 3.0, 2.0], [5.0, 0.0, 0.0]]])
+    logits = torch.tensor([[[1.0, 3.0, 2.0], [5.0, 0.0, 0.0], [0.0, 1.0, 9.0]]])
     classes = torch.tensor([1])
-    assert read_scores(logits, classes, "logit").tolist() == [[3.0, 0.0]]
-    assert read_scores(logits, classes, "accuracy").tolist() == [[1.0, 0.0]]
+    assert read_scores(logits, classes, "logit").tolist() == [[3.0, 0.0, 1.0]]
+    assert read_scores(logits, classes, "accuracy").tolist() == [[1.0, 0.0, 0.0]]
     expected = logits.double().softmax(2)[:, :, 1]
     torch.testing.assert_close(read_scores(logits, classes, "probability"), expected)
 
