@@ -78,6 +78,11 @@ def test_slope_between_close_points_is_the_derivative(dtype, gap):
     assert_is(found, [[slope * (1 + gap), -slope]], tolerance)
 
 
+def test_a_small_change_over_a_large_step_is_no_derivative():
+    found = jacobian(lambda x: x.clamp(min=1000), [1000.125], [900.0], torch.float32)
+    assert_is(found, [[0.125]])
+
+
 def test_relu_is_exact_next_to_its_kink():
     found = jacobian(lambda x: (x[:, :1] - x[:, 1:]).relu(), [1.0 + 1e-9, 1.0], [0.0, 1e-9])
     assert_is(found[0].sum(), 1e-9, 1e-15)

@@ -100,3 +100,14 @@ def test_edge_cases_are_flagged(small_model, small_scene):
     scores, flags = metric.latest
     assert flags.tolist() == [Flag.EMPTY_MAP | Flag.TIED, Flag.NON_FINITE, 0]
     assert scores.isnan().tolist() == [False, True, False]
+
+
+def test_ties_that_decide_are_those_at_the_end_that_goes_first():
+    """Of three pixels, two go: the last two part the first two, the first two the last two."""
+    images = torch.rand(2, 1, 1, 3)
+    maps = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])[:, None, None]
+    inputs = {"images": images, "classes": torch.tensor([0, 0]), "maps": maps}
+    for cls, expected in ((Road, [0, Flag.TIED]), (RoadLerf, [Flag.TIED, 0])):
+        metric = cls(lambda images: images.flatten(1), steps=1)
+        metric.update(**inputs)
+        assert metric.latest[1].tolist() == expected

@@ -11,6 +11,7 @@ from var_exp.classes import Given, TopK
 from var_exp.data.datamodule import SampleModule
 from var_exp.methods import get_method
 from var_exp.metrics import GridPointingGame, InsertionAUC, PointingGame
+from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.functional import grid_pointing_game
 from var_exp.modules.attribution import AttributionModule, control_names
 from var_exp.refine.var import VAR
@@ -196,3 +197,21 @@ def test_curves_are_those_of_the_metric(model):
     assert all(
         line[-1] == pytest.approx(sum(last) / 21, rel=1e-4) for line in curves.lines.values()
     )
+
+
+def test_rivals_are_the_strongest_other_competing_classes(model):
+    class Rival(SampleMetric):
+        higher_is_better = True
+
+        def update(self, *, classes, rivals, ids):
+            self.record(rivals.double(), torch.zeros_like(rivals), classes, ids)
+
+    _, scores, _ = run(model, lambda: {"rival": Rival()}, rule=TopK(5))
+    for sample in map(Scenes().__getitem__, range(7)):
+        logits = model(sample.image[None])[0].tolist()
+        asked = sample.classes.tolist()
+        others = sorted(set(range(CLASSES)) - set(asked), key=lambda c: -logits[c])
+        competing = asked + others[:2]
+        for label in asked:
+            expected = max((c for c in competing if c != label), key=lambda c: logits[c])
+            assert scores[sample.id, label, "rival", "var"] == expected

@@ -128,7 +128,8 @@ def _windows(pooling: Call, output: Tensor) -> Tensor:
             )
         stride, padding, dilation = kernel, [0] * dims, [1] * dims
     else:
-        kernel, stride, padding, dilation = _pooling_options(dims, *pooling.args, **pooling.kwargs)
+        options = _pooling_options(dims, *pooling.args, **pooling.kwargs)
+        kernel, stride, padding, dilation = map(list, options)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     pads = []
     for i in reversed(range(dims)):  # as `pad` wants them; a negative one cuts what no window sees

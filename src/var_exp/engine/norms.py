@@ -88,7 +88,8 @@ def _norm(
         raise UnsupportedModel(
             f"norms of order {p} have no rule; use a gradient method such as ig."
         )
-    return input.square().sum(dim, keepdim=keepdim, dtype=dtype).sqrt()
+    axes = None if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    return input.square().sum(axes, keepdim=keepdim, dtype=dtype).sqrt()
 
 
 def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:

@@ -246,7 +246,8 @@ class _Share(torch.autograd.Function):
         ctx.factors = [factor.detach().requires_grad_() for factor in factors]
         with torch.enable_grad():
             ctx.output = product(*ctx.factors)
-        return ctx.output.detach()
+        output: Tensor = ctx.output.detach()
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,14 +1,16 @@
 """Run the matrix.
 
     python -m var_exp.matrix            small relatives of the networks, printed
-    python -m var_exp.matrix --full     published sizes, written to docs/support.{md,csv}
+    python -m var_exp.matrix --folder docs           the same, written to docs/support.{md,csv}
+    python -m var_exp.matrix --folder docs --full    published sizes, which takes hours
 
-With --methods or --architectures only those cells are run; in a full run they replace the ones that
-were written before. Ends with an error when a cell failed.
+With --methods or --architectures only those cells are run; they replace the ones that were written
+before. Ends with an error when a cell failed.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,16 +30,16 @@ def main() -> int:
         prog="python -m var_exp.matrix",
         description="Every attribution method on every architecture, run and verified.",
     )
-    parser.add_argument("--full", action="store_true", help="published sizes, written to --folder")
-    parser.add_argument("--folder", type=Path, default=Path("docs"), help="default: docs")
+    parser.add_argument("--full", action="store_true", help="published sizes of the networks")
+    parser.add_argument("--folder", type=Path, help="where support.md and support.csv are written")
     parser.add_argument("--methods", nargs="+", choices=_ROWS, default=_ROWS, metavar="ALIAS")
     parser.add_argument(
         "--architectures", nargs="+", choices=_COLUMNS, default=_COLUMNS, metavar="NAME"
     )
     options = parser.parse_args()
 
-    file = options.folder / "support.csv"
-    cells = {(c.method, c.architecture): c for c in (read(file) if options.full else [])}
+    file = options.folder / "support.csv" if options.folder else None
+    cells = {(c.method, c.architecture): c for c in (read(file) if file else [])}
     failed: list[Cell] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
@@ -49,14 +51,16 @@ def main() -> int:
             small = subject(architecture, small=True)
             for alias in options.methods:
                 progress.update(task, description=f"{architecture.name} {alias}")
-                on = small if CHECKS[alias].small else real
-                cell = cells[alias, architecture.name] = run_cell(alias, on)
+                is_small = CHECKS[alias].small or not options.full
+                cell = run_cell(alias, small if is_small else real)
+                cell = replace(cell, size="small" if is_small else "published")
+                cells[alias, architecture.name] = cell
                 failed += [cell] if cell.status == "failed" else []
                 progress.advance(task)
-            if options.full:  # after each network, so that a broken run can be taken up
+            if file:  # after each network, so that a broken run can be taken up
                 write(_ordered(cells), file)
-    if options.full:
-        (options.folder / "support.md").write_text(page(_ordered(cells)))
+    if file:
+        file.with_suffix(".md").write_text(page(_ordered(cells)))
     else:
         print(table(_ordered(cells)))
     for cell in failed:

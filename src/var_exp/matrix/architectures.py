@@ -33,18 +33,19 @@ class Architecture:
         name: Library and name, such as "timm/resnet50".
         family: Column of the matrix.
         real: Builds the published size.
-        pixels: Side of the images that the published size is run on.
         small: Builds the small relative.
-        small_pixels: Likewise for that.
+        pixels: Side of the images for the published size; 64 leave two positions along a side after
+            stride 32.
+        small_pixels: Likewise for the small relative.
         shipped: Whether it comes with its weights; the others get random ones.
     """
 
     name: str
     family: str
     real: Build
-    pixels: int
     small: Build
-    small_pixels: int = 64  # after stride 32 two positions along a side remain
+    pixels: int = 64
+    small_pixels: int = 64
     shipped: bool = False
 
 
@@ -131,32 +132,28 @@ _VIT = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_head
 _SWIN = {"embed_dim": 16, "depths": (2, 2), "num_heads": (2, 2)}
 
 ARCHITECTURES = (
-    Architecture(family="ResNet", pixels=64, **_timm("resnet18", _RESNET)),
-    Architecture(family="ResNet", pixels=64, **_timm("resnet50", _RESNET)),
+    Architecture(family="ResNet", **_timm("resnet18", _RESNET)),
+    Architecture(family="ResNet", **_timm("resnet50", _RESNET)),
     Architecture(
         name="torchvision/resnet18",
         family="ResNet",
         real=partial(tv.resnet18, weights=None),
-        pixels=64,
         small=_NarrowResNet,
     ),
-    Architecture(family="WideResNet", pixels=64, **_timm("wide_resnet50_2", _RESNET)),
+    Architecture(family="WideResNet", **_timm("wide_resnet50_2", _RESNET)),
     Architecture(
         family="ResNeXt",
-        pixels=64,
         **_timm("resnext50_32x4d", {**_RESNET, "cardinality": 4, "base_width": 16}),
     ),
-    Architecture(family="DenseNet", pixels=64, **_timm("densenet121", _DENSENET)),
+    Architecture(family="DenseNet", **_timm("densenet121", _DENSENET)),
     Architecture(
         name="torchvision/densenet121",
         family="DenseNet",
         real=partial(tv.densenet121, weights=None),
-        pixels=64,
         small=partial(tv.DenseNet, **_DENSENET, num_init_features=16, num_classes=_CLASSES),
     ),
     Architecture(
         family="VGG",
-        pixels=64,
         **{
             **_timm("vgg16"),
             "small": partial(timm.models.VGG, _VGG, num_classes=_CLASSES, mlp_ratio=0.01),
@@ -166,22 +163,19 @@ ARCHITECTURES = (
         name="torchvision/vgg11",
         family="VGG",
         real=partial(tv.vgg11, weights=None),
-        pixels=64,
         small=partial(_small_vgg, batch_norm=False),
     ),
     Architecture(
         name="torchvision/vgg11_bn",
         family="VGG",
         real=partial(tv.vgg11_bn, weights=None),
-        pixels=64,
         small=partial(_small_vgg, batch_norm=True),
     ),
-    Architecture(family="ConvNeXt", pixels=64, **_timm("convnext_base", _CONVNEXT)),
+    Architecture(family="ConvNeXt", **_timm("convnext_base", _CONVNEXT)),
     Architecture(
         name="torchvision/convnext_tiny",
         family="ConvNeXt",
         real=partial(tv.convnext_tiny, weights=None),
-        pixels=64,
         small=partial(
             tv.ConvNeXt,
             [CNBlockConfig(8, 16, 1), CNBlockConfig(16, 24, 1), CNBlockConfig(24, None, 1)],
@@ -190,14 +184,13 @@ ARCHITECTURES = (
     ),
     Architecture(
         family="EfficientNet",
-        pixels=64,
         **{
             **_timm("efficientnet_b0"),
-            "small": _timm("test_efficientnet")["small"],
+            "small": partial(timm.create_model, "test_efficientnet", num_classes=_CLASSES),
         },
     ),
     # class token, class token and registers, registers and average pooling, average pooling
-    Architecture(family="ViT", pixels=64, **_timm("vit_base_patch16_224", _VIT, img_size=64)),
+    Architecture(family="ViT", **_timm("vit_base_patch16_224", _VIT, img_size=64)),
     Architecture(
         family="ViT",
         pixels=70,
@@ -205,21 +198,18 @@ ARCHITECTURES = (
     ),
     Architecture(
         family="ViT",
-        pixels=64,
         **_timm("vit_little_patch16_reg4_gap_256", _VIT, img_size=64),
     ),
-    Architecture(family="ViT", pixels=64, **_timm("vit_base_patch16_gap_224", _VIT, img_size=64)),
+    Architecture(family="ViT", **_timm("vit_base_patch16_gap_224", _VIT, img_size=64)),
     Architecture(
         name="torchvision/vit_b_16",
         family="ViT",
         real=partial(tv.vit_b_16, weights=None, image_size=64),
-        pixels=64,
         small=partial(tv.VisionTransformer, 64, 16, 2, 2, 32, 64, num_classes=_CLASSES),
     ),
-    Architecture(family="DeiT", pixels=64, **_timm("deit_small_patch16_224", _VIT, img_size=64)),
+    Architecture(family="DeiT", **_timm("deit_small_patch16_224", _VIT, img_size=64)),
     Architecture(
         family="DeiT",
-        pixels=64,
         **_timm("deit_small_distilled_patch16_224", _VIT, img_size=64),
     ),
     Architecture(
@@ -243,7 +233,6 @@ ARCHITECTURES = (
             name=f"var_exp/{alias}",
             family="critters",
             real=partial(load_model, alias),
-            pixels=64,
             small=partial(load_model, alias),
             small_pixels=32,
             shipped=True,

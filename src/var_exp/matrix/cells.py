@@ -36,6 +36,7 @@ class Cell:
         forward: Images that went through the model for one explained image and K = 4 classes.
         backward: Images whose gradient came back through the logits, likewise.
         error: What the method's check found, relative.
+        size: Of the network: "published", or "small", a relative with fewer and narrower blocks.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Cell:
     forward: int = 0
     backward: int = 0
     error: float = float("nan")
+    size: Literal["published", "small"] = "published"
 
 
 @dataclass(frozen=True)

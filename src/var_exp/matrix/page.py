@@ -13,8 +13,8 @@ from var_exp.matrix.checks import CHECKS
 
 _HEAD = """# What works on what
 
-Written by `python -m var_exp.matrix --full`, which runs every method on every architecture; do
-not edit. All facts by the cell: [support.csv](support.csv).
+Written by `python -m var_exp.matrix --folder docs`, which runs every method on every architecture;
+do not edit. All facts by the cell: [support.csv](support.csv).
 
 ✓ ran, and its maps passed the checks below. ✗ is refused, for the reason under the number. Where
 the builds of a family differ, the number of those that work is given.
@@ -24,12 +24,13 @@ the builds of a family differ, the number of those that work is given.
 _CHECKED = """
 ## How each cell was verified
 
-One image, 4 classes, float64, published sizes of the networks with random weights (critters: the
-shipped ones). Every cell: maps are finite and not all zero; the map of a class is the same alone as
-beside other classes and images; parameters, buffers, flags, gradients and hooks of the model are as
-before. And every method in its own way, as this table says: the error is the largest over the
-networks, as a share of the largest value expected. "Small relatives" of the networks, with fewer
-and narrower blocks, stand in where a method would run for hours.
+One image, 4 classes, float64, networks with random weights (critters: the shipped ones), either of
+the published size or a small relative with fewer and narrower blocks, as the last table says. Every
+cell: maps are finite and not all zero; the map of a class is the same alone as beside other classes
+and images; parameters, buffers, flags, gradients and hooks of the model are as before. And every
+method in its own way, as this table says: the error is the largest over the networks, as a share of
+the largest value expected. Where a method would run for hours ("small relatives"), it was not run
+on published sizes.
 
 Passes are counted at the logits, per image and for 4 classes: images that went forward, and images
 whose gradient came back, through however few layers. A search for the layer is counted, though it
@@ -42,7 +43,7 @@ is made once per batch.
 _BUILDS = """
 ## The networks
 
-| family | build | pixels | activations that `gbp` guides |
+| family | build | size | activations that `gbp` guides |
 |---|---|---|---|
 """
 
@@ -80,10 +81,13 @@ def page(cells: Sequence[Cell]) -> str:
             (CHECKS[name].error.__doc__ or "").rstrip("."),
             f"{max((cell.error for cell in ran), default=nan):.0e}",
         )
-    guided = {cell.architecture: cell.guided for cell in cells if cell.method == "gbp"}
+    gbp = {cell.architecture: cell for cell in cells if cell.method == "gbp"}
     text += _BUILDS
     for each in ARCHITECTURES:
-        text += _line(each.family, each.name, str(each.pixels), guided.get(each.name, ""))
+        if each.name in gbp:
+            cell = gbp[each.name]
+            size = "small relative" if cell.size == "small" else f"published, {each.pixels} px"
+            text += _line(each.family, each.name, size, cell.guided)
     return text
 
 

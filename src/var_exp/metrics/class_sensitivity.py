@@ -66,8 +66,9 @@ def _scores(maps: Tensor, rival_maps: Tensor) -> Scored:
     """Scores and flags."""
     if maps.ndim != 4 or rival_maps.ndim != 4 or _place(maps) != _place(rival_maps):
         raise ValueError(
-            f"maps and rival_maps must be [N, c, h, w] of one N, h and w, got {list(maps.shape)} and "
-            f"{list(rival_maps.shape)}; pass the maps of another class of the same pictures."
+            "maps and rival_maps must be [N, c, h, w] of one N, h and w, got "
+            f"{list(maps.shape)} and {list(rival_maps.shape)}; pass the "
+            "maps of another class of the same pictures."
         )
     size = (maps.shape[2], maps.shape[3])
     left, right = (pixel_values(m, size).flatten(1) for m in (maps, rival_maps))

@@ -45,12 +45,12 @@ def _elementwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def stand_in(x: Tensor, *_: Any, **__: Any) -> Tensor:
         y = function(x.detach())
-        return _valued(y, x * _slope(x, y, lambda middle: function(middle)))
+        return _valued(y, x * _slope(x, y, function))
 
     return stand_in
 
 
-def _slope(x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+def _slope(x: Tensor, y: Tensor, function: Callable[..., Tensor]) -> Tensor:
     """Δy / Δx, for both halves; the derivative in the middle where Δx is lost to rounding."""
     (a, a0), (b, b0) = x.detach().chunk(2), y.chunk(2)
     with torch.enable_grad():

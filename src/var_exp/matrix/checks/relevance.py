@@ -28,7 +28,7 @@ def lrp(case: Case) -> float:
 
 
 def clrp(case: Case) -> float:
-    """The same from a class and from all others, the latter scaled to the sum of the first."""
+    """As `lrp`, from a class less from all others, the latter scaled to the sum of the first."""
 
     def start(logits: Tensor) -> Tensor:
         own = logits[case.classes[0]]
@@ -44,7 +44,7 @@ def clrp(case: Case) -> float:
 
 
 def sglrp(case: Case) -> float:
-    """The same from the gradient of the probability with respect to the logits."""
+    """As `lrp`, from the gradient of the probability with respect to the logits."""
 
     def start(logits: Tensor) -> Tensor:
         jacobian = torch.autograd.functional.jacobian(lambda y: y.softmax(0), logits.detach())
@@ -57,10 +57,7 @@ def sglrp(case: Case) -> float:
 def attnlrp(case: Case) -> float:
     """Gradients through stand-ins for torch's functions, attention and its products among them."""
     leaf = case.image.clone().requires_grad_()
-    convolution, linear = (
-        _gamma(case.method.gamma_convolution),
-        _gamma(case.method.gamma_linear),
-    )
+    linear, convolution = map(_gamma, (case.method.gamma_linear, case.method.gamma_convolution))
     with _replaced(_Layers(convolution, linear, linear)):
         scores = case.scores(leaf)[0]
     return relative_error(case.maps, case.image * per_class(scores, leaf))
@@ -196,9 +193,8 @@ def _layer_norm(
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product, half of whose relevance goes to either of two signals."""
     product = torch.einsum("...ij,...jk->...ik", a, b)
-    return (
-        _valued(product.detach(), product / 2) if a.requires_grad and b.requires_grad else product
-    )
+    both = a.requires_grad and b.requires_grad
+    return _valued(product.detach(), product / 2) if both else product
 
 
 def _attention(
