@@ -53,6 +53,15 @@ def test_a_method_that_knows_no_classes_is_scored_without_competition(composed):
     assert not parts.method.class_specific
 
 
+def test_metrics_of_all_variants_share_the_work_of_one_perturber(composed):
+    metrics = "metric=[insertion_auc,deletion_auc,road]"
+    parts = experiment(composed, "model.pretrained=false", metrics)
+    sets = [parts.make_metrics() for _ in range(2)]
+    (shared,) = {metric.model for metrics in sets for metric in metrics.values()}
+    assert shared.predict is parts.model
+    assert shared.std == parts.spec.std
+
+
 def test_own_pictures_with_a_model_of_their_classes(composed, folder):
     parts = experiment(
         composed,

@@ -87,7 +87,8 @@ class Positions:
             for axis, pair in pairs.items():
                 if pair == grid:
                     return Place(images, (axis + 1, axis + 2), grid)
-            for axis, count in enumerate(rest):
+            # a vector, such as pooled features or logits, has no tokens, though its length may fit
+            for axis, count in enumerate(rest) if sum(n > 1 for n in rest) > 1 else ():
                 first, of = self._tokens.get(count, (0, None))
                 if of == grid:
                     return Place(images, (axis + 1,), grid, first)
