@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import batch_norm
 
 from var_exp.engine.calls import Call, Calls
-from var_exp.engine.norms import WRITTEN_OUT
 from var_exp.engine.relevance_graph import is_gate, is_sum, reads_image
 from var_exp.engine.relevance_rules import Layer, Rule, made_by, propagate
 from var_exp.types import UnsupportedModel
@@ -22,6 +21,7 @@ _GATES = frozenset({"sigmoid", "hardsigmoid"})
 _ACTIVATIONS = _GATES | {
     *("relu6", "hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "elu", "selu", "celu"),
     *("gelu", "silu", "mish", "hardswish", "softplus", "softsign", "tanh", "square", "abs"),
+    "normalize",  # divides by a norm, which is a scale
 }
 _SCALES = frozenset({"rsqrt", "sqrt", "var", "std", "norm", "vector_norm", "linalg_vector_norm"})
 _PRODUCTS = frozenset({"mul", "multiply"})
@@ -70,19 +70,17 @@ class RelevanceCalls(Calls):
             **dict.fromkeys(_MATRIX_PRODUCTS, self._matrix_product),
             "pow": _power,
             "batch_norm": _batch_norm,
+            "layer_norm": _layer_norm,
+            "group_norm": _group_norm,
+            "rms_norm": _rms_norm,
         }
 
     def answer(self, call: Call) -> Any:
         """Result of a call, with the backward of its rule if it has one."""
-        if call.name not in self._answers | WRITTEN_OUT:
+        if call.name not in self._answers:
             return call.run()
         signals = [tensor for tensor in call.tensors if tensor.requires_grad]  # not parameters
-        if not signals:
-            return call.run()
-        if call.name in self._answers:
-            return self._answers[call.name](call, signals)
-        with self:  # so that the parts of the norm are seen
-            return _placed(call, WRITTEN_OUT[call.name](*call.args, **call.kwargs))
+        return self._answers[call.name](call, signals) if signals else call.run()
 
     def _layer(self, call: Call, signals: list[Tensor]) -> Any:
         x = call.input
@@ -183,6 +181,40 @@ def _batch_norm(call: Call, signals: list[Tensor]) -> Any:
         per_channel = (-1, *[1] * (x.ndim - 2))
         return x * scale.view(per_channel) + shift.view(per_channel)
     return _keep(call, signals)
+
+
+def _layer_norm(call: Call, _signals: list[Tensor]) -> Tensor:
+    axes = tuple(range(-len(call.argument(1, "normalized_shape")), 0))
+    x = _standardised(call.input, axes, call.argument(4, "eps", 1e-5))
+    return _affine(x, call.argument(2, "weight"), call.argument(3, "bias"))
+
+
+def _group_norm(call: Call, _signals: list[Tensor]) -> Tensor:
+    groups = call.input.reshape(len(call.input), call.argument(1, "num_groups"), -1)
+    x = _standardised(groups, (-1,), call.argument(4, "eps", 1e-5)).view_as(call.input)
+    per_channel = (-1, *[1] * (x.ndim - 2))
+    parameters = call.argument(2, "weight"), call.argument(3, "bias")
+    return _affine(x, *(None if p is None else p.view(per_channel) for p in parameters))
+
+
+def _rms_norm(call: Call, _signals: list[Tensor]) -> Tensor:
+    x = call.input
+    axes = tuple(range(-len(call.argument(1, "normalized_shape")), 0))
+    eps = call.argument(3, "eps")
+    mean_square = x.detach().square().mean(axes, keepdim=True)
+    scale = (mean_square + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
+    return _affine(x * scale, call.argument(2, "weight"), None)
+
+
+def _standardised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """Zero mean and unit variance; the standard deviation is a constant."""
+    deviation = x.detach().var(axes, correction=0, keepdim=True).add(eps).sqrt()
+    return (x - x.mean(axes, keepdim=True)) / deviation
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
 
 
 def _placed(call: Call, result: Tensor) -> Tensor:
