@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import timm
 import torch
 import torchvision.models as tv
+from timm.models._efficientnet_builder import decode_arch_def
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.convnext import CNBlockConfig
@@ -125,6 +126,19 @@ def _small_vgg(batch_norm: bool) -> nn.Module:
     return model
 
 
+def _small_efficientnet() -> nn.Module:
+    """EfficientNet of timm with four blocks."""
+    stages = ["ds_r1_k3_s2_e1_c8_se0.25", *(f"ir_r1_k{k}_s2_e4_c16_se0.25" for k in (3, 5, 3))]
+    model: nn.Module = timm.models.EfficientNet(
+        decode_arch_def([[stage] for stage in stages]),
+        _CLASSES,
+        num_features=32,
+        stem_size=8,
+        act_layer=nn.SiLU,
+    )
+    return model
+
+
 _RESNET = {"layers": (1, 1, 1, 1), "channels": (8, 16, 24, 32)}
 _DENSENET = {"growth_rate": 8, "block_config": (2, 2, 2, 2)}
 _CONVNEXT = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}
@@ -184,10 +198,7 @@ ARCHITECTURES = (
     ),
     Architecture(
         family="EfficientNet",
-        **{
-            **_timm("efficientnet_b0"),
-            "small": partial(timm.create_model, "test_efficientnet", num_classes=_CLASSES),
-        },
+        **{**_timm("efficientnet_b0"), "small": _small_efficientnet},
     ),
     # class token, class token and registers, registers and average pooling, average pooling
     Architecture(family="ViT", **_timm("vit_base_patch16_224", _VIT, img_size=64)),
