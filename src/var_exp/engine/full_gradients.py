@@ -9,9 +9,9 @@ a sum, 0 for ReLU and pooling, f(z) - f'(z) z for another activation, and so on.
 
     y_c = Σ x · d y_c / d x + Σ_calls Σ b · d y_c / d f(z)
 
-holds exactly (Srinivas & Fleuret 2019, arXiv 1905.00780, proposition 1 and, for what is not
-piecewise linear, the implicit biases of section 3). J z is the derivative of the call along its own
-input, by forward-mode differentiation: no list of layers is needed, and nothing is left out.
+holds exactly (Srinivas & Fleuret 2019, arXiv 1905.00780, who also name the implicit biases of what
+is not piecewise linear). J z is the derivative of the call along its own input, by forward-mode
+differentiation: no list of layers is needed, and nothing is left out.
 """
 
 import warnings

@@ -8,7 +8,8 @@ and attention included; ψ brings a layer's map to image size.
 
 Departures from the paper: ψ takes no absolute value and rescales nothing, so the map is signed, in
 units of the logit, and sums to y_c exactly; upsampling keeps sums. Biases without a place, such as
-those of the classifier, which the authors' code leaves out, are spread evenly over the image.
+those of the classifier, which the authors' code leaves out, and those inside windows of attention,
+are spread evenly over the image.
 In networks that multiply signals (attention, layer normalisation) most of the map is implicit bias.
 Cost: a forward pass whose calls are made three times, one of a single image, and K backward passes
 through the whole network; all biases and their gradients are held at once.
