@@ -60,8 +60,9 @@ def test_the_summary_is_the_mean_of_the_scores(finished):
     for row in read_rows(folder / "scores.csv"):
         scores[row.variant][row.sample_id, row.class_index] = row.score
     for row in summary:
-        if row.variant == "var-base":
-            values = [scores["var"][key] - scores["base"][key] for key in scores["base"]]
+        if "-" in row.variant:
+            left, right = (scores[name] for name in row.variant.split("-"))
+            values = [left[key] - right[key] for key in left]
         else:
             values = list(scores[row.variant].values())
         assert len(values) == row.n == 64

@@ -71,7 +71,7 @@ def test_maps_that_foretell_nothing_score_zero(small_model, small_scene):
 
 def test_undefined_where_the_model_does_not_react(small_scene):
     images, classes, maps = small_scene
-    maps[1, 0, 0, 0] = torch.inf
+    maps[0], maps[1, 0, 0, 0] = 0.0, torch.inf
 
     def dull(images):
         return torch.zeros(len(images), 5).double()
@@ -80,7 +80,7 @@ def test_undefined_where_the_model_does_not_react(small_scene):
     metric.update(images=images, classes=classes, maps=maps)
     scores, flags = metric.latest
     assert scores.isnan().all()
-    assert flags.tolist() == [0, Flag.NON_FINITE, 0]
+    assert flags.tolist() == [Flag.EMPTY_MAP, Flag.NON_FINITE, 0]
 
 
 def test_random_maps_score_zero_in_the_mean(small_model, small_scene):

@@ -78,8 +78,8 @@ OF_SMALL = {
     "timm/deit_small_distilled_patch16_224": Target("blocks.1.norm1", TOKENS, (4, 4), prefix=2),
     "timm/swin_base_patch4_window7_224": Target("norm", CHANNELS_LAST, (8, 8)),
     "torchvision/swin_t": Target("norm", CHANNELS_LAST, (8, 8)),
-    "var_exp/critters_cnn": Target("layer4", CHANNELS_FIRST, (8, 8)),
-    "var_exp/critters_vit": Target("blocks", TOKENS, (8, 8)),
+    "var_exp/critters_cnn": Target("layer4", CHANNELS_FIRST, (4, 4)),
+    "var_exp/critters_vit": Target("blocks", TOKENS, (4, 4)),
 }
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,11 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out):
     assert told == f"W&B is offline; upload with: wandb sync {folder}"
     (file,) = folder.glob("*.wandb")
     records = read_records(file)
+    for _ in range(60):  # W&B's service writes the file in a process of its own
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            break
+        time.sleep(1)
+        records = read_records(file)
     (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     assert (run.project, run.display_name) == ("test", "a run")
     config = {

@@ -44,7 +44,7 @@ class ClassSensitivity(SampleMetric):
         >>> metric = ClassSensitivity()
         >>> maps = torch.tensor([[[[1.0, 2.0, 3.0]]]])
         >>> metric.update(maps=maps, rival_maps=-maps)
-        >>> metric.compute()
+        >>> metric.compute().round(decimals=6)
         tensor(-1., dtype=torch.float64)
     """
 
