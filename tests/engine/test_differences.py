@@ -206,6 +206,7 @@ def scripted(x):
         (lambda x: x.div(x + 3, rounding_mode="floor"), "calls 'div'"),
         (lambda x: torch.einsum("bchw,bchw,bchw->bchw", x, x, x), "calls 'einsum'"),
         (lambda x: F.batch_norm(x, None, None, training=True), "statistics of the batch"),
+        (lambda x: F.batch_norm(x, *torch.ones(2, 6), training=True), "statistics of the batch"),
         (Doubled.apply, "in an autograd function"),
         (scripted, "outside of torch's functions"),
     ],

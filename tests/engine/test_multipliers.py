@@ -213,6 +213,10 @@ def test_max_pooling():
     assert_is(jacobian(pool, [1.0, 0.5], [2.0, 2.0]), [[-0.5, -0.5]])
     assert_is(jacobian(pool, [1.0, 0.5], [2.0, 2.0 - 1e-6], torch.float32), [[-0.5, -0.5]], 1e-5)
     assert_is(jacobian(pool, [2.0, 2.0], [2.0, 2.0]), [[0.0, 0.0]])
+    # what is level to rounding is not level to a change as small
+    close = jacobian(pool, [1 + 1e-6, 1 + 2e-6], [1 + 1e-6, 1.0])
+    assert_is(close, [[0.0, 1e-6]], 1e-9)
+    assert_is(close.sum(), 1e-6, 1e-15)
 
 
 def test_overlapping_windows_add_up():
