@@ -1,21 +1,17 @@
 """The page of a run: one self-contained HTML file that needs no network and no script."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import Z_RLE
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from var_exp.report.panels import SCALE_RULE, Panel, greyed, note, overlay, scale_of
 from var_exp.report.plots import Axis, Curves, axis_of
-from var_exp.report.rows import FLAGS
 from var_exp.report.statistics import BASE, SummaryRow
-from var_exp.report.verdicts import Role, Verdict, by_metric, interval, judge, mean, number, roles
+from var_exp.report.templates import data_url, templates
+from var_exp.report.verdicts import Role, Verdict, by_metric, judge, roles
 
 _GROUPS: dict[str, tuple[Role, ...]] = {
     "Maps": ("base", "refined"),
@@ -87,7 +83,7 @@ def write_report(
     verdicts = judge(summary, higher_is_better)
     samples = [_sample(panel) for panel in panels]
     chance = chance or {}
-    template = _environment().get_template("page.html.jinja")
+    template = templates().get_template("page.html.jinja")
     page = template.render(
         title=title,
         verdicts=verdicts,
@@ -105,26 +101,6 @@ def write_report(
     path.write_text(page, encoding="utf-8")
 
 
-def _environment() -> Environment:
-    """Templates of this folder, escaping, and strict about names."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=number,
-        mean=mean,
-        interval=interval,
-        ledger=_ledger,
-        breakable=_breakable,
-        tick=_tick,
-    )
-    return environment
-
-
 def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
     """The figures of one metric by role; maps and controls share an axis, to be compared."""
     role_of = roles([row.variant for row in rows])
@@ -140,30 +116,13 @@ def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
     return groups
 
 
-def _ledger(row: SummaryRow) -> str:
-    """The non-zero counts in words, each kept on one line."""
-    counts = {flag.replace("_", "\u00a0"): getattr(row, flag) for flag in FLAGS}
-    return ", ".join(f"{count:,}\u00a0x\u00a0{flag}" for flag, count in counts.items() if count)
-
-
-def _breakable(name: str) -> Markup:
-    """A name that may break after its underscores, for narrow screens; escaped."""
-    return Markup("_<wbr>").join(name.split("_"))
-
-
-def _tick(value: float, *, signed: bool = False) -> str:
-    """Label of a tick, never in powers of ten."""
-    sign = "+" if signed and value > 0 else ""
-    return f"{sign}{value:.6f}".rstrip("0").rstrip(".")
-
-
 def _sample(panel: Panel) -> _Sample:
     """Pictures of one panel as data addresses."""
     image = Image.fromarray(panel.image.permute(1, 2, 0).contiguous().cpu().numpy())
     return _Sample(
         panel,
-        _data_url(image, "JPEG", quality=88),
-        _data_url(greyed(panel.image), "JPEG", quality=80),
+        data_url(image, "JPEG", quality=88),
+        data_url(greyed(panel.image), "JPEG", quality=80),
         {variant: _cells(panel, variant) for variant in panel.maps},
     )
 
@@ -187,13 +146,6 @@ def _cells(panel: Panel, variant: str) -> list[_Cell]:
         remark = note(maps[index])
         alt = f"{variant} map of the class {name} for sample {panel.sample_id}"
         picture = overlay(maps[index], scale, region)
-        source = _data_url(picture, "PNG", compress_type=Z_RLE)
+        source = data_url(picture, "PNG", compress_type=Z_RLE)
         cells.append(_Cell(source, f"{alt}, {remark}" if remark else alt, name, remark))
     return cells
-
-
-def _data_url(picture: Image.Image, kind: str, **options: int) -> str:
-    """A picture as an address that holds the picture itself."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,57 @@
+"""What the pages share: the templates' environment, how numbers and names read, pictures inline."""
+
+import base64
+import io
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from var_exp.report.rows import FLAGS
+from var_exp.report.statistics import SummaryRow
+from var_exp.report.verdicts import interval, mean, number
+
+
+def templates() -> Environment:
+    """Templates of this folder, escaping, and strict about names."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number,
+        mean=mean,
+        interval=interval,
+        ledger=_ledger,
+        breakable=_breakable,
+        tick=_tick,
+    )
+    return environment
+
+
+def data_url(picture: Image.Image, kind: str, **options: int) -> str:
+    """A picture as an address that holds the picture itself."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _ledger(row: SummaryRow) -> str:
+    """The non-zero counts in words, each kept on one line."""
+    counts = {flag.replace("_", "\u00a0"): getattr(row, flag) for flag in FLAGS}
+    return ", ".join(f"{count:,}\u00a0x\u00a0{flag}" for flag, count in counts.items() if count)
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break after its underscores, for narrow screens; escaped."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def _tick(value: float, *, signed: bool = False) -> str:
+    """Label of a tick, never in powers of ten."""
+    sign = "+" if signed and value > 0 else ""
+    return f"{sign}{value:.6f}".rstrip("0").rstrip(".")
