@@ -79,7 +79,7 @@ def study(model, method, dataset, spec, count):
     """Base scores [grids, 4] and refined scores [K, settings, grids, 4]."""
     base, refined = [], []
     for start in track(range(0, count, 4), description=type(method).__name__):
-        batch = collate([dataset[i] for i in range(start, min(start + 4, count))], spec)
+        (batch,) = collate([dataset[i] for i in range(start, min(start + 4, count))], spec)
         others = random_others(batch.classes, 16, 12, batch.ids, 0)
         every = torch.cat([batch.classes, others], 1)
         maps = method.attribute(model, batch.images, every, ids=batch.ids)
@@ -156,7 +156,7 @@ def main():
             try:
                 if not method.class_specific:
                     raise UnsupportedModel("one map for all classes.")
-                method.check(model, collate([dataset[0]], spec).images)
+                method.check(model, collate([dataset[0]], spec)[0].images)
             except UnsupportedModel as error:
                 print(f"{alias} on {model_name}: {error}", file=sys.stderr)
                 continue

@@ -89,7 +89,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             f"{type(experiment.method).__name__} gives all classes the same map, so they cannot "
             "compete; use refine=[none], or another method."
         )
-    batch = collate([dataset[0]], spec)
+    (batch,) = collate([dataset[0]], spec)
     logits = _try_model(experiment, batch)
     experiment.rule(logits, batch.named, batch.ids)
     experiment.method.check(model, batch.images)

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -153,7 +154,7 @@ def _found(model: nn.Module, dataset: SampleDataset) -> Tensor:
     loader = SampleModule(dataset, input_spec(model), batch_size=100).test_dataloader()
     rows = []
     with frozen(model), torch.no_grad():
-        for batch in loader:
+        for batch in chain.from_iterable(loader):
             asked = batch.classes
             chosen = model(batch.images).topk(asked.shape[1]).indices
             rows.append((asked[:, :, None] == chosen[:, None]).any(-1).float())

@@ -28,7 +28,7 @@ class Noise:
 
 def test_collate_normalises_per_channel_and_to_display_undoes_it():
     samples = [Noise()[i] for i in range(3)]
-    batch = collate(samples, SPEC)
+    (batch,) = collate(samples, SPEC)
     for b, sample in enumerate(samples):
         for channel in range(3):
             expected = (sample.image[channel] - SPEC.mean[channel]) / SPEC.std[channel]
@@ -42,8 +42,44 @@ def test_collate_normalises_per_channel_and_to_display_undoes_it():
 
 def test_batches_without_regions_say_so():
     bare = Sample(torch.zeros(3, 4, 4), torch.tensor([0]), None, "bare")
-    assert collate([bare], SPEC).regions is None
-    assert collate([bare], SPEC).to("cpu").regions is None
+    assert collate([bare], SPEC)[0].regions is None
+    assert collate([bare], SPEC)[0].to("cpu").regions is None
+
+
+def scene(name, asked=1, height=4, regions=True, rivals=None):
+    where = torch.ones(asked, height, 4, dtype=torch.bool) if regions else None
+    image = torch.full((3, height, 4), float(asked))
+    return Sample(image, torch.arange(asked), where, name, rivals=rivals)
+
+
+def test_samples_of_other_shapes_go_into_batches_of_their_own_and_none_is_padded():
+    rival = torch.tensor([7])
+    samples = [
+        scene("one"),
+        scene("two", asked=2),
+        scene("tall", height=6),
+        scene("one more"),
+        scene("nowhere", regions=False),
+        scene("two tall", asked=2, height=6),
+        scene("rival", rivals=rival),
+        scene("tall too", height=6),
+    ]
+    batches = collate(samples, SPEC)
+    assert [batch.ids for batch in batches] == [
+        ("one", "one more"),
+        ("two",),
+        ("tall", "tall too"),
+        ("nowhere",),
+        ("two tall",),
+        ("rival",),
+    ]
+    for batch in batches:
+        for b, name in enumerate(batch.ids):
+            (alone,) = collate([s for s in samples if s.id == name], SPEC)
+            for field in ("images", "classes", "regions", "within", "rivals"):
+                together, own = getattr(batch, field), getattr(alone, field)
+                assert (together is None) == (own is None)
+                assert own is None or torch.equal(together[b], own[0])
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(0, 0), (4, -1)])
@@ -58,5 +94,5 @@ def test_each_sample_goes_to_exactly_one_process(world_size):
     for rank in range(world_size):
         module = SampleModule(Noise(), SPEC, batch_size=2)
         module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)
-        seen += [id for batch in module.test_dataloader() for id in batch.ids]
+        seen += [id for (batch,) in module.test_dataloader() for id in batch.ids]
     assert sorted(seen) == [str(i) for i in range(7)]

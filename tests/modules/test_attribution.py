@@ -1,5 +1,6 @@
 """The module scores what it says it scores, whatever the batches; tested with plain loops."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +44,20 @@ class Scenes:
         )
 
 
+class Photographs(Scenes):
+    """The same with one to three asked classes, and pictures of two sizes."""
+
+    def __getitem__(self, index):
+        scene, asked = super().__getitem__(index), 1 + index % 3
+        rows = slice(0, 16 if index < 4 else 12)
+        return replace(
+            scene,
+            image=scene.image[:, rows],
+            classes=scene.classes[:asked],
+            regions=scene.regions[:asked, rows],
+        )
+
+
 class Writer(list):
     def write(self, rows):
         self.extend(rows)
@@ -61,12 +76,12 @@ def model():
     return net.eval().requires_grad_(False)
 
 
-def run(model, metrics, *, batch_size=3, rule=None, pictures=0, refiners=None, controls=True):
+def run(model, metrics, *, data=None, batch_size=3, rule=None, pictures=0, controls=True):
     module = AttributionModule(
         model,
         get_method("gbp"),
         rule or Given(),
-        {"var": VAR(temperature=1000.0)} if refiners is None else refiners,
+        {"var": VAR(temperature=1000.0)},
         metrics,
         to_display=lambda images: (images * 255).byte(),
         class_names=Scenes.class_names,
@@ -83,7 +98,7 @@ def run(model, metrics, *, batch_size=3, rule=None, pictures=0, refiners=None, c
         enable_checkpointing=False,
         use_distributed_sampler=False,
     )
-    trainer.test(module, SampleModule(Scenes(), SPEC, batch_size), verbose=False)
+    trainer.test(module, SampleModule(data or Scenes(), SPEC, batch_size), verbose=False)
     scores = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in module.writer}
     assert len(scores) == len(module.writer)
     return module, scores, trainer
@@ -101,8 +116,9 @@ def test_scores_are_those_of_a_plain_loop_over_samples_and_classes(model):
                 assert scores[sample.id, label, "grid", variant] == pytest.approx(expected.item())
 
 
+@pytest.mark.parametrize("data", [Scenes(), Photographs()])
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_scores_do_not_depend_on_the_batch_size(model, batch_size):
+def test_scores_do_not_depend_on_the_batch_size(model, batch_size, data):
     def metrics():
         return {
             "grid": GridPointingGame(),
@@ -110,10 +126,17 @@ def test_scores_do_not_depend_on_the_batch_size(model, batch_size):
             "insertion": InsertionAUC(model, steps=8),
         }
 
-    _, expected, _ = run(model, metrics, rule=TopK(5))
-    _, scores, _ = run(model, metrics, rule=TopK(5), batch_size=batch_size)
+    one, expected, first = run(model, metrics, data=data, rule=TopK(5))
+    other, scores, second = run(model, metrics, data=data, rule=TopK(5), batch_size=batch_size)
     assert scores.keys() == expected.keys()
+    assert len(scores) == sum(len(data[i].classes) for i in range(7)) * 3 * len(one.scores)
     assert scores == pytest.approx(expected, abs=1e-6)
+    logged, means = (
+        {name: value.item() for name, value in trainer.callback_metrics.items()}
+        for trainer in (second, first)
+    )
+    assert logged == pytest.approx(means, abs=1e-6)
+    assert (other.facts, other.chance) == (one.facts, pytest.approx(one.chance))
 
 
 def test_logged_means_are_the_means_of_the_rows(model):
@@ -152,8 +175,8 @@ def test_random_competitors_are_outside_the_competition(model):
     )
     datamodule = SampleModule(Scenes(), SPEC, 7)
     datamodule.trainer = SimpleNamespace(world_size=1)
-    (batch,) = datamodule.test_dataloader()
-    module.test_step(batch, 0)
+    ((batch,),) = datamodule.test_dataloader()
+    module.test_step((batch,), 0)
     (classes,) = seen
     assert classes.shape == (7, 5)  # three given, two random
     assert torch.equal(classes[:, :3], batch.classes)

@@ -19,7 +19,8 @@ class SampleModule(LightningDataModule):
     Args:
         dataset: Gives the samples.
         spec: Mean and standard deviation that images are normalised with.
-        batch_size: Images per batch and process; scores do not depend on it.
+        batch_size: Images that are loaded and attributed together in each process; scores do not
+            depend on it.
         workers: Loader processes; 0 loads in the main process.
 
     Raises:
@@ -40,8 +41,11 @@ class SampleModule(LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
 
-    def test_dataloader(self) -> DataLoader[Sample]:
-        """The whole data set in order; under several processes each takes its own share."""
+    def test_dataloader(self) -> DataLoader[tuple[Batch, ...]]:
+        """The whole data set in order, several batches at a time where shapes differ (`collate`).
+
+        Under several processes each takes its own share.
+        """
         trainer = self.trainer
         sampler = None
         if trainer is not None and trainer.world_size > 1:
@@ -62,13 +66,34 @@ class SampleModule(LightningDataModule):
         )
 
 
-def collate(samples: Sequence[Sample], spec: InputSpec) -> Batch:
-    """Stack samples into a batch and normalise the images as the model expects."""
+def collate(samples: Sequence[Sample], spec: InputSpec) -> tuple[Batch, ...]:
+    """Stack samples of equal shapes into batches; normalise the images as the model expects.
+
+    Photographs hold one, two, five objects, and may keep their own size. Nothing is padded: samples
+    that differ in the picture's size, in the number of classes asked about or of rivals, or in
+    whether they know regions, go into batches of their own.
+
+    Returns:
+        At least one batch, in the order in which their shapes first occur.
+    """
+    alike: dict[tuple[object, ...], list[Sample]] = {}
+    for sample in samples:
+        alike.setdefault(_shapes(sample), []).append(sample)
+    return tuple(_stack(group, spec) for group in alike.values())
+
+
+def _shapes(sample: Sample) -> tuple[object, ...]:
+    """What samples of one batch have in common."""
+    tensors = (sample.image, sample.classes, sample.regions, sample.within, sample.rivals)
+    return tuple(None if tensor is None else tensor.shape for tensor in tensors)
+
+
+def _stack(samples: Sequence[Sample], spec: InputSpec) -> Batch:
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (spec.mean, spec.std))
 
     def stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
         known = [tensor for tensor in tensors if tensor is not None]
-        return torch.stack(known) if len(known) == len(tensors) else None
+        return torch.stack(known) if known else None
 
     return Batch(
         images=(torch.stack([sample.image for sample in samples]) - mean) / std,

@@ -108,7 +108,12 @@ class AttributionModule(LightningModule):
         self._completeness = CatMetric(nan_strategy="ignore")
         self._area = MeanMetric()  # share of the picture that a region takes
 
-    def test_step(self, batch: Batch, batch_index: int) -> None:
+    def test_step(self, batches: Sequence[Batch], index: int) -> None:
+        """Score what was loaded together, one batch of equal shapes after another."""
+        for batch in batches:
+            self._attribute(batch)
+
+    def _attribute(self, batch: Batch) -> None:
         """Attribute one batch once, score every variant of its maps, commit the rows."""
         with torch.no_grad():
             logits = self.model(batch.images)
