@@ -108,6 +108,10 @@ class SampleDataset(Protocol):
         """First asked class of sample `index`, without drawing or decoding the picture."""
         ...
 
+    def sample_id(self, index: int) -> str:
+        """Id of sample `index`, likewise."""
+        ...
+
 
 @dataclass(frozen=True)
 class Batch:

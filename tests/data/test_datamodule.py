@@ -20,6 +20,9 @@ class Noise:
     def label(self, index):
         return 0
 
+    def sample_id(self, index):
+        return str(index)
+
     def __getitem__(self, index):
         image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(index))
         regions = torch.ones(1, 4, 4, dtype=torch.bool)

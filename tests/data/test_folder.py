@@ -32,7 +32,7 @@ def test_pictures_are_resized_on_the_short_side_and_cropped_in_the_centre(root):
     assert torch.equal(sample.image[0, :, :16], torch.ones(32, 16))
     assert torch.equal(sample.image[2, :, 16:], torch.ones(32, 16))
     assert sample.image[1].max() == 0
-    assert sample.id == "n01440764/picture 0.png"
+    assert sample.id == "n01440764/picture 0.png" == ClassFolders(str(root), SPEC).sample_id(0)
     assert sample.regions is None
 
 

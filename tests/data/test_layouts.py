@@ -22,12 +22,15 @@ class Flat:
     def label(self, index):
         return index % len(self.class_names)
 
+    def sample_id(self, index):
+        return f"flat-{index}"
+
     def __getitem__(self, index):
         return Sample(
             image=torch.full((3, 8, 8), index / self.count),
             classes=torch.tensor([self.label(index)]),
             regions=None,
-            id=f"flat-{index}",
+            id=self.sample_id(index),
         )
 
 
@@ -56,6 +59,7 @@ def test_each_region_of_a_grid_covers_exactly_the_picture_of_its_class(n):
         assert sample.classes[position] == data.label(cell)
     assert sample.id == "+".join(f"flat-{cell}" for cell in grid.cells[0])
     assert grid.label(0) == sample.classes[0]
+    assert grid.sample_id(0) == sample.id
 
 
 def test_every_picture_is_used_once_and_classes_are_distinct():

@@ -33,6 +33,9 @@ class Scenes:
     def label(self, index):
         return index
 
+    def sample_id(self, index):
+        return f"scene {index}"
+
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
         regions = torch.zeros(3, 16, 16, dtype=torch.bool)

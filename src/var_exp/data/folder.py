@@ -73,13 +73,17 @@ class ClassFolders:
         """Class number of a picture, from its folder."""
         return self.files[index][1]
 
+    def sample_id(self, index: int) -> str:
+        """Path of the file below the root."""
+        return self.files[index][0].relative_to(self.root).as_posix()
+
     def __getitem__(self, index: int) -> Sample:
         file, label = self.files[index]
         return Sample(
             image=_read(file, self.spec),
             classes=torch.tensor([label]),
             regions=None,
-            id=file.relative_to(self.root).as_posix(),
+            id=self.sample_id(index),
         )
 
 

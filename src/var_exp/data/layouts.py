@@ -94,6 +94,10 @@ class Grid:
         """Class of the first cell (top left)."""
         return self.dataset.label(self.cells[index][0])
 
+    def sample_id(self, index: int) -> str:
+        """Ids of the pictures in the cells, row by row."""
+        return "+".join(self.dataset.sample_id(cell) for cell in self.cells[index])
+
     def __getitem__(self, index: int) -> Sample:
         samples = [self.dataset[cell] for cell in self.cells[index]]
         images = torch.stack([sample.image for sample in samples])
@@ -108,7 +112,7 @@ class Grid:
             image=image,
             classes=torch.stack([sample.classes[0] for sample in samples]),
             regions=cells.repeat_interleave(height, 1).repeat_interleave(width, 2),
-            id="+".join(sample.id for sample in samples),
+            id=self.sample_id(index),
         )
 
 
