@@ -20,7 +20,8 @@ from rich.console import Console
 from var_exp.config import EvaluateConfig, check
 from var_exp.data.datamodule import SampleModule, to_display
 from var_exp.experiment import GIVEN, Experiment, prepare
-from var_exp.modules.attribution import AttributionModule, control_names
+from var_exp.modules.attribution import AttributionModule
+from var_exp.modules.variants import control_names
 from var_exp.registry import build
 from var_exp.report.loggers import finish, log_results
 from var_exp.report.page import write_report

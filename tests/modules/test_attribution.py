@@ -14,7 +14,8 @@ from var_exp.methods import get_method
 from var_exp.metrics import GridPointingGame, InsertionAUC, PointingGame
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.functional import grid_pointing_game
-from var_exp.modules.attribution import AttributionModule, control_names
+from var_exp.modules.attribution import AttributionModule
+from var_exp.modules.variants import control_names
 from var_exp.refine.var import VAR
 from var_exp.types import InputSpec, Sample
 

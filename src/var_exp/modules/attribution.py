@@ -14,29 +14,14 @@ from var_exp.methods import Method
 from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
 from var_exp.metrics.base import SampleMetric, flag_names
 from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.modules.again import Reattribution
+from var_exp.modules.variants import Attributed, Variants, control_names
 from var_exp.refine.base import Refiner
-from var_exp.refine.controls import (
-    edge_map,
-    gaussian_map,
-    oracle_map,
-    random_map,
-    same_sparsity,
-)
 from var_exp.report.panels import Panel
 from var_exp.report.plots import Curves
 from var_exp.report.rows import Row, RowWriter
 from var_exp.report.statistics import BASE
-from var_exp.types import Batch, Classes, Images, Maps
-
-_PLAIN_CONTROLS = ("uniform_map", "random_map", "gaussian_map", "edge_map", "oracle_map")
-
-
-def control_names(refiners: Sequence[str]) -> list[str]:
-    """Names of the control variants that go with these refiners."""
-    competition = [
-        f"{name}_{kind}" for name in refiners for kind in ("same_sparsity", "random_classes")
-    ]
-    return [*competition, *_PLAIN_CONTROLS]
+from var_exp.types import Batch, Classes, Images
 
 
 class AttributionModule(LightningModule):
@@ -94,10 +79,13 @@ class AttributionModule(LightningModule):
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
         measures = {variant: make_metrics() for variant in variants}
         self.measure_names = tuple(measures[BASE])  # a MetricCollection sorts them
-        self._compares_classes = any(
-            "rival_maps" in inspect.signature(metric.update).parameters
+        wanted = {
+            name
             for metric in measures[BASE].values()
-        )
+            for name in inspect.signature(metric.update).parameters
+        }
+        self._compares_classes = "rival_maps" in wanted
+        self._again = Reattribution(method, model, self._variants) if "again" in wanted else None
         self.scores: dict[str, MetricCollection] = {
             # Equal states on a first batch would make torchmetrics share them between measures.
             variant: MetricCollection(dict(metrics), compute_groups=False)
@@ -125,15 +113,16 @@ class AttributionModule(LightningModule):
         if isinstance(self.method, IntegratedGradients):
             error = completeness_error(self.model, batch.images, every, maps)
             self._completeness.update(error.abs().flatten())
-        competing, outside = maps[:, : classes.shape[1]], maps[:, classes.shape[1] :]
         # those asked about, and one more where maps of two classes are compared
-        shown = classes[:, : batch.classes.shape[1] + self._compares_classes]
-        variants = self._refined(competing, logits.gather(1, classes), shown.shape[1])
+        shown = batch.classes.shape[1] + self._compares_classes
+        shown = min(shown, classes.shape[1])
+        attributed = Attributed(
+            batch.images, batch.ids, logits, classes, strangers, maps, shown, batch.regions
+        )
+        variants = self._variants(attributed)
         if len(self.panels) < self.pictures:
             self._keep_panels(batch, variants, logits)
-        if self.controls:
-            variants |= self._controls(variants, shown, outside, logits, strangers, batch)
-        self._score(variants, batch, _rivals(classes, logits, batch.classes.shape[1]))
+        self._score(variants, attributed, batch)
 
     def on_test_epoch_end(self) -> None:
         """Gather what every process saw, and hand the means to the loggers."""
@@ -189,47 +178,12 @@ class AttributionModule(LightningModule):
         count = min(wanted, num_classes - classes.shape[1])
         return random_others(classes, num_classes, count, ids, self.seed)
 
-    def _refined(self, maps: Maps, logits: Tensor, shown: int) -> dict[str, Maps]:
-        """Base and refined maps [B, shown, c, H, W] of the first of the competing classes."""
-        refined = {name: refine(maps, logits)[:, :shown] for name, refine in self.refiners.items()}
-        return {BASE: maps[:, :shown], **refined}
+    def _variants(self, attributed: Attributed) -> Variants:
+        return Variants(attributed, self.refiners, controls=self.controls, seed=self.seed)
 
-    def _controls(
-        self,
-        variants: Mapping[str, Maps],
-        shown: Classes,
-        outside: Maps,
-        logits: Tensor,
-        strangers: Classes,
-        batch: Batch,
-    ) -> dict[str, Maps]:
-        base = variants[BASE]
-        controls: dict[str, Maps] = {}
-        for name, refine in self.refiners.items():
-            controls[f"{name}_same_sparsity"] = same_sparsity(base, variants[name])
-            if strangers.shape[1]:
-                against = [
-                    refine(
-                        torch.cat([base[:, a : a + 1], outside], 1),
-                        logits.gather(1, torch.cat([shown[:, a : a + 1], strangers], 1)),
-                    )[:, :1]
-                    for a in range(base.shape[1])
-                ]
-                controls[f"{name}_random_classes"] = torch.cat(against, 1)
-        height, width = base.shape[-2:]
-        every_class = (*base.shape[:2], 1, height, width)
-        controls["uniform_map"] = base.new_ones(()).expand(every_class)
-        controls["random_map"] = random_map(batch.ids, shown, (height, width), self.seed)
-        controls["gaussian_map"] = gaussian_map(height, width).to(base).expand(every_class)
-        controls["edge_map"] = edge_map(batch.images)[:, None].expand(every_class)
-        if batch.regions is not None:
-            oracle = base.new_zeros(every_class)
-            oracle[:, : batch.regions.shape[1]] = oracle_map(batch.regions)
-            controls["oracle_map"] = oracle
-        return controls
-
-    def _score(self, variants: Mapping[str, Maps], batch: Batch, rivals: Classes) -> None:
+    def _score(self, variants: Variants, attributed: Attributed, batch: Batch) -> None:
         asked = batch.classes.shape[1]
+        rivals = _rivals(attributed.classes, attributed.logits, asked)
         owners = [id for id in batch.ids for _ in range(asked)]
         classes = batch.classes.flatten()
         known: dict[str, Any] = {
@@ -249,6 +203,8 @@ class AttributionModule(LightningModule):
             metrics = self.scores[variant]
             if self._compares_classes:  # with the map of the next class
                 known["rival_maps"] = maps.roll(-1, 1)[:, :asked].flatten(0, 1)
+            if self._again is not None:
+                known["again"] = self._again.of(attributed, variant, asked)
             metrics.update(maps=maps[:, :asked].flatten(0, 1), **known)
             for name, metric in metrics.items():
                 scores, flags = cast(SampleMetric, metric).latest
@@ -258,10 +214,13 @@ class AttributionModule(LightningModule):
                         owners, classes.tolist(), scores.tolist(), flags.tolist(), strict=True
                     )
                 ]
+        if self._again is not None:
+            self._again.forget()
         if self.writer is not None:
             self.writer.write(rows)
 
-    def _keep_panels(self, batch: Batch, variants: Mapping[str, Maps], logits: Tensor) -> None:
+    def _keep_panels(self, batch: Batch, variants: Variants, logits: Tensor) -> None:
+        drawn = {name: variants[name] for name in (BASE, *self.refiners)}
         images, asked = self.to_display(batch.images).cpu(), batch.classes.shape[1]
         for b in range(min(len(batch.ids), self.pictures - len(self.panels))):
             self.panels.append(
@@ -270,7 +229,7 @@ class AttributionModule(LightningModule):
                     image=images[b],
                     class_names=[self.class_names[i] for i in batch.classes[b].tolist()],
                     regions=None if batch.regions is None else batch.regions[b].cpu(),
-                    maps={name: maps[b, :asked].sum(1).cpu() for name, maps in variants.items()},
+                    maps={name: maps[b, :asked].sum(1).cpu() for name, maps in drawn.items()},
                     predicted=self.class_names[int(logits[b].argmax())],
                 )
             )
