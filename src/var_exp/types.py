@@ -8,7 +8,7 @@ channels (C or 1), H and W pixels.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,6 +58,7 @@ class InputSpec:
         std: Per channel, divides after the mean is subtracted.
         interpolation: How photographs are resized: "bilinear" or "bicubic".
         crop_pct: Share of the resized short side that the centre crop keeps.
+        crop_mode: How the square is cut: "center", "squash" or "border"; see `Geometry`.
         fixed_size: True when the model refuses every other input size.
     """
 
@@ -66,6 +67,7 @@ class InputSpec:
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
+    crop_mode: Literal["center", "squash", "border"] = "center"
     fixed_size: bool = False
 
 

@@ -6,16 +6,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from timm.data import ImageNetInfo
 
+from var_exp.data.pictures import SUFFIXES, Geometry, read_picture
 from var_exp.types import BadData, InputSpec, Sample
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 
 
 class ClassFolders:
@@ -46,7 +40,7 @@ class ClassFolders:
         if root is None:
             raise BadData("the pictures are missing; give their folder with data.root=FOLDER.")
         self.root = Path(root).expanduser()
-        self.spec = spec
+        self.geometry = Geometry.of(spec)
         if not self.root.is_dir():
             raise BadData(f"data.root '{root}' is not a folder; give the folder of class folders.")
         folders = sorted(folder for folder in self.root.iterdir() if folder.is_dir())
@@ -55,12 +49,12 @@ class ClassFolders:
             (file, numbers[folder.name])
             for folder in folders
             for file in sorted(folder.rglob("*"))
-            if file.suffix.lower() in _SUFFIXES
+            if file.suffix.lower() in SUFFIXES
         ]
         if not self.files:
             raise BadData(
                 f"data.root '{root}' holds no pictures in class folders; expected "
-                f"{self.root.name}/<class>/<picture> with one of {', '.join(sorted(_SUFFIXES))}."
+                f"{self.root.name}/<class>/<picture> with one of {', '.join(sorted(SUFFIXES))}."
             )
         if count is not None and count < len(self.files):
             picked = np.linspace(0, len(self.files) - 1, count).round().astype(int)
@@ -80,7 +74,7 @@ class ClassFolders:
     def __getitem__(self, index: int) -> Sample:
         file, label = self.files[index]
         return Sample(
-            image=_read(file, self.spec),
+            image=self.geometry.picture(read_picture(file)),
             classes=torch.tensor([label]),
             regions=None,
             id=self.sample_id(index),
@@ -102,19 +96,3 @@ def _classes(folders: Sequence[Path], labels: str) -> tuple[list[str], dict[str,
             )
     names = [info.index_to_description(number).split(",")[0] for number in range(len(known))]
     return names, known
-
-
-def _read(file: Path, spec: InputSpec) -> torch.Tensor:
-    """Picture [3, size, size] in [0, 1], resized and cropped as the model's weights expect."""
-    try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BadData(f"cannot read picture '{file}' ({error}); repair or remove it.") from error
-    short = round(spec.size / spec.crop_pct)
-    scale = short / min(picture.size)
-    width, height = (max(spec.size, round(side * scale)) for side in picture.size)
-    picture = picture.resize((width, height), _RESAMPLING[spec.interpolation])
-    left, top = (width - spec.size) // 2, (height - spec.size) // 2
-    picture = picture.crop((left, top, left + spec.size, top + spec.size))
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255

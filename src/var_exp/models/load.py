@@ -111,6 +111,7 @@ def input_spec(model: nn.Module) -> InputSpec:
         std=(red_std, green_std, blue_std),
         interpolation=said["interpolation"],
         crop_pct=said["crop_pct"],
+        crop_mode=said.get("crop_mode") or "center",
         fixed_size=said.get("fixed_input_size", False)
         and getattr(patches, "strict_img_size", True),
     )
