@@ -1,6 +1,8 @@
-"""What several test rooms share: composing the configuration as the command line does."""
+"""What several test rooms share: composing the configuration as users do, and a browser."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -20,3 +22,20 @@ def composed() -> Callable[..., DictConfig]:
             return compose(root, overrides=[*title, *map(open_key, overrides)])
 
     return compose_root
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by Playwright; tests that need one are skipped without."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium on the path")
+    quiet = ["disable-background-networking", "disable-component-update", "disable-sync"]
+    quiet += ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run"]
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=chromium, args=[f"--{option}" for option in quiet]
+        )
+        yield opened
+        opened.close()

@@ -1,33 +1,42 @@
-"""The end of a `-m` sweep: its runs in one table and one picture, and what failed by name."""
+"""Several runs in one table, one picture and one page, and what failed by name.
 
-import logging
+It ends every sweep (`-m`). For runs gathered by hand, or a sweep once more:
+
+    python -m var_exp.sweep runs/evaluate/gbp_critters_cnn runs/evaluate/ig_critters_cnn --out both
+"""
+
+import argparse
+import os
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from var_exp.config import FAILED
 from var_exp.registry import locate
 from var_exp.report.comparison import Run, comparison_picture, markdown, write_comparison
-from var_exp.report.comparison_tests import (
-    refiner_tests,
-    run_tests,
-    significance_markdown,
-    write_tests,
-)
+from var_exp.report.comparison_tests import compare, significance_markdown, write_tests
 from var_exp.report.rows import read_rows
 from var_exp.report.significance import sample_scores
 from var_exp.report.statistics import read_summary
+from var_exp.report.sweep_page import write_sweep_report
+from var_exp.types import BadData, VarExpError
 
-_log = logging.getLogger(__name__)
+_CHOICES = ("method", "model", "data", "layout", "classes")
+"""Groups whose choice may tell two runs apart even where neither names it."""
+_IRRELEVANT = ("hydra", "logger", "title", "pictures")
+"""Options that no figure depends on."""
 
 
 class MergeRuns(Callback):
-    """Hydra callback that writes the sweep's tables, tests and picture into its folder.
+    """Hydra callback that writes the sweep's tables, tests, picture and page into its folder.
 
     The command ends with exit code 1 when a run failed.
     """
@@ -35,80 +44,197 @@ class MergeRuns(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Merge what the runs wrote."""
         folder = Path(config.hydra.sweep.dir)
-        failed = merge(folder)
+        failed = merge([folder], folder)
         if failed:
             sys.exit(1)
 
 
-def merge(folder: Path) -> dict[str, str]:
-    """Merge the finished runs of a sweep's folder; returns the failed ones with the reason.
+@dataclass(frozen=True)
+class Job:
+    """The folder of a run, finished or not.
 
-    A run is a folder that Hydra made (it holds `.hydra`); what sets the runs apart are the
-    overrides that differ between them.
+    Attributes:
+        folder: Where it lies.
+        options: What was chosen: groups and overrides, by key.
+        config: The configuration that Hydra composed.
     """
-    jobs = sorted(
-        (path.parent for path in folder.glob("**/.hydra")), key=lambda job: _number(job.name)
-    )
-    overrides = {job: _overrides(job) for job in jobs}
-    keys = list(dict.fromkeys(key for given in overrides.values() for key in given))
-    varied = [key for key in keys if len({given.get(key) for given in overrides.values()}) > 1]
-    labels = {
-        job: {key: given.get(key, "default") for key in varied} or {"run": job.name}
-        for job, given in overrides.items()
+
+    folder: Path
+    options: Mapping[str, str]
+    config: DictConfig
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return (self.folder / "summary.csv").exists()
+
+    @property
+    def reason(self) -> str:
+        """Why it is not finished."""
+        file = self.folder / FAILED
+        return file.read_text(encoding="utf-8").strip() if file.exists() else "it did not finish"
+
+    def option(self, key: str) -> str:
+        """What was chosen for a key, or its default."""
+        if key in self.options:
+            return self.options[key]
+        value = OmegaConf.select(self.config, key)
+        return "default" if value is None else str(value)
+
+
+def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
+    """Merge the finished runs below some folders; returns the failed ones with the reason.
+
+    Args:
+        folders: Of single runs, or of sweeps.
+        out: Folder that takes sweep.md, .csv, .png, sweep_tests.csv and report.html.
+
+    Raises:
+        BadData: no run in a folder, or files that are not those of a run.
+    """
+    jobs = [job for folder in folders for job in _jobs(folder)]
+    names = _labels(jobs)
+    finished = [job for job in jobs if job.finished]
+    failed = {
+        " ".join(f"{key}={value}" for key, value in labels.items()): job.reason
+        for job, labels in zip(jobs, names, strict=True)
+        if not job.finished
     }
-    finished = [job for job in jobs if (job / "summary.csv").exists()]
     console = Console()
     if finished:
+        out.mkdir(parents=True, exist_ok=True)
         runs = [
-            Run(
-                labels[job],
-                read_summary(job / "summary.csv"),
-                sample_scores(read_rows(job / "scores.csv")),
-            )
-            for job in finished
+            _read(job, labels, out) for job, labels in zip(jobs, names, strict=True) if job.finished
         ]
         directions: dict[str, bool] = {}
         for job in finished:
             directions |= _directions(job)
-        write_comparison(folder / "sweep.csv", runs)
-        tests = {m: [*refiner_tests(runs, m), *run_tests(runs, m)] for m in directions}
-        write_tests(folder / "sweep_tests.csv", tests)
-        text = f"{markdown(runs, directions)}\n{significance_markdown(runs, directions)}"
-        (folder / "sweep.md").write_text(text, encoding="utf-8")
-        comparison_picture(folder / "sweep.png", runs, directions)
-        console.print(f"{len(finished)} of {len(jobs)} runs merged into {folder}: ", end="")
-        console.print("sweep.md, sweep.png, sweep.csv, sweep_tests.csv", soft_wrap=True)
-    failed = {
-        " ".join(f"{key}={value}" for key, value in labels[job].items()): _reason(job)
-        for job in jobs
-        if job not in finished
-    }
+        _write(out, runs, directions, failed, _shared(jobs))
+        console.print(f"{len(finished)} of {len(jobs)} runs merged into {out}: ", end="")
+        console.print(
+            "report.html, sweep.md, sweep.png, sweep.csv, sweep_tests.csv", soft_wrap=True
+        )
     for name, reason in failed.items():
         console.print(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False)
     return failed
 
 
-def _number(name: str) -> tuple[int, str]:
-    """Order of a job's folder, which starts with its number."""
-    digits = name.partition("_")[0]
-    return (int(digits) if digits.isdigit() else sys.maxsize, name)
+def _write(
+    out: Path,
+    runs: Sequence[Run],
+    directions: Mapping[str, bool],
+    failed: Mapping[str, str],
+    shared: Mapping[str, str],
+) -> None:
+    """Every file of a comparison, from one set of tests."""
+    comparison = compare(runs, directions)
+    write_comparison(out / "sweep.csv", runs)
+    write_tests(out / "sweep_tests.csv", comparison)
+    text = f"{markdown(runs, directions)}\n{significance_markdown(comparison)}"
+    (out / "sweep.md").write_text(text, encoding="utf-8")
+    comparison_picture(out / "sweep.png", runs, directions)
+    write_sweep_report(
+        out / "report.html",
+        comparison,
+        title=f"{len(runs)} runs by {' and '.join(runs[0].labels)}",
+        failed=failed,
+        shared=shared,
+    )
 
 
-def _overrides(job: Path) -> dict[str, str]:
-    lines: list[str] = yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text()) or []
+def _jobs(folder: Path) -> list[Job]:
+    """Folders of runs at or below a folder, those of a sweep in its order."""
+    if not folder.is_dir():
+        raise BadData(f"there is no folder {folder}; name folders of runs or of a sweep.")
+    found = sorted({path.parent for path in folder.glob("**/.hydra")}, key=_number)
+    if not found:
+        raise BadData(f"{folder} holds no run (no .hydra); name folders that evaluate.py wrote.")
+    return [_job(each) for each in found]
+
+
+def _job(folder: Path) -> Job:
+    hydra = folder / ".hydra"
+    try:
+        lines: list[str] = yaml.safe_load((hydra / "overrides.yaml").read_text()) or []
+        own = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]
+        config = OmegaConf.load(hydra / "config.yaml")
+    except (OSError, KeyError, yaml.YAMLError) as error:
+        raise BadData(f"{hydra} is not readable ({error}); leave that run out.") from error
     pairs = (line.lstrip("+~").partition("=") for line in lines)
-    return {key: value for key, _, value in pairs}
+    chosen = {key: own["runtime"]["choices"].get(key) for key in _CHOICES}
+    options = {key: str(value) for key, value in chosen.items() if value is not None}
+    options |= {key: value for key, _, value in pairs}
+    if not isinstance(config, DictConfig):
+        raise BadData(f"{hydra}/config.yaml is not a configuration; leave that run out.")
+    return Job(folder, options, config)
 
 
-def _directions(job: Path) -> dict[str, bool]:
+def _number(job: Path) -> tuple[int, str]:
+    """Order of a job's folder, which starts with its number."""
+    digits = job.name.partition("_")[0]
+    return (int(digits) if digits.isdigit() else sys.maxsize, str(job))
+
+
+def _keys(jobs: Sequence[Job]) -> list[str]:
+    """What was chosen in any of the jobs and can move a figure; what a user named comes first."""
+    keys = dict.fromkeys(key for job in jobs for key in job.options)
+    return [key for key in keys if key.split(".")[0] not in _IRRELEVANT]
+
+
+def _labels(jobs: Sequence[Job]) -> list[dict[str, str]]:
+    """What sets each job apart from the others: the options that differ, else its folder."""
+    varied = [key for key in _keys(jobs) if len({job.option(key) for job in jobs}) > 1]
+    labels = [{key: job.option(key) for key in varied} for job in jobs]
+    alike = Counter(tuple(each.values()) for each in labels)
+    if max(alike.values()) > 1 or not varied:
+        for job, each in zip(jobs, labels, strict=True):
+            each["run"] = job.folder.name
+    return labels
+
+
+def _shared(jobs: Sequence[Job]) -> dict[str, str]:
+    """The options that all jobs have in common."""
+    return {
+        key: jobs[0].option(key)
+        for key in _keys(jobs)
+        if len({job.option(key) for job in jobs}) == 1
+    }
+
+
+def _read(job: Job, labels: Mapping[str, str], out: Path) -> Run:
+    return Run(
+        labels,
+        read_summary(job.folder / "summary.csv"),
+        sample_scores(read_rows(job.folder / "scores.csv")),
+        Path(os.path.relpath(job.folder, out)).as_posix(),
+    )
+
+
+def _directions(job: Job) -> dict[str, bool]:
     """Whether higher is better, for each metric that a run was configured with."""
-    metrics = yaml.safe_load((job / "config.yaml").read_text())["metric"]
+    metrics = yaml.safe_load((job.folder / "config.yaml").read_text())["metric"]
     return {
         name: bool(getattr(locate(node["_target_"]), "higher_is_better"))  # noqa: B009 (typed Any)
         for name, node in metrics.items()
     }
 
 
-def _reason(job: Path) -> str:
-    file = job / FAILED
-    return file.read_text(encoding="utf-8").strip() if file.exists() else "it did not finish"
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Merge the runs that the command line names; 0 when all of them had finished."""
+    parser = argparse.ArgumentParser(
+        prog="python -m var_exp.sweep", description="Runs side by side: tables, picture, page."
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="of runs, or of a sweep")
+    parser.add_argument("--out", type=Path, help="where the page goes; default: the one folder")
+    options = parser.parse_args(arguments)
+    if options.out is None and len(options.folders) > 1:
+        parser.error("several folders: name the one that takes the page, --out FOLDER.")
+    try:
+        return int(bool(merge(options.folders, options.out or options.folders[0])))
+    except (VarExpError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

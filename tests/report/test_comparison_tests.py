@@ -7,6 +7,7 @@ import pytest
 
 from var_exp.report.comparison import Run
 from var_exp.report.comparison_tests import (
+    compare,
     refiner_tests,
     run_tests,
     significance_markdown,
@@ -54,19 +55,21 @@ def test_every_pair_of_runs_on_each_variant():
 
 
 def test_markdown_ranks_the_runs(tmp_path):
-    text = significance_markdown(RUNS, {"game": True})
+    comparison = compare(RUNS, {"game": True})
+    text = significance_markdown(comparison)
     assert "| `gbp` | 3 [3, 3] | 1 [1, 1] |" in text
     assert "| `gradcam` | 1 [1, 1] |" in text
     assert "| game / base | 1.00 |" in text
-    write_tests(tmp_path / "tests.csv", {"game": run_tests(RUNS, "game")})
+    write_tests(tmp_path / "tests.csv", comparison)
     with (tmp_path / "tests.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 6
-    assert lines[0]["left"] == "gbp base"
+    assert len(lines) == 3 + 6
+    assert lines[0]["left"] == "gbp var"
+    assert lines[3]["left"] == "gbp base"
 
 
 def test_a_single_run_has_no_ranking():
-    text = significance_markdown(RUNS[:1], {"game": True})
+    text = significance_markdown(compare(RUNS[:1], {"game": True}))
     assert "refined against base" in text
     assert "ranks" not in text
     assert "agree" not in text

@@ -26,16 +26,27 @@ class Run:
             keys for every run of a comparison.
         summary: Its figures.
         scores: Its scores per sample, by (metric, variant).
+        folder: Where its files lie, seen from the folder of the comparison; "" when unknown.
     """
 
     labels: Mapping[str, str]
     summary: Sequence[SummaryRow]
     scores: Mapping[tuple[str, str], SampleScores] = field(default_factory=dict)
+    folder: str = ""
 
     @property
     def name(self) -> str:
         """The labels in one string."""
         return " ".join(self.labels.values())
+
+    def figures(self, metric: str) -> dict[str, SummaryRow]:
+        """Its figures of one metric, by variant."""
+        return {row.variant: row for row in self.summary if row.metric == metric}
+
+    def verdicts(self, metric: str, higher_is_better: bool) -> dict[str, Verdict]:
+        """Each refiner against the base, by refiner."""
+        figures = list(self.figures(metric).values())
+        return {v.refined.variant: v for v in judge(figures, {metric: higher_is_better})}
 
 
 def write_comparison(path: Path, runs: Sequence[Run]) -> None:
@@ -69,8 +80,7 @@ def _lines(runs: Sequence[Run], metric: str, higher: bool) -> list[str]:
     header = [*runs[0].labels, BASE, *(f"`{name}`" for name in names)]
     lines = [table_line(header), table_line(["---"] * len(header))]
     for run in runs:
-        figures = _figures(run, metric)
-        verdicts = {v.refined.variant: v for v in judge(list(figures.values()), {metric: higher})}
+        figures, verdicts = run.figures(metric), run.verdicts(metric, higher)
         cells = [f"`{label}`" for label in run.labels.values()]
         cells.append(mean(figures[BASE]) if BASE in figures else "-")
         cells += [_verdict(verdicts[name]) if name in verdicts else "-" for name in names]
@@ -108,7 +118,7 @@ def comparison_picture(
     for axis, metric in zip(axes[0], metrics, strict=True):
         names = refiners_of(runs, metric)
         for y, run in enumerate(runs):
-            figures = _figures(run, metric)
+            figures = run.figures(metric)
             if BASE in figures:
                 _dot(axis, figures[BASE], y, "black", filled=False)
             for i, name in enumerate(names):
@@ -145,10 +155,6 @@ def _dot(axis: Axes, row: SummaryRow, y: int, colour: str, *, filled: bool) -> N
     axis.plot(row.value, y, "o", color=colour, mfc=colour if filled else "white", ms=6)
 
 
-def _figures(run: Run, metric: str) -> dict[str, SummaryRow]:
-    return {row.variant: row for row in run.summary if row.metric == metric}
-
-
 def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
     """Refiners that any of the runs scored, in their order."""
     wanted: Role = "refined"
@@ -156,7 +162,7 @@ def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
         dict.fromkeys(
             name
             for run in runs
-            for name, role in roles(list(_figures(run, metric))).items()
+            for name, role in roles(list(run.figures(metric))).items()
             if role == wanted
         )
     )

@@ -1,9 +1,9 @@
-"""Paired tests and rankings over several runs, in Markdown and CSV."""
+"""Paired tests and rankings over several runs, made once; in Markdown and CSV."""
 
 import csv
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from var_exp.report.comparison import Run, refiners_of, table_line
@@ -18,6 +18,41 @@ from var_exp.report.significance import (
 )
 from var_exp.report.statistics import BASE
 from var_exp.report.verdicts import number
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs and all that is said of them: what every table, page and picture is made from.
+
+    Attributes:
+        runs: The finished runs.
+        higher_is_better: Direction of each metric, in the order of the tables.
+        against_base: By metric, every refiner against the base of its own run.
+        between_runs: By metric, every run against every other on the same variant.
+        rankings: Ranks of the runs, by (metric, variant).
+    """
+
+    runs: Sequence[Run]
+    higher_is_better: Mapping[str, bool]
+    against_base: Mapping[str, Sequence[PairedTest]]
+    between_runs: Mapping[str, Sequence[PairedTest]]
+    rankings: Mapping[tuple[str, str], Sequence[Rank]]
+
+
+def compare(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> Comparison:
+    """Test and rank the runs on every metric."""
+    rankings = {
+        (metric, variant): ranking(columns, higher)
+        for metric, higher in higher_is_better.items()
+        for variant, columns in _variants(runs, metric).items()
+    }
+    return Comparison(
+        runs,
+        higher_is_better,
+        {metric: refiner_tests(runs, metric) for metric in higher_is_better},
+        {metric: run_tests(runs, metric) for metric in higher_is_better},
+        {key: ranks for key, ranks in rankings.items() if ranks},
+    )
 
 
 def refiner_tests(runs: Sequence[Run], metric: str) -> list[PairedTest]:
@@ -60,44 +95,42 @@ def _variants(runs: Sequence[Run], metric: str) -> dict[str, dict[str, SampleSco
     return {variant: columns for variant, columns in by_variant.items() if len(columns) > 1}
 
 
-def write_tests(path: Path, tests: Mapping[str, Sequence[PairedTest]]) -> None:
-    """Write paired tests by metric as CSV."""
+def write_tests(path: Path, comparison: Comparison) -> None:
+    """Write every paired test as CSV, by metric."""
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.DictWriter(file, ["metric", *(field.name for field in fields(PairedTest))])
         lines.writeheader()
-        lines.writerows(
-            {"metric": metric, **asdict(test)} for metric in tests for test in tests[metric]
-        )
+        for metric in comparison.higher_is_better:
+            tests = (*comparison.against_base[metric], *comparison.between_runs[metric])
+            lines.writerows({"metric": metric, **asdict(test)} for test in tests)
 
 
-def significance_markdown(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> str:
+def significance_markdown(comparison: Comparison) -> str:
     """Refiners tested against their base, ranks of the runs, and how far the ranks agree."""
     parts = []
-    rankings: dict[str, list[Rank]] = {}
-    for metric, higher in higher_is_better.items():
-        tests = refiner_tests(runs, metric)
+    for metric in comparison.higher_is_better:
+        tests = comparison.against_base[metric]
         header = ["refined", "difference", "p", "p (Holm)", "effect", "n", "n for 80 % power"]
         lines = [table_line(header), table_line(["---"] * len(header)), *map(_test_line, tests)]
         parts.append(f"### {metric}: refined against base\n\n" + "\n".join(lines) + "\n")
-        found = {
-            variant: ranking(columns, higher)
-            for variant, columns in _variants(runs, metric).items()
-        }
-        rankings |= {f"{metric} / {name}": ranks for name, ranks in found.items() if ranks}
-        if any(found.values()):
-            parts.append(f"### {metric}: ranks of the runs\n\n{_ranks(runs, found)}\n")
-    if len(rankings) > 1:
-        tau = rank_agreement(rankings)
-        lines = [
-            table_line(["Kendall's tau", *rankings]),
-            table_line(["---"] * (len(rankings) + 1)),
-        ]
+        found = {v: ranks for (m, v), ranks in comparison.rankings.items() if m == metric}
+        if found:
+            parts.append(f"### {metric}: ranks of the runs\n\n{_ranks(comparison.runs, found)}\n")
+    names, tau = agreement(comparison)
+    if len(names) > 1:
+        lines = [table_line(["Kendall's tau", *names]), table_line(["---"] * (len(names) + 1))]
         lines += [
             table_line([name, *(number(value, digits=2) for value in row)])
-            for name, row in zip(rankings, tau.tolist(), strict=True)
+            for name, row in zip(names, tau, strict=True)
         ]
         parts.append("### Do the rankings agree?\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def agreement(comparison: Comparison) -> tuple[list[str], list[list[float]]]:
+    """Kendall's tau between the rankings: their names, and a row for each."""
+    named = {f"{metric} / {v}": ranks for (metric, v), ranks in comparison.rankings.items()}
+    return (list(named), rank_agreement(named).tolist()) if named else ([], [])
 
 
 def _test_line(test: PairedTest) -> str:

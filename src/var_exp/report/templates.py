@@ -1,6 +1,7 @@
 """What the pages share: the templates' environment, how numbers and names read, pictures inline."""
 
 import base64
+import hashlib
 import io
 from pathlib import Path
 
@@ -29,8 +30,16 @@ def templates() -> Environment:
         ledger=_ledger,
         breakable=_breakable,
         tick=_tick,
+        p_value=_p_value,
     )
     return environment
+
+
+def inline_script(name: str) -> tuple[Markup, str]:
+    """A script of this folder to stand in a page, and the policy source that allows only it."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Markup(text), f"'sha256-{digest}'"
 
 
 def data_url(picture: Image.Image, kind: str, **options: int) -> str:
@@ -55,3 +64,8 @@ def _tick(value: float, *, signed: bool = False) -> str:
     """Label of a tick, never in powers of ten."""
     sign = "+" if signed and value > 0 else ""
     return f"{sign}{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _p_value(value: float) -> str:
+    """Two digits, or a bound below which nobody tells the difference."""
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
