@@ -87,7 +87,7 @@ def test_a_pick_knows_its_scores():
 
 def test_ties_are_not_broken_by_name_or_order():
     level = [Row(f"{i:03d}", 0, "m", v, 0.5) for i in range(50) for v in ("base", "var")]
-    names = [pick.sample_id for seed in range(8) for pick in pick(level, count=4, seed=seed)]
+    names = [p.sample_id for seed in range(8) for p in pick(level, count=4, seed=seed)]
     assert len(set(names)) > 20
 
 
