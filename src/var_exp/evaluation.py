@@ -5,7 +5,6 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from var_exp.config import EvaluateConfig, check
-from var_exp.data.datamodule import SampleModule, to_display
+from var_exp.data.datamodule import SampleModule
 from var_exp.experiment import GIVEN, Experiment, prepare
+from var_exp.gallery import gallery
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import control_names
 from var_exp.registry import build
 from var_exp.report.loggers import finish, log_results
 from var_exp.report.page import write_report
 from var_exp.report.rows import Row, RowWriter, read_rows
+from var_exp.report.selection import pick_samples
 from var_exp.report.statistics import SummaryRow, summarise, write_summary
 from var_exp.report.table import summary_table
 from var_exp.report.verdicts import judge
@@ -67,7 +68,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     if not trainer.is_global_zero:
         return []
     facts = _facts(root, experiment, module, seconds=time.perf_counter() - started)
-    return _conclude(root, run_dir, module, trainer.logger, facts)
+    return _conclude(root, run_dir, experiment, module, trainer.logger, facts)
 
 
 def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
@@ -101,11 +102,8 @@ def _module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModul
         rule=experiment.rule,
         refiners=experiment.refiners,
         make_metrics=experiment.make_metrics,
-        to_display=partial(to_display, spec=experiment.spec),
-        class_names=experiment.dataset.class_names,
         controls=root["controls"],
         seed=root["seed"],
-        pictures=root["pictures"],
     )
 
 
@@ -139,6 +137,7 @@ def _merge_scores(run_dir: Path) -> list[Row]:
 def _conclude(
     root: Mapping[str, Any],
     run_dir: Path,
+    experiment: Experiment,
     module: AttributionModule,
     logger: object,
     facts: Mapping[str, str],
@@ -150,12 +149,22 @@ def _conclude(
     summary = summarise(rows, refiners=refiners, controls=controls)
     directions, curves = module.directions(), module.curves
     verdicts = judge(summary, directions)
+    metric, *_ = directions
+    picks = pick_samples(
+        rows,
+        metric=metric,
+        higher_is_better=directions[metric],
+        refiners=refiners,
+        count=root["pictures"],
+        seed=root["seed"],
+    )
+    panels = gallery(experiment, module, picks)
     write_summary(run_dir / "summary.csv", summary)
     write_report(
         run_dir / "report.html",
         title=root["title"],
         summary=summary,
-        panels=module.panels,
+        panels=panels,
         curves=curves,
         higher_is_better=directions,
         chance=module.chance,
@@ -169,7 +178,7 @@ def _conclude(
     for label, text in module.facts.items():
         console.print(f"{label}: {text}", soft_wrap=True)
     if isinstance(logger, WandbLogger):
-        log_results(logger, root, summary, rows, module.panels, curves)
+        log_results(logger, root, summary, rows, panels, curves)
         console.print(finish(logger), soft_wrap=True)
     console.print(f"written to {run_dir}: report.html, summary.csv, scores.csv", soft_wrap=True)
     return summary

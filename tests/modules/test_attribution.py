@@ -80,16 +80,13 @@ def model():
     return net.eval().requires_grad_(False)
 
 
-def run(model, metrics, *, data=None, batch_size=3, rule=None, pictures=0, controls=True):
+def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True):
     module = AttributionModule(
         model,
         get_method("gbp"),
         rule or Given(),
         {"var": VAR(temperature=1000.0)},
         metrics,
-        to_display=lambda images: (images * 255).byte(),
-        class_names=Scenes.class_names,
-        pictures=pictures,
         controls=controls,
     )
     module.writer = Writer()
@@ -174,8 +171,6 @@ def test_random_competitors_are_outside_the_competition(model):
         Given(),
         {"var": VAR()},
         lambda: {"grid": GridPointingGame()},
-        to_display=lambda images: images,
-        class_names=Scenes.class_names,
     )
     datamodule = SampleModule(Scenes(), SPEC, 7)
     datamodule.trainer = SimpleNamespace(world_size=1)
@@ -197,17 +192,6 @@ def test_no_random_competitors_when_all_classes_compete(model):
 def test_controls_can_be_left_out(model):
     _, scores, _ = run(model, lambda: {"grid": GridPointingGame()}, controls=False)
     assert {key[3] for key in scores} == {"base", "var"}
-
-
-def test_panels_are_the_first_samples_with_their_maps(model):
-    module, _, _ = run(model, lambda: {"grid": GridPointingGame()}, pictures=4, batch_size=3)
-    assert [panel.sample_id for panel in module.panels] == [f"scene {i}" for i in range(4)]
-    panel = module.panels[3]
-    sample = Scenes()[3]
-    maps = get_method("gbp").attribute(model, sample.image[None], sample.classes[None])
-    assert torch.allclose(panel.maps["base"], maps[0].sum(1))
-    assert panel.class_names == [f"class {i}" for i in sample.classes.tolist()]
-    assert set(panel.maps) == {"base", "var"}
 
 
 def test_curves_are_those_of_the_metric(model):

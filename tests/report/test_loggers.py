@@ -60,8 +60,8 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out):
         sample_id="a",
         image=torch.zeros(3, 32, 32, dtype=torch.uint8),
         class_names=["one", "two"],
-        regions=None,
-        maps={"base": torch.randn(2, 32, 32), "var": torch.zeros(2, 32, 32)},
+        asked=2,
+        maps={"base": torch.randn(2, 3, 32, 32), "var": torch.zeros(2, 1, 32, 32)},
     )
     curves = Curves("insertion", "share", "probability", [0, 0.5, 1], {"base": [0, 0.2, 1]})
     log_results(

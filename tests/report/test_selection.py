@@ -24,7 +24,7 @@ def rows():
 
 
 def pick(given=None, **changes):
-    options = {"metric": "m", "higher_is_better": True, "refiner": "var", "count": 4, "seed": 0}
+    options = {"metric": "m", "higher_is_better": True, "refiners": ["var"], "count": 4, "seed": 0}
     return pick_samples(given or rows(), **{**options, **changes})
 
 
@@ -69,7 +69,7 @@ def test_each_sample_once_and_the_undefined_one_only_at_random():
 
 
 def test_without_refiner_the_base_map_decides_and_nothing_changes():
-    picks = pick(refiner=None, count=7)
+    picks = pick(refiners=[], count=7)
     assert "most changed" not in {pick.kind for pick in picks}
     first = by_kind(reversed(picks))
     left = [id for id in BASE if id != first["random"]]

@@ -17,11 +17,10 @@ from var_exp.metrics.curve_metric import CurveMetric
 from var_exp.modules.again import Reattribution
 from var_exp.modules.variants import Attributed, Variants, control_names
 from var_exp.refine.base import Refiner
-from var_exp.report.panels import Panel
 from var_exp.report.plots import Curves
 from var_exp.report.rows import Row, RowWriter
 from var_exp.report.statistics import BASE
-from var_exp.types import Batch, Classes, Images
+from var_exp.types import Batch, Classes
 
 
 class AttributionModule(LightningModule):
@@ -33,15 +32,11 @@ class AttributionModule(LightningModule):
         rule: Which classes compete.
         refiners: Name of the variant -> refiner.
         make_metrics: Builds a fresh set of metrics by name; called once per variant.
-        to_display: Turns normalised images [B, 3, H, W] into uint8 pictures.
-        class_names: Name of each class of the model.
         controls: Score the controls as well.
         seed: Of the random competitors and maps, always combined with the sample's id.
-        pictures: How many of the first samples are kept as panels.
 
     Attributes:
         writer: Takes the rows of each batch; None keeps none.
-        panels: Pictures of the first samples, known after the run as the following.
         curves: Mean insertion and deletion curves, one set of lines per metric.
         chance: Score of a map without information, for the metrics where that is the area asked.
         facts: What else a reader should know of the run, label to text.
@@ -54,24 +49,17 @@ class AttributionModule(LightningModule):
         rule: ClassRule,
         refiners: Mapping[str, Refiner],
         make_metrics: Callable[[], dict[str, SampleMetric]],
-        to_display: Callable[[Images], Tensor],
-        class_names: Sequence[str],
         *,
         controls: bool = True,
         seed: int = 0,
-        pictures: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
         self.method = method
         self.rule = rule
         self.refiners = refiners
-        self.to_display = to_display
-        self.class_names = class_names
         self.controls = controls
         self.seed = seed
-        self.pictures = pictures
-        self.panels: list[Panel] = []
         self.curves: list[Curves] = []
         self.chance: dict[str, float] = {}
         self.facts: dict[str, str] = {}
@@ -96,33 +84,35 @@ class AttributionModule(LightningModule):
         self._completeness = CatMetric(nan_strategy="ignore")
         self._area = MeanMetric()  # share of the picture that a region takes
 
+    def attribute(self, batch: Batch, *, controls: bool) -> Attributed:
+        """Raw maps of the classes that compete, and for controls also of random strangers."""
+        with torch.no_grad():
+            logits = self.model(batch.images)
+        classes = self.rule(logits, batch.named, batch.ids)
+        strangers = self._strangers(classes, logits.shape[1], batch.ids, controls=controls)
+        every = torch.cat([classes, strangers], 1)
+        maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
+        # those asked about, and one more where maps of two classes are compared
+        shown = min(batch.classes.shape[1] + self._compares_classes, classes.shape[1])
+        return Attributed(
+            batch.images, batch.ids, logits, classes, strangers, maps, shown, batch.regions
+        )
+
     def test_step(self, batches: Sequence[Batch], index: int) -> None:
         """Score what was loaded together, one batch of equal shapes after another."""
         for batch in batches:
-            self._attribute(batch)
+            self._step(batch)
 
-    def _attribute(self, batch: Batch) -> None:
+    def _step(self, batch: Batch) -> None:
         """Attribute one batch once, score every variant of its maps, commit the rows."""
-        with torch.no_grad():
-            logits = self.model(batch.images)
-        self._top1_asked.update((logits.argmax(1, keepdim=True) == batch.classes).any(1).float())
-        classes = self.rule(logits, batch.named, batch.ids)
-        strangers = self._strangers(classes, logits.shape[1], batch.ids)
-        every = torch.cat([classes, strangers], 1)
-        maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
+        attributed = self.attribute(batch, controls=self.controls)
+        top1 = attributed.logits.argmax(1, keepdim=True)
+        self._top1_asked.update((top1 == batch.classes).any(1).float())
         if isinstance(self.method, IntegratedGradients):
-            error = completeness_error(self.model, batch.images, every, maps)
+            every = torch.cat([attributed.classes, attributed.strangers], 1)
+            error = completeness_error(self.model, batch.images, every, attributed.maps)
             self._completeness.update(error.abs().flatten())
-        # those asked about, and one more where maps of two classes are compared
-        shown = batch.classes.shape[1] + self._compares_classes
-        shown = min(shown, classes.shape[1])
-        attributed = Attributed(
-            batch.images, batch.ids, logits, classes, strangers, maps, shown, batch.regions
-        )
-        variants = self._variants(attributed)
-        if len(self.panels) < self.pictures:
-            self._keep_panels(batch, variants, logits)
-        self._score(variants, attributed, batch)
+        self._score(self._variants(attributed), attributed, batch)
 
     def on_test_epoch_end(self) -> None:
         """Gather what every process saw, and hand the means to the loggers."""
@@ -172,9 +162,11 @@ class AttributionModule(LightningModule):
             if all(metric.update_called for metric in metrics.values()):
                 yield variant, metrics
 
-    def _strangers(self, classes: Classes, num_classes: int, ids: Sequence[str]) -> Classes:
+    def _strangers(
+        self, classes: Classes, num_classes: int, ids: Sequence[str], *, controls: bool
+    ) -> Classes:
         """Random classes outside the competition, for the control; none when it holds them all."""
-        wanted = classes.shape[1] - 1 if self.controls and self.refiners else 0
+        wanted = classes.shape[1] - 1 if controls and self.refiners else 0
         count = min(wanted, num_classes - classes.shape[1])
         return random_others(classes, num_classes, count, ids, self.seed)
 
@@ -218,21 +210,6 @@ class AttributionModule(LightningModule):
             self._again.forget()
         if self.writer is not None:
             self.writer.write(rows)
-
-    def _keep_panels(self, batch: Batch, variants: Variants, logits: Tensor) -> None:
-        drawn = {name: variants[name] for name in (BASE, *self.refiners)}
-        images, asked = self.to_display(batch.images).cpu(), batch.classes.shape[1]
-        for b in range(min(len(batch.ids), self.pictures - len(self.panels))):
-            self.panels.append(
-                Panel(
-                    sample_id=batch.ids[b],
-                    image=images[b],
-                    class_names=[self.class_names[i] for i in batch.classes[b].tolist()],
-                    regions=None if batch.regions is None else batch.regions[b].cpu(),
-                    maps={name: maps[b, :asked].sum(1).cpu() for name, maps in drawn.items()},
-                    predicted=self.class_names[int(logits[b].argmax())],
-                )
-            )
 
 
 def _rivals(classes: Classes, logits: Tensor, asked: int) -> Classes:

@@ -7,7 +7,8 @@ from zlib import Z_RLE
 
 from PIL import Image
 
-from var_exp.report.panels import SCALE_RULE, Panel, greyed, note, overlay, scale_of
+from var_exp.report.overlays import greyed, note, overlay
+from var_exp.report.panels import SCALE_RULE, Panel
 from var_exp.report.plots import Axis, Curves, axis_of
 from var_exp.report.statistics import BASE, SummaryRow
 from var_exp.report.templates import data_url, templates
@@ -138,14 +139,12 @@ def _lead(verdicts: Sequence[Verdict], samples: Sequence[_Sample]) -> _Sample | 
 
 def _cells(panel: Panel, variant: str) -> list[_Cell]:
     """Overlays of one variant, a cell per class."""
-    maps = panel.maps[variant]
-    scale = scale_of(maps)
+    maps = panel.flat(variant)
     cells = []
     for index, name in enumerate(panel.class_names):
-        region = None if panel.regions is None else panel.regions[index]
         remark = note(maps[index])
         alt = f"{variant} map of the class {name} for sample {panel.sample_id}"
-        picture = overlay(maps[index], scale, region)
+        picture = overlay(maps[index], panel.scale, panel.region(index))
         source = data_url(picture, "PNG", compress_type=Z_RLE)
         cells.append(_Cell(source, f"{alt}, {remark}" if remark else alt, name, remark))
     return cells

@@ -1,110 +1,109 @@
-"""Pictures of signed maps: drawn over the greyed image, red speaks for the class, blue against it.
+"""The pictures of one sample: its maps of every competing class, base and refined.
 
-Scale rule (`SCALE_RULE`): one scale per sample and variant, shared by all classes and symmetric
-about zero, so that colours compare between the classes of a row. Zero is transparent.
+One colour scale (`SCALE_RULE`) for all maps of a sample, symmetric about zero, so that colours
+compare between classes and between base and refined map.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 
-import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from matplotlib import colormaps, font_manager
+from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from var_exp.refine.var import VAR
+from var_exp.report.overlays import greyed, note, overlay, scale_of
+from var_exp.report.statistics import BASE
+
 SCALE_RULE = (
-    "Red speaks for the class, blue against it, no colour is zero. Full colour is the 99.5 % "
-    "quantile of the non-zero |map| over all classes of that picture and variant, opacity follows "
-    "|map| to the power 0.6; a thin line outlines the true region of the class."
+    "Red speaks for the class, blue against it, no colour is zero. One scale for all maps of a "
+    "picture: full colour is the 99.5 % quantile of the non-zero |base map| over its classes, "
+    "opacity follows |map| to the power 0.6. A line outlines the true region of the class."
 )
 
-_LEVELS = 31  # shades per sign: more cannot be told apart over a picture, and fewer compress well
-_OUTLINE = 2 * _LEVELS + 1  # palette index of the true region's outline
 _CELL, _GAP, _STRIP = 200, 6, 24  # pixels of `panel_picture`: a cell, between cells, a line of text
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One sample with the maps of several classes under several variants.
+    """One sample with the maps of all K competing classes under several variants.
 
     Attributes:
         sample_id: Name of the sample.
         image: As people should see it, not normalised.
-        class_names: The A classes asked about.
-        regions: True region of each class; None when the data does not say.
-        maps: Per variant one signed map per class, channels summed.
+        class_names: The K competing classes, those asked about first.
+        asked: A, how many of them were asked about and scored.
+        maps: Per variant one raw signed map per class, of any number of channels; the base first.
+        regions: True region of each class asked about; None when the data does not say.
         predicted: What the model says, in words; None to leave it out.
+        kind: Why this sample is shown, such as "best"; "" to leave it out.
+        metric: The measure of the scores.
+        scores: Per variant the score of each class asked about, NaN when undefined.
+        competition: Settings of the class competition; None when classes do not compete.
 
     Raises:
-        ValueError: no map at all, or shapes that do not fit the image and the classes.
+        ValueError: no base map, or shapes that do not fit the image and the classes.
     """
 
     sample_id: str
     image: UInt8[Tensor, "3 H W"]
     class_names: Sequence[str]
-    regions: Bool[Tensor, "A H W"] | None
-    maps: Mapping[str, Float[Tensor, "A H W"]]
+    asked: int
+    maps: Mapping[str, Float[Tensor, "K _ H W"]]
+    regions: Bool[Tensor, "A H W"] | None = None
     predicted: str | None = None
+    kind: str = ""
+    metric: str = ""
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    competition: VAR | None = None
 
     def __post_init__(self) -> None:
-        if not self.maps or not self.class_names:
-            raise ValueError("a panel must have at least one variant and one class, got none.")
-        expected = (len(self.class_names), *self.image.shape[1:])
-        regions = {} if self.regions is None else {"regions": self.regions}
-        for name, tensor in {**self.maps, **regions}.items():
-            if tuple(tensor.shape) != expected:
+        if BASE not in self.maps or not self.class_names:
+            raise ValueError("a panel must have a base map and a class; give maps={'base': …}.")
+        size = tuple(self.image.shape[1:])
+        expected = (len(self.class_names), *size)
+        for name, maps in self.maps.items():
+            if (len(maps), *maps.shape[2:]) != expected:
                 raise ValueError(
-                    f"'{name}' of panel {self.sample_id} must have the shape {expected} of its "
-                    f"classes and image, got {tuple(tensor.shape)}; sum channels and resize first."
+                    f"'{name}' of panel {self.sample_id} must have the classes and size {expected} "
+                    f"of its panel, got {(len(maps), *maps.shape[2:])}; resize the maps first."
                 )
+        if self.regions is not None and tuple(self.regions.shape) != (self.asked, *size):
+            raise ValueError(
+                f"regions of panel {self.sample_id} must have the shape {(self.asked, *size)}, got "
+                f"{tuple(self.regions.shape)}; give one per class asked about."
+            )
 
+    @cached_property
+    def scale(self) -> float:
+        """The |map| that gets full colour in every picture of this sample; 0 for empty maps."""
+        return scale_of(self.flat(BASE))
 
-def greyed(image: UInt8[Tensor, "3 H W"]) -> Image.Image:
-    """The image in light grey, quiet enough for colours on top (mode "L")."""
-    grey = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).convert("L")
-    return grey.point([round(255 * 0.58 + 0.38 * level) for level in range(256)])
+    @property
+    def competes(self) -> bool:
+        """Whether there is a competition to show."""
+        return self.competition is not None and len(self.class_names) > 1
 
+    def flat(self, variant: str) -> Float[Tensor, "K H W"]:
+        """Maps of one variant with their channels summed, as people see them."""
+        return self.maps[variant].sum(1)
 
-def scale_of(maps: Float[Tensor, "A H W"]) -> float:
-    """The |value| that gets full colour, 0 when the maps are empty.
+    def region(self, column: int) -> Bool[Tensor, "H W"] | None:
+        """True region of one of the competing classes, where it is known."""
+        known = self.regions is not None and column < self.asked
+        return self.regions[column] if self.regions is not None and known else None
 
-    The quantile is over non-zero values, since a refined map is mostly zeros.
-    """
-    sizes = np.abs(maps.detach().cpu().numpy())
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    return float(np.quantile(sizes, 0.995)) if sizes.size else 0.0
+    def shares(self) -> Float[Tensor, "K H W"]:
+        """Class distribution at every pixel, the mean over the channels that compete.
 
-
-def overlay(
-    values: Float[Tensor, "H W"], scale: float, region: Bool[Tensor, "H W"] | None = None
-) -> Image.Image:
-    """A signed map as a transparent palette picture, to be laid on the greyed image.
-
-    Args:
-        values: Signed; what is not finite is drawn as zero (`note` says so beside the picture).
-        scale: The |value| that gets full colour and opacity; 0 draws nothing.
-        region: Outlined when given.
-    """
-    numbers = np.nan_to_num(values.detach().cpu().numpy(), posinf=0.0, neginf=0.0)
-    share = np.clip(numbers / scale, -1.0, 1.0) if scale > 0 else np.zeros_like(numbers)
-    indices = (np.rint(share * _LEVELS) + _LEVELS).astype(np.uint8)
-    if region is not None:
-        indices[_outline(region.cpu().numpy())] = _OUTLINE
-    colours, opacities = _palette()
-    picture = Image.fromarray(indices)
-    picture.putpalette(colours)  # turns "L" into "P"
-    picture.info["transparency"] = opacities
-    return picture
-
-
-def note(values: Float[Tensor, "H W"]) -> str:
-    """What the eye could mistake: "empty map", "not finite in n pixels", or ""."""
-    numbers = values.detach().cpu().numpy()
-    if broken := np.count_nonzero(~np.isfinite(numbers)):
-        return f"not finite in {broken:,} pixels"
-    return "" if numbers.any() else "empty map"
+        Raises:
+            ValueError: the classes do not compete.
+        """
+        if self.competition is None:
+            raise ValueError(f"the classes of panel {self.sample_id} do not compete.")
+        return self.competition.distribution(self.maps[BASE][None])[0].mean(1)
 
 
 def panel_picture(panel: Panel) -> Image.Image:
@@ -128,38 +127,18 @@ def panel_picture(panel: Panel) -> Image.Image:
     if panel.predicted is not None:
         _write(picture, panel.predicted, (0, _STRIP + cell[1], cell[0], _STRIP))
     grey = greyed(panel.image).convert("RGBA")
-    for row, (variant, maps) in enumerate(panel.maps.items()):
+    for row, variant in enumerate(panel.maps):
         top = _STRIP + row * (cell[1] + _GAP)
         _write_upwards(picture, variant, (cell[0] + _GAP, top, _STRIP, cell[1]))
-        scale = scale_of(maps)
-        for column, values in enumerate(maps):
+        for column, values in enumerate(panel.flat(variant)):
             left = _STRIP + (column + 1) * (cell[0] + _GAP)
-            region = None if panel.regions is None else panel.regions[column]
-            drawn = Image.alpha_composite(grey, overlay(values, scale, region).convert("RGBA"))
+            drawn = overlay(values, panel.scale, panel.region(column)).convert("RGBA")
+            drawn = Image.alpha_composite(grey, drawn)
             picture.paste(_fit(drawn.convert("RGB"), cell), (left, top))
             _write(picture, note(values), (left, top, cell[0], _STRIP))
             if row == 0:
                 _write(picture, panel.class_names[column], (left, 0, cell[0], _STRIP))
     return picture
-
-
-@cache
-def _palette() -> tuple[bytes, bytes]:
-    """RGB triples and opacities of the palette: blue to red, then the outline."""
-    share = np.arange(-_LEVELS, _LEVELS + 1) / _LEVELS
-    # The middle of the colour map is white: start a step into each side, let opacity fade.
-    colours = colormaps["RdBu_r"](0.5 + np.sign(share) * (0.26 + 0.16 * np.abs(share)))
-    rgb = np.vstack([np.rint(colours[:, :3] * 255), [20, 20, 20]]).astype(np.uint8)
-    opacity = np.append(np.rint(255 * np.abs(share) ** 0.6), 255).astype(np.uint8)
-    return rgb.tobytes(), opacity.tobytes()
-
-
-def _outline(region: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Pixels of the region that touch its outside or the picture's edge."""
-    padded = np.pad(region, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    outline: Bool[np.ndarray, "H W"] = region & ~inner
-    return outline
 
 
 def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

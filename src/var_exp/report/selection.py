@@ -44,7 +44,7 @@ def pick_samples(
     *,
     metric: str,
     higher_is_better: bool,
-    refiner: str | None,
+    refiners: Sequence[str],
     count: int,
     seed: int,
 ) -> list[Pick]:
@@ -57,7 +57,8 @@ def pick_samples(
         rows: Scores of a run; only those of the metric count.
         metric: The measure that decides.
         higher_is_better: Its direction.
-        refiner: The variant that decides; None is the base map, of which nothing changes.
+        refiners: Variants whose scores are kept; the first decides. Without one the base map does,
+            of which nothing changes.
         count: At most so many samples.
         seed: Of the order among equals.
 
@@ -65,7 +66,7 @@ def pick_samples(
         The picks, random ones first, then best, worst and most changed; each sample once.
     """
     scores: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
-    wanted = {BASE} if refiner is None else {BASE, refiner}
+    wanted, refiner = {BASE, *refiners}, next(iter(refiners), None)
     for row in rows:
         if row.metric == metric and row.variant in wanted:
             scores[row.sample_id][row.variant, row.class_index] = row.score

@@ -1,0 +1,138 @@
+"""Pictures of signed maps and of class distributions, to be laid on the greyed image.
+
+Red speaks for the class, blue against it. Zero is transparent.
+"""
+
+from functools import cache
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image
+from torch import Tensor
+
+from var_exp.refine.var import entropy_map, winner_map
+
+_LEVELS = 31  # shades per sign: more cannot be told apart over a picture, and fewer compress well
+_OUTLINE = 2 * _LEVELS + 1  # palette index of the true region's outline
+_DECIDED = b"\x3b\x1f\x6b"  # violet
+_OKABE_ITO = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#c8b400", "#555555",
+)  # fmt: skip  # their yellow a little darker, to be seen on light grey
+
+
+def greyed(image: UInt8[Tensor, "3 H W"]) -> Image.Image:
+    """The image in light grey, quiet enough for colours on top (mode "L")."""
+    grey = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).convert("L")
+    return grey.point([round(255 * 0.58 + 0.38 * level) for level in range(256)])
+
+
+def scale_of(maps: Float[Tensor, "A H W"]) -> float:
+    """The |value| that gets full colour, 0 when the maps are empty.
+
+    The quantile is over non-zero values, since a refined map is mostly zeros.
+    """
+    sizes = np.abs(maps.detach().cpu().numpy())
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return float(np.quantile(sizes, 0.995)) if sizes.size else 0.0
+
+
+def overlay(
+    values: Float[Tensor, "H W"], scale: float, region: Bool[Tensor, "H W"] | None = None
+) -> Image.Image:
+    """A signed map as a transparent palette picture, to be laid on the greyed image.
+
+    Args:
+        values: Signed; what is not finite is drawn as zero (`note` says so beside the picture).
+        scale: The |value| that gets full colour and opacity; 0 draws nothing.
+        region: Outlined when given.
+    """
+    numbers = np.nan_to_num(values.detach().cpu().numpy(), posinf=0.0, neginf=0.0)
+    share = np.clip(numbers / scale, -1.0, 1.0) if scale > 0 else np.zeros_like(numbers)
+    indices = (np.rint(share * _LEVELS) + _LEVELS).astype(np.uint8)
+    if region is not None:
+        indices[_outline(region.cpu().numpy())] = _OUTLINE
+    colours, opacities = palette()
+    picture = Image.fromarray(indices)
+    picture.putpalette(colours)  # turns "L" into "P"
+    picture.info["transparency"] = opacities
+    return picture
+
+
+def note(values: Float[Tensor, "H W"]) -> str:
+    """What the eye could mistake: "empty map", "not finite in n pixels", or ""."""
+    numbers = values.detach().cpu().numpy()
+    if broken := np.count_nonzero(~np.isfinite(numbers)):
+        return f"not finite in {broken:,} pixels"
+    return "" if numbers.any() else "empty map"
+
+
+@cache
+def palette() -> tuple[bytes, bytes]:
+    """RGB triples and opacities of an overlay: blue to red in 63 steps, then the outline."""
+    share = np.arange(-_LEVELS, _LEVELS + 1) / _LEVELS
+    # The middle of the colour map is white: start a step into each side, let opacity fade.
+    colours = colormaps["RdBu_r"](0.5 + np.sign(share) * (0.26 + 0.16 * np.abs(share)))
+    rgb = np.vstack([np.rint(colours[:, :3] * 255), [20, 20, 20]]).astype(np.uint8)
+    opacity = np.append(np.rint(255 * np.abs(share) ** 0.6), 255).astype(np.uint8)
+    return rgb.tobytes(), opacity.tobytes()
+
+
+def class_colours(count: int) -> list[str]:
+    """Colours "#rrggbb" that tell classes apart: Okabe and Ito's eight, then hues between them."""
+    more = max(0, count - len(_OKABE_ITO))
+    hues = [to_hex(colormaps["hsv"]((i + 0.5) / more)) for i in range(more)]
+    return [*_OKABE_ITO, *hues][:count]
+
+
+def winners(shares: Float[Tensor, "K H W"]) -> Image.Image:
+    """Who wins each pixel, as a transparent picture in the colours of the classes.
+
+    The opacity is what the winner has above the equal share 1/K; nobody wins where places are
+    shared.
+    """
+    count = len(shares)
+    winner = winner_map(shares[None, :, None])[0, 0].cpu().numpy()
+    above = ((shares.amax(0) - 1 / count) / (1 - 1 / count)).clamp(0, 1).cpu().numpy()
+    rgb = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in class_colours(count)]
+    pixels = np.zeros((*winner.shape, 4), np.uint8)
+    pixels[..., :3] = np.array(rgb, np.uint8)[winner]
+    # few opacities compress well
+    pixels[..., 3] = np.where(winner >= 0, np.rint(np.nan_to_num(above) ** 0.5 * 16) / 16 * 255, 0)
+    pixels[pixels[..., 3] == 0] = 0
+    return Image.fromarray(pixels)
+
+
+def decided(shares: Float[Tensor, "K H W"]) -> Image.Image:
+    """How decided each pixel is, as a transparent picture: opaque at entropy 0, clear at ln K."""
+    share = entropy_map(shares[None, :, None])[0, 0] / np.log(len(shares))
+    opacity = np.nan_to_num(np.clip(1 - share.cpu().numpy(), 0, 1)) * 16
+    picture = Image.fromarray(np.rint(opacity).astype(np.uint8))
+    picture.putpalette(_DECIDED * 17)
+    picture.info["transparency"] = bytes(round(255 * level / 16) for level in range(17))
+    return picture
+
+
+def outline_path(region: Bool[Tensor, "H W"]) -> str:
+    """Border of a region as an SVG path in pixels of the picture, each straight run one line."""
+    padded = np.pad(region.cpu().numpy(), 1)
+    down = padded[1:, 1:-1] != padded[:-1, 1:-1]  # [H+1, W]: borders between rows
+    across = padded[1:-1, 1:] != padded[1:-1, :-1]  # [H, W+1]: borders between columns
+    runs = [f"M{a} {y}H{b}" for y, line in enumerate(down) for a, b in _runs(line)]
+    runs += [f"M{x} {a}V{b}" for x, line in enumerate(across.T) for a, b in _runs(line)]
+    return "".join(runs)
+
+
+def _runs(line: Bool[np.ndarray, " n"]) -> list[tuple[int, int]]:
+    """First and one past the last place of every run of True."""
+    edges = np.flatnonzero(np.diff(np.pad(line, 1).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _outline(region: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Pixels of the region that touch its outside or the picture's edge."""
+    padded = np.pad(region, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    outline: Bool[np.ndarray, "H W"] = region & ~inner
+    return outline
