@@ -18,19 +18,23 @@ from var_exp.metrics import (
     ABPC,
     AOPC,
     ClassSensitivity,
+    Complexity,
     ContrastiveDeletion,
     EnergyPointingGame,
     EnergyShare,
     GridPointingGame,
     Infidelity,
     IrrelevantEnergyShare,
+    Overlap,
     SensitivityN,
+    Sparseness,
 )
 from var_exp.metrics.base import Flag
 from var_exp.registry import aliases, conf_dir, from_alias, locate
 
 ALIASES = aliases("metric")
 SIDE, COUNT = 40, 12
+RECALL_AT_BEST = ("recall", "best_threshold")  # the best level of a complement marks everything
 CHECKER = (torch.arange(SIDE)[:, None] + torch.arange(SIDE)) % 2 * 2.0 - 1.0
 
 
@@ -121,38 +125,44 @@ def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
     signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | SensitivityN
     lowest = -1 if isinstance(metric, signed) else 0
-    highest = math.inf if isinstance(metric, Infidelity) else 1
+    highest = {Infidelity: math.inf, Complexity: math.log(SIDE**2)}.get(type(metric), 1)
     assert ((scores >= lowest) & (scores <= highest)).all()
 
 
 def test_declared_direction(metric):
     """The region itself beats its complement."""
-    assert isinstance(metric.higher_is_better, bool)
     if isinstance(metric, ClassSensitivity | IrrelevantEnergyShare):
         return  # asks nothing about the region, or the region is where nothing should be
     regions = scene()["regions"][:, None].float()
     perfect, _ = scores_of(metric, regions)
     complement, _ = scores_of(metric, 1 - regions)
+    if isinstance(metric, Overlap) and (metric.measure, metric.threshold) == RECALL_AT_BEST:
+        assert (perfect == complement).all()
+        return
     assert (perfect > complement if metric.higher_is_better else perfect < complement).all()
 
 
 def test_all_zero_maps_are_counted(metric):
     scores, _ = scores_of(metric, torch.zeros(COUNT, 3, SIDE, SIDE))
     assert metric.ledger()["empty_map"] == COUNT
-    assert scores.isfinite().all() != isinstance(metric, ClassSensitivity)
+    undefined = isinstance(metric, ClassSensitivity | Complexity)
+    assert scores.isnan().tolist() == [undefined] * COUNT
     if isinstance(metric, EnergyPointingGame | EnergyShare | GridPointingGame):
         assert (scores == 0).all()
 
 
 def test_constant_maps_score_like_chance(metric):
     """Between the region and its complement, and never by the place of the first pixel."""
-    if isinstance(metric, ClassSensitivity):
-        pytest.skip("a constant map correlates with nothing")
+    if isinstance(metric, ClassSensitivity | Complexity | Sparseness):
+        pytest.skip("asks nothing about the region")
     regions = scene()["regions"][:, None].float()
     constant, _ = scores_of(metric.clone(), torch.ones(COUNT, 1, SIDE, SIDE))
     ends = [scores_of(metric.clone(), maps)[0] for maps in (regions, 1 - regions)]
-    assert (constant > torch.minimum(*ends)).all()
-    assert (constant < torch.maximum(*ends)).all()
+    low, high = torch.minimum(*ends), torch.maximum(*ends)
+    if isinstance(metric, Overlap):  # which marks everything then, or nothing
+        assert ((constant >= low) & (constant <= high)).all()
+    else:
+        assert ((constant > low) & (constant < high)).all()
 
 
 def test_maps_that_are_not_finite_are_undefined_and_counted(metric):
@@ -201,9 +211,50 @@ def test_pickle_reset_and_merge(metric):
     assert other.ledger()["samples"] == COUNT
 
 
+def test_a_stored_state_goes_on(metric):
+    metric.persistent(True)
+    update(metric, scene(), list(range(6)))
+    other = metric.clone()
+    other.reset()
+    other.load_state_dict(metric.state_dict())
+    update(other, scene(), list(range(4, COUNT)))
+    update(metric, scene(), list(range(4, COUNT)))
+    torch.testing.assert_close(other.compute(), metric.compute(), rtol=1e-6, atol=0)
+    assert other.ledger() == metric.ledger()
+
+
+def test_forward_gives_the_value_of_the_batch_and_keeps_it(metric):
+    values, alone = scene(), metric.clone()
+    for rows in ([0, 1, 2], [3, 4, 5]):
+        chosen = {k: [v[r] for r in rows] if k == "ids" else v[rows] for k, v in values.items()}
+        alone.reset()
+        update(alone, values, rows)
+        torch.testing.assert_close(metric(**metric._filter_kwargs(**chosen)), alone.compute())
+    alone.reset()
+    torch.testing.assert_close(metric.compute(), update(alone, values, list(range(6))).compute())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_maps_of_any_precision_score_as_what_they_hold(metric, dtype):
+    """Sums are in float64: a half-precision map is no worse than its own values."""
+    names = ("maps", "base_maps", "rival_maps")
+    rounded = scene() | {name: scene()[name].to(dtype) for name in names}
+    exact = scene() | {name: rounded[name].double() for name in names}
+    expected = update(metric.clone(), exact).latest[0]
+    scores = update(metric, rounded).latest[0]
+    torch.testing.assert_close(scores, expected, rtol=1e-6, atol=1e-9)
+    value = metric.compute()
+    assert value.dtype == torch.float64
+    assert metric.half().float().compute() == value  # which a Lightning module calls
+
+
 def test_flags_of_torchmetrics_are_declared(metric):
     assert metric.is_differentiable is False
     assert metric.full_state_update is False
+    assert isinstance(metric.higher_is_better, bool)
+    for name in ("is_differentiable", "full_state_update", "higher_is_better"):
+        with pytest.raises(RuntimeError, match="Can't change const"):
+            setattr(metric, name, None)
 
 
 @pytest.mark.ddp

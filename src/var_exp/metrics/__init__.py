@@ -6,6 +6,7 @@ The functions are in `var_exp.metrics.functional`.
 from var_exp.metrics.abpc import ABPC
 from var_exp.metrics.aopc import AOPC
 from var_exp.metrics.class_sensitivity import ClassSensitivity
+from var_exp.metrics.complexity import Complexity
 from var_exp.metrics.contrastive_deletion import ContrastiveDeletion
 from var_exp.metrics.energy_pointing_game import EnergyPointingGame
 from var_exp.metrics.energy_share import EnergyShare, IrrelevantEnergyShare
@@ -13,15 +14,19 @@ from var_exp.metrics.grid_pointing_game import GridPointingGame
 from var_exp.metrics.infidelity import Infidelity
 from var_exp.metrics.insertion_deletion import DeletionAUC, InsertionAUC
 from var_exp.metrics.lerf import LerfAUC
+from var_exp.metrics.overlap import Overlap
 from var_exp.metrics.perturber import Perturber
 from var_exp.metrics.pointing_game import PointingGame
+from var_exp.metrics.relevance_rank_accuracy import RelevanceRankAccuracy
 from var_exp.metrics.road import Road, RoadLerf
 from var_exp.metrics.sensitivity_n import SensitivityN
+from var_exp.metrics.sparseness import Sparseness
 
 __all__ = [
     "ABPC",
     "AOPC",
     "ClassSensitivity",
+    "Complexity",
     "ContrastiveDeletion",
     "DeletionAUC",
     "EnergyPointingGame",
@@ -31,9 +36,12 @@ __all__ = [
     "InsertionAUC",
     "IrrelevantEnergyShare",
     "LerfAUC",
+    "Overlap",
     "Perturber",
     "PointingGame",
+    "RelevanceRankAccuracy",
     "Road",
     "RoadLerf",
     "SensitivityN",
+    "Sparseness",
 ]

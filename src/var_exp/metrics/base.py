@@ -52,7 +52,7 @@ class SampleMetric(Metric):
 
     is_differentiable = False
     full_state_update = False
-    chance_is_area: ClassVar[bool] = False
+    chance_is_area = False
     row_states: ClassVar[dict[str, torch.dtype]] = {
         "scores": torch.float64,
         "flags": torch.int64,

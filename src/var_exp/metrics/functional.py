@@ -3,6 +3,7 @@
 from var_exp.metrics.abpc import abpc
 from var_exp.metrics.aopc import aopc
 from var_exp.metrics.class_sensitivity import class_sensitivity
+from var_exp.metrics.complexity import complexity
 from var_exp.metrics.contrastive_deletion import contrastive_deletion
 from var_exp.metrics.energy_pointing_game import energy_pointing_game
 from var_exp.metrics.energy_share import energy_share
@@ -10,14 +11,18 @@ from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.metrics.infidelity import infidelity
 from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
 from var_exp.metrics.lerf import lerf_auc
+from var_exp.metrics.overlap import overlap
 from var_exp.metrics.pointing_game import pointing_game
+from var_exp.metrics.relevance_rank_accuracy import relevance_rank_accuracy
 from var_exp.metrics.road import road
 from var_exp.metrics.sensitivity_n import sensitivity_n
+from var_exp.metrics.sparseness import sparseness
 
 __all__ = [
     "abpc",
     "aopc",
     "class_sensitivity",
+    "complexity",
     "contrastive_deletion",
     "deletion_auc",
     "energy_pointing_game",
@@ -26,7 +31,10 @@ __all__ = [
     "infidelity",
     "insertion_auc",
     "lerf_auc",
+    "overlap",
     "pointing_game",
+    "relevance_rank_accuracy",
     "road",
     "sensitivity_n",
+    "sparseness",
 ]

@@ -21,11 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.metrics.base import Flag, SampleMetric
-from var_exp.metrics.share import Scored, score_in_blocks
-
-# Values this close to the maximum (relative to the largest magnitude) are equal: summing channels
-# and resizing in float64 tears equal float32 values no further apart.
-_TIE = 1e-12
+from var_exp.metrics.share import TIE, Scored, score_in_blocks
 
 
 def pointing_game(
@@ -88,7 +84,7 @@ def _hit_rates(
     """Scores and flags of pixel values."""
     finite = values.sum((1, 2)).isfinite()
     size = values.abs().amax((1, 2), keepdim=True)
-    strongest = values >= values.amax((1, 2), keepdim=True) - _TIE * size
+    strongest = values >= values.amax((1, 2), keepdim=True) - TIE * size
     count = strongest.sum((1, 2))
     rates = _peak_hits(values, regions, tolerance).double()
     tied = count > 1

@@ -1,4 +1,4 @@
-"""How much of a map lies inside a region: the arithmetic of the grid and energy pointing games."""
+"""What the measures of single maps share: pixel values, blocks of work, the share in a region."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -13,6 +13,10 @@ from var_exp.metrics.base import Flag
 Magnitude = Literal["positive", "abs"]
 Scored: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
 """Scores and flags."""
+
+TIE = 1e-12
+"""Values no further apart than this, relative to the map's largest magnitude, are equal: summing
+channels and resizing in float64 tears equal float32 values no further apart."""
 
 _BLOCK = 2**18  # pixels scored at once: their float64 values stay in the cache of a CPU
 
@@ -64,6 +68,18 @@ def share_inside(
     return scores.where(finite & ~empty_region, torch.nan), flags
 
 
+def magnitudes(maps: Float[Tensor, "N c h w"]) -> tuple[Float[Tensor, "N P"], Bool[Tensor, " N"]]:
+    """Absolute pixel values, their largest 1 so that no sum overflows, and which are finite.
+
+    Raises:
+        ValueError: maps are not float [N, c, h, w].
+    """
+    _check_maps(maps)
+    values = maps.sum(1, dtype=torch.float64).flatten(1).abs()
+    largest = values.amax(1, keepdim=True)
+    return values / largest.where(largest > 0, 1), values.isfinite().all(1)
+
+
 def check_magnitude(magnitude: str) -> None:
     """Refuse an unknown magnitude.
 
@@ -74,13 +90,18 @@ def check_magnitude(magnitude: str) -> None:
         raise ValueError(f"magnitude must be positive or abs, got '{magnitude}'.")
 
 
-def _check(maps: Tensor, regions: Tensor) -> None:
-    """Refuse maps and regions that do not belong together."""
+def _check_maps(maps: Tensor) -> None:
+    """Refuse what is not one map each."""
     if maps.ndim != 4 or not maps.is_floating_point():
         raise ValueError(
             f"maps must be a float tensor [N, c, h, w], got {maps.dtype} of shape "
             f"{list(maps.shape)}; pick one class per map."
         )
+
+
+def _check(maps: Tensor, regions: Tensor) -> None:
+    """Refuse maps and regions that do not belong together."""
+    _check_maps(maps)
     if regions.ndim != 3 or regions.dtype != torch.bool or len(regions) != len(maps):
         raise ValueError(
             f"regions must be a bool tensor [N, H, W] with N={len(maps)} as the maps, got "
