@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check fix benchmark help
+.PHONY: demo test check fix docs benchmark help
 
 demo: $(READY) ## guided backpropagation with and without class competition, on critters
 	$(BIN)/python evaluate.py
@@ -22,6 +22,9 @@ check: $(READY) ## lint, types, imports, tests
 fix: $(READY) ## format the code and mend what the linter can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: $(READY) ## the pages and the API reference, in site/; warnings are errors
+	$(BIN)/mkdocs build
 
 benchmark: $(READY) ## speed of the engine beside bare passes and Captum, in one run
 	$(BIN)/python benchmarks/attribution.py

@@ -208,10 +208,10 @@ def test_a_sweep_ends_in_one_table_that_names_what_failed(tmp_path):
 
 
 def test_a_method_of_the_users_own_as_the_docs_show_it(tmp_path):
-    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    section = page.split("## Add your own in ten lines")[1].split("\n## ")[0]
+    page = (ROOT / "docs" / "own.md").read_text(encoding="utf-8")
+    section = page.split("## A method")[1].split("\n## ")[0]
     blocks = re.findall(r"```(\w*)\n(.*?)```", section, re.DOTALL)
-    assert [language for language, _ in blocks] == ["python", "yaml", ""]
+    assert [language for language, _ in blocks] == ["python", "yaml", "bash", "bash"]
     for _, text in blocks[:2]:
         file = tmp_path / re.match(r"# (\S+)\n", text)[1]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,7 @@ def test_a_method_of_the_users_own_as_the_docs_show_it(tmp_path):
 
     python, script, *arguments = shlex.split(blocks[2][1])
     assert (python, Path(script).name) == ("python", "evaluate.py")
-    done, _ = run(tmp_path, "evaluate.py", *arguments, "data.count=16", "logger=none", "pictures=1")
+    done, _ = run(tmp_path, "evaluate.py", *arguments, "logger=none", "pictures=1")
     assert done.returncode == 0, done.stderr
     assert "grid_pointing_game" in done.stdout
     (folder,) = (tmp_path / "runs" / "evaluate" / "power_gradient_critters_cnn").iterdir()
