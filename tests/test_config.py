@@ -50,6 +50,14 @@ def test_aliases_of_the_users_own_folder_are_named_too(capsys, composed, tmp_pat
     assert "gbp" in told
 
 
+def test_a_metric_of_the_users_own_must_say_its_place(composed, tmp_path):
+    (tmp_path / "metric").mkdir()
+    (tmp_path / "metric" / "mine.yaml").write_text("_target_: mine.Mine")
+    own = f"hydra.searchpath=[file://{tmp_path}]"
+    with pytest.raises(ConfigError, match=r"\('mine.Mine'\); begin .* # @package metric\."):
+        check(composed(own, "metric=[grid_pointing_game,mine]"), EvaluateConfig, GIVEN)
+
+
 def test_classes_are_found_in_the_folder_of_the_command(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

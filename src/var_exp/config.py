@@ -27,6 +27,7 @@ FAILED = "failed.txt"
 """File that a run of a sweep leaves in its folder when it could not finish: the reason."""
 
 _USAGE_ERROR = 2
+_SEVERAL = ("refine", "metric")  # groups of which several members can be chosen at a time
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +141,8 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
     for group, node in root.items():
         if not isinstance(node, dict) or group not in known:
             continue
-        nodes = {group: node} if "_target_" in node else _members(group, node)
+        of_one = "_target_" in node and group not in _SEVERAL
+        nodes = {group: node} if of_one else _members(group, node)
         for where, member in nodes.items():
             found += problems(member, where=where, provided=given.get(group, set()))
     if found:
@@ -150,6 +152,11 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
 
 def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Nodes of a group of which several members can be chosen, such as refine=[none,var]."""
+    if "_target_" in node:
+        raise ConfigError(
+            f"a chosen {group} does not say its place ('{node['_target_']}'); begin its YAML file "
+            f"with the line: # @package {group}.<name of the file>"
+        )
     chosen = {
         name: member
         for name, member in node.items()

@@ -39,7 +39,7 @@ def checkout(tmp_path):
 
 @pytest.mark.parametrize("page", with_commands(), ids=lambda page: page.name)
 def test_every_command_of_a_page_runs_as_written(page, checkout):
-    """In order: a block that names a file in its first line is written, a bash block is run.
+    """In order: a block that names a file in its first lines is written, a bash block is run.
 
     `make test` is left out, being what runs this test. Blocks in other languages need data or a
     machine that cannot be shipped.
@@ -52,7 +52,7 @@ def test_every_command_of_a_page_runs_as_written(page, checkout):
         "HTTPS_PROXY": closed,
     }
     for language, text in blocks(page):
-        if file := re.match(r"# (\S+\.(?:py|ya?ml))\n", text):
+        if file := re.match(r"(?:# @.*\n)?# (\S+\.(?:py|ya?ml))\n", text):
             (checkout / file[1]).parent.mkdir(parents=True, exist_ok=True)
             (checkout / file[1]).write_text(text, encoding="utf-8")
         elif language == "bash":
