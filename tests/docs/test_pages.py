@@ -32,7 +32,9 @@ def checkout(tmp_path):
         if entry.name not in (".venv", ".git", "runs", "wandb", "site"):
             (tmp_path / entry.name).symlink_to(entry)
     (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for entry in Path(sys.prefix).iterdir():
+        (tmp_path / ".venv" / entry.name).symlink_to(entry)
+    (tmp_path / ".venv" / "ready").unlink(missing_ok=True)
     (tmp_path / ".venv" / "ready").touch()
     return tmp_path
 
