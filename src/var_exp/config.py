@@ -1,11 +1,13 @@
 """The edge where Hydra ends: schema of the roots, errors in one sentence, exit codes.
 
-Exit codes: 0 the run completed, 2 the user's command must be mended, 1 anything else.
+Exit codes: 0 the run completed, 2 the user's command must be mended, 143 stopped by SIGTERM, 1
+anything else.
 """
 
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -17,9 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from var_exp.launchers import refusal
 from var_exp.registry import aliases, did_you_mean, problems
 from var_exp.types import ConfigError, VarExpError
 
@@ -28,6 +32,7 @@ FAILED = "failed.txt"
 
 _USAGE_ERROR = 2
 _SEVERAL = ("refine", "metric")  # groups of which several members can be chosen at a time
+_TERMINATED = 128 + signal.SIGTERM  # as shells and SLURM report it
 _log = logging.getLogger(__name__)
 
 
@@ -81,6 +86,11 @@ def command(main: Callable[[], Any], schema: type) -> None:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_sentence(error, _keys(schema)))
+    except RuntimeError as error:
+        sentence = refusal(error)
+        if sentence is None:
+            raise
+        _refuse(sentence)
 
 
 def open_key(argument: str) -> str:
@@ -107,6 +117,9 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     of_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
     try:
         return job(cfg, folder)
+    except SIGTERMException:  # the batch is done and kept; Lightning itself would exit with 0
+        _complain(f"stopped by SIGTERM after a finished batch of {folder}.")
+        sys.exit(_TERMINATED)
     except VarExpError as error:
         if not of_sweep:
             return _refuse(str(error))
@@ -174,7 +187,7 @@ def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _sentence(error: Exception, keys: list[str]) -> str:
     """Hydra's refusal in one sentence, with the nearest name that exists."""
     text = str(error)
-    missing = re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text)
+    missing = re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", text)
     if isinstance(error, MissingConfigException) and missing:
         group, option = missing.groups()
         # Hydra's options hold those of the user's --config-dir too
@@ -193,6 +206,8 @@ def _sentence(error: Exception, keys: list[str]) -> str:
 
 
 def _unknown(key: str, known: list[str]) -> str:
+    if key.startswith("hydra."):
+        return f"there is no option '{key}'; --cfg hydra lists Hydra's."
     return f"there is no option '{key}'{did_you_mean(key, known)}; options: {', '.join(known)}."
 
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from var_exp.config import FAILED
+from var_exp.launchers import wait_for_every_run, when_it_gives_up
 from var_exp.registry import locate
 from var_exp.report.comparison import Run, comparison_picture, markdown, write_comparison
 from var_exp.report.comparison_tests import compare, significance_markdown, write_tests
@@ -40,6 +41,15 @@ class MergeRuns(Callback):
 
     The command ends with exit code 1 when a run failed.
     """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """See to it that a run that is killed does not take the others' results along.
+
+        Where a launcher gives up all the same, Hydra has no callback: its error ends the program.
+        """
+        folder = Path(config.hydra.sweep.dir).absolute()
+        wait_for_every_run(config.hydra.launcher._target_)
+        when_it_gives_up(folder, lambda: merge([folder], folder))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Merge what the runs wrote."""
