@@ -3,8 +3,12 @@
 import sys
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import OmegaConf
 
-from var_exp.config import EvaluateConfig, check, command
+from var_exp.config import EvaluateConfig, check, command, run
 from var_exp.experiment import GIVEN
 from var_exp.registry import build
 from var_exp.types import ConfigError
@@ -33,6 +37,8 @@ def test_default_configuration_has_no_problem(composed):
         ("refine=[none,vra]", "there is no refine=vra (did you mean 'var'?); choose one of: cgi"),
         ("modl=critters_cnn", "there is no option 'modl' (did you mean 'model'?); options: data"),
         ("batchsize=3", "there is no option 'batchsize' (did you mean 'batch_size'?)"),
+        ("hydra/launcher=slrm", "there is no hydra/launcher=slrm (did you mean 'slurm'?)"),
+        ("hydra.launcher.x=1", "there is no option 'hydra.launcher.x'; --cfg hydra lists Hydra's."),
         ("batch_size=many", "Value 'many' of type 'str' could not be converted to Integer"),
     ],
 )
@@ -107,3 +113,18 @@ def test_data_follow_the_model_unless_the_user_chooses(composed):
     assert composed("model=vit_b16").data.labels == "imagenet"
     assert "critters" in composed("model=vit_b16", "data=critters").data._target_
     assert "critters" in composed("model=critters_vit").data._target_
+
+
+def test_a_run_that_sigterm_stopped_does_not_exit_with_0(monkeypatch, tmp_path, capsys):
+    """Lightning's exception is a SystemExit without a code."""
+    hydra = {"runtime": {"output_dir": str(tmp_path)}, "mode": RunMode.MULTIRUN}
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": hydra}))
+
+    def stopped(cfg, folder):
+        raise SIGTERMException
+
+    with pytest.raises(SystemExit) as left:
+        run(stopped, OmegaConf.create())
+    assert left.value.code == 128 + 15
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())  # it did not fail

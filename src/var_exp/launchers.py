@@ -4,12 +4,15 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from traceback import format_exception
 from types import TracebackType
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
+
+from var_exp.types import VarExpError
 
 LAUNCHER_ERROR = "launcher_error.txt"
 """File in the folder of a sweep that its launcher gave up on: what it said."""
@@ -74,7 +77,8 @@ def when_it_gives_up(folder: Path, conclude: Callable[[], object]) -> None:
             show(kind, error, trace)
             return
         (folder / LAUNCHER_ERROR).write_text("".join(format_exception(error)), encoding="utf-8")
-        conclude()
+        with suppress(VarExpError):  # where no run has even begun
+            conclude()
         print(
             f"error: the launcher lost a run ({kind.__name__}, in full in "
             f"{folder / LAUNCHER_ERROR}); the same command with hydra.sweep.dir={folder} finishes "

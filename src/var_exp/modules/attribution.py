@@ -54,6 +54,7 @@ class AttributionModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.strict_loading = False  # a checkpoint holds nothing, see `on_save_checkpoint`
         self.model = model
         self.method = method
         self.rule = rule
@@ -132,6 +133,10 @@ class AttributionModule(LightningModule):
                 for name, metric in self.scores[BASE].items()
                 if cast(SampleMetric, metric).chance_is_area
             }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the model out of what Lightning saves before SLURM queues a run again."""
+        checkpoint["state_dict"] = {}
 
     def directions(self) -> dict[str, bool]:
         """Whether higher is better, by metric in the order of the configuration."""
