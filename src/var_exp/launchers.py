@@ -51,7 +51,7 @@ def wait_for_every_run(launcher: str) -> None:
         from submitit.core.utils import UncompletedJobError
     except ImportError:  # Hydra refuses the launcher in a moment
         return
-    results = Job.results
+    results: Callable[[Any], list[Any]] = Job.results
 
     def results_or_none(job: Any) -> list[Any]:
         try:
