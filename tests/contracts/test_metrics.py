@@ -22,6 +22,7 @@ from var_exp.metrics import (
     ContrastiveDeletion,
     EnergyPointingGame,
     EnergyShare,
+    GridConfusion,
     GridPointingGame,
     Infidelity,
     IrrelevantEnergyShare,
@@ -61,12 +62,15 @@ def scene(count=COUNT):
     for region, label in zip(regions, classes.tolist(), strict=True):
         y, x = (SIDE // 2 * part for part in divmod(label, 2))
         region[y : y + SIDE // 2, x : x + SIDE // 2] = True
+    quarters = torch.stack([regions[classes == label][0] for label in range(4)])
     noise = torch.randn(count, 3, SIDE, SIDE, generator=generator)
     return {
         "images": CHECKER.expand(count, 3, SIDE, SIDE) + 0.1 * noise,
         "classes": classes,
         "rivals": (classes + 1) % 4,
         "regions": regions,
+        "cells": quarters.expand(count, 4, SIDE, SIDE),
+        "own": classes,
         "maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "base_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "within": torch.ones(count, SIDE, SIDE, dtype=torch.bool),
@@ -100,6 +104,9 @@ def test_any_split_and_order_gives_the_same(metric, batch):
         update(metric, scene(), order[first : first + batch])
     torch.testing.assert_close(metric.compute(), whole.compute(), rtol=1e-6, atol=0)
     assert metric.ledger() == whole.ledger()
+    for further in ("curve", "matrix"):
+        if hasattr(metric, further):
+            torch.testing.assert_close(getattr(metric, further)(), getattr(whole, further)())
 
 
 def test_repeated_ids_count_once(metric):
@@ -123,7 +130,7 @@ def test_value_is_the_mean_of_the_scores(metric):
 
 def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
-    signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | SensitivityN
+    signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion | SensitivityN
     lowest = -1 if isinstance(metric, signed) else 0
     highest = {Infidelity: math.inf, Complexity: math.log(SIDE**2)}.get(type(metric), 1)
     assert ((scores >= lowest) & (scores <= highest)).all()
@@ -147,7 +154,7 @@ def test_all_zero_maps_are_counted(metric):
     assert metric.ledger()["empty_map"] == COUNT
     undefined = isinstance(metric, ClassSensitivity | Complexity)
     assert scores.isnan().tolist() == [undefined] * COUNT
-    if isinstance(metric, EnergyPointingGame | EnergyShare | GridPointingGame):
+    if isinstance(metric, EnergyPointingGame | EnergyShare | GridConfusion | GridPointingGame):
         assert (scores == 0).all()
 
 
@@ -296,6 +303,9 @@ def main(rank: int, folder: str) -> None:
             value = metric.compute().item()
             if hasattr(metric, "curve"):
                 assert metric.curve().shape == (len(metric.places()),)
+            if hasattr(metric, "matrix"):
+                matrix = update(build(alias), scene()).matrix()
+                torch.testing.assert_close(metric.matrix(), matrix)
             results[f"{alias} {world}"] = [value, metric.ledger()]
         distributed.barrier()
         distributed.destroy_process_group()

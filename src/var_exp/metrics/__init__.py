@@ -10,6 +10,7 @@ from var_exp.metrics.complexity import Complexity
 from var_exp.metrics.contrastive_deletion import ContrastiveDeletion
 from var_exp.metrics.energy_pointing_game import EnergyPointingGame
 from var_exp.metrics.energy_share import EnergyShare, IrrelevantEnergyShare
+from var_exp.metrics.grid_confusion import GridConfusion
 from var_exp.metrics.grid_pointing_game import GridPointingGame
 from var_exp.metrics.infidelity import Infidelity
 from var_exp.metrics.insertion_deletion import DeletionAUC, InsertionAUC
@@ -31,6 +32,7 @@ __all__ = [
     "DeletionAUC",
     "EnergyPointingGame",
     "EnergyShare",
+    "GridConfusion",
     "GridPointingGame",
     "Infidelity",
     "InsertionAUC",

@@ -7,6 +7,7 @@ from var_exp.metrics.complexity import complexity
 from var_exp.metrics.contrastive_deletion import contrastive_deletion
 from var_exp.metrics.energy_pointing_game import energy_pointing_game
 from var_exp.metrics.energy_share import energy_share
+from var_exp.metrics.grid_confusion import grid_confusion
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.metrics.infidelity import infidelity
 from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
@@ -27,6 +28,7 @@ __all__ = [
     "deletion_auc",
     "energy_pointing_game",
     "energy_share",
+    "grid_confusion",
     "grid_pointing_game",
     "infidelity",
     "insertion_auc",

@@ -1,0 +1,150 @@
+"""Grid confusion: of each class's map over a grid of pictures, the share in every one of the cells.
+
+    matrix[i, j] = mean share of the positive relevance of the class in cell i that lies in cell j
+    score        = share in the own cell - largest share in another one, in [-1, 1]; higher is
+                   better
+
+The diagonal of the matrix is the grid pointing game by place. What lies beside it tells a map that
+spreads from one that points at a wrong cell, and shows places that draw relevance whatever is in
+them. The score asks whether the own cell wins, and by how much; a uniform map leads by 0, and so
+does an empty one. Rows of the matrix sum to 1, less the part of the maps that are empty.
+
+Source: this project; the shares are those of the grid pointing game (Rao, Böhle, Schiele, "Towards
+Better Understanding Attribution Methods", CVPR 2022).
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial, reduce
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, distributed
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.share import Magnitude, check_magnitude, score_in_blocks, share_inside
+
+
+def grid_confusion(
+    maps: Float[Tensor, "N c h w"],
+    cells: Bool[Tensor, "N A H W"],
+    magnitude: Magnitude = "positive",
+) -> Float[Tensor, "N A"]:
+    """Share of the relevance in each cell.
+
+    Args:
+        maps: [N, c, h, w], raw and signed; channels are summed, then resized to the cells' size.
+        cells: [N, A, H, W] bool, the cells of each map's picture; they do not overlap.
+        magnitude: "positive" counts only positive values, "abs" all by their size.
+
+    Returns:
+        [N, A] float64 in [0, 1]; 0 for a map with nothing to count, NaN for an empty cell or a map
+        that is not finite.
+
+    Raises:
+        ValueError: shapes or types that do not belong together, cells that overlap, or an unknown
+            magnitude.
+    """
+    return _shares(maps, cells, magnitude)[0]
+
+
+class GridConfusion(SampleMetric):
+    """Mean lead of the own cell, and the matrix of mean shares.
+
+    Args:
+        magnitude: "positive" or "abs".
+
+    Raises:
+        ValueError: an unknown magnitude.
+
+    Example:
+        >>> metric = GridConfusion()
+        >>> cells = torch.tensor([[[[True, False]], [[False, True]]]])
+        >>> maps = torch.tensor([[[[3.0, 1.0]]], [[[0.0, 1.0]]]])
+        >>> metric.update(maps=maps, cells=cells.expand(2, -1, -1, -1), own=torch.tensor([0, 1]))
+        >>> metric.compute()
+        tensor(0.7500, dtype=torch.float64)
+        >>> metric.matrix()
+        tensor([[0.7500, 0.2500],
+                [0.0000, 1.0000]], dtype=torch.float64)
+    """
+
+    higher_is_better = True
+    row_states: ClassVar[dict[str, torch.dtype]] = {
+        **SampleMetric.row_states,
+        "shares": torch.float64,
+    }
+    shares: list[Tensor]
+    """Per map the matrix with its own line filled in and the others NaN, [N, A A]."""
+
+    def __init__(self, magnitude: Magnitude = "positive") -> None:
+        super().__init__()
+        check_magnitude(magnitude)
+        self.magnitude: Magnitude = magnitude
+        self._width = 0
+
+    def update(
+        self,
+        *,
+        maps: Float[Tensor, "N c h w"],
+        cells: Bool[Tensor, "N A H W"],
+        own: Int[Tensor, " N"],
+        classes: Int[Tensor, " N"] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Score N maps; own is the number of the cell that belongs to each map's class.
+
+        Raises:
+            ValueError: what `grid_confusion` refuses.
+        """
+        shares, flags = _shares(maps, cells, self.magnitude)
+        one = torch.nn.functional.one_hot(own, cells.shape[1]).bool()
+        lead = shares[one] - shares.masked_fill(one, -torch.inf).amax(1)
+        lines = torch.where(one[:, :, None], shares[:, None], torch.nan)
+        self.record(lead, flags, classes, ids)
+        self.shares.append(lines.flatten(1))
+
+    def matrix(self) -> Float[Tensor, "A A"]:
+        """Mean share of class i's maps in cell j over all processes (call it on each), float64."""
+        with self.sync_context():
+            mean = self._rows("shares").nanmean(0)
+        return mean.unflatten(0, (math.isqrt(len(mean)), -1))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Agree on the number of cells first: a process without a map has not seen any."""
+        self._width = self.shares[0].shape[1] if len(self.shares) else 0
+        if distributed.is_available() and distributed.is_initialized():
+            widths = gather_all_tensors(torch.tensor(self._width, device=self.device))
+            self._width = max(int(width) for width in widths)
+        super().sync(*args, **kwargs)
+
+    def row_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one row of a state."""
+        return (self._width,) if name == "shares" else super().row_shape(name)
+
+
+def _shares(
+    maps: Tensor, cells: Tensor, magnitude: Magnitude
+) -> tuple[Float[Tensor, "N A"], Int[Tensor, " N"]]:
+    """Shares and flags."""
+    check_magnitude(magnitude)
+    if cells.ndim != 4 or cells.shape[1] < 2 or (cells.sum(1) > 1).any():
+        raise ValueError(
+            f"cells must be a bool tensor [N, A, H, W] of at least two cells without overlap, got "
+            f"{cells.dtype} of shape {list(cells.shape)}; use pictures with a place for each class."
+        )
+    return score_in_blocks(partial(_shares_of, magnitude=magnitude), maps, cells[:, 0], cells)
+
+
+def _shares_of(
+    values: Float[Tensor, "N H W"],
+    _: Bool[Tensor, "N H W"],
+    cells: Bool[Tensor, "N A H W"],
+    magnitude: Magnitude,
+) -> tuple[Float[Tensor, "N A"], Int[Tensor, " N"]]:
+    """Shares and flags of pixel values."""
+    scored = [share_inside(values, cell, magnitude) for cell in cells.unbind(1)]
+    shares = torch.stack([share for share, _ in scored], 1)
+    return shares, reduce(torch.bitwise_or, (flags for _, flags in scored))
