@@ -110,6 +110,30 @@ def test_what_does_not_fit_is_one_sentence(composed, overrides, error, sentence)
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("metric=[energy_share]",), "energy_share needs to know the object that is asked about"),
+        (
+            ("metric=[grid_confusion]", "layout=single", "classes=top_k"),
+            "grid_confusion needs several classes in one picture, each in a place of its own",
+        ),
+    ],
+)
+def test_measures_that_these_data_cannot_feed(composed, overrides, sentence):
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        experiment(composed, "model.pretrained=false", *overrides)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("layout", ["grid", "pair"])
+def test_places_that_can_be_confused(composed, layout):
+    parts = experiment(
+        composed, "model.pretrained=false", "metric=[grid_confusion]", f"layout={layout}"
+    )
+    assert list(parts.make_metrics()) == ["grid_confusion"]
+
+
 def test_measures_of_places_need_places(composed, folder):
     with pytest.raises(ConfigError, match="metric grid_pointing_game needs to know where"):
         experiment(

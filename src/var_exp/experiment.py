@@ -122,10 +122,32 @@ def _check_metrics(experiment: Experiment, batch: Batch) -> None:
         raise ConfigError(
             "metric=[] leaves nothing to measure; choose some, such as metric=[grid_pointing_game]."
         )
+    lacking = _lacking(batch)
     for name, metric in metrics.items():
-        wants_regions = "regions" in inspect.signature(metric.update).parameters
-        if wants_regions and batch.regions is None:
-            raise ConfigError(
-                f"metric {name} needs to know where the classes are and these data do not say; "
-                "use layout=grid, or metrics such as metric=[insertion_auc,deletion_auc]."
-            )
+        for argument in inspect.signature(metric.update).parameters:
+            if argument in lacking:
+                raise ConfigError(f"metric {name} needs {lacking[argument]}.")
+
+
+def _lacking(batch: Batch) -> dict[str, str]:
+    """What metrics may ask for and this run cannot give: argument -> what it is, and the fix."""
+    places = batch.regions
+    apart = places is not None and places.shape[1] > 1 and not (places.sum(1) > 1).any()
+    lacking = {
+        "regions": (
+            places is None,
+            "to know where the classes are and these data do not say; use layout=grid, or metrics "
+            "such as metric=[insertion_auc,deletion_auc]",
+        ),
+        "within": (
+            batch.within is None,
+            "to know the object that is asked about and these data do not say; use "
+            "data=critter_siblings, layout=pair, or metric=[energy_pointing_game]",
+        ),
+        "cells": (
+            not apart,
+            "several classes in one picture, each in a place of its own; use layout=grid or "
+            "layout=pair",
+        ),
+    }
+    return {argument: sentence for argument, (lacks, sentence) in lacking.items() if lacks}

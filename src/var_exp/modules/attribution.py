@@ -74,6 +74,7 @@ class AttributionModule(LightningModule):
             for name in inspect.signature(metric.update).parameters
         }
         self._compares_classes = "rival_maps" in wanted
+        self._compares_cells = "cells" in wanted
         self._again = Reattribution(method, model, self._variants) if "again" in wanted else None
         self.scores: dict[str, MetricCollection] = {
             # Equal states on a first batch would make torchmetrics share them between measures.
@@ -193,6 +194,9 @@ class AttributionModule(LightningModule):
         if batch.regions is not None:
             known["regions"] = batch.regions.flatten(0, 1)
             self._area.update(known["regions"].float().mean((1, 2)))
+        if self._compares_cells and batch.regions is not None:  # the places of all classes asked
+            known["cells"] = batch.regions.repeat_interleave(asked, 0)
+            known["own"] = torch.arange(asked, device=classes.device).repeat(len(batch.ids))
         if batch.within is not None:
             known["within"] = batch.within.flatten(0, 1)
         rows: list[Row] = []
