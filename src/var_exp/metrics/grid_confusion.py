@@ -110,7 +110,7 @@ class GridConfusion(SampleMetric):
         """Mean share of class i's maps in cell j over all processes (call it on each), float64."""
         with self.sync_context():
             mean = self._rows("shares").nanmean(0)
-        return mean.unflatten(0, (math.isqrt(len(mean)), -1))
+        return mean.view(math.isqrt(len(mean)), -1)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Agree on the number of cells first: a process without a map has not seen any."""
