@@ -6,7 +6,7 @@ from PIL import Image
 
 from var_exp.config import EvaluateConfig, check
 from var_exp.experiment import GIVEN, prepare
-from var_exp.types import ConfigError, MissingWeights, UnsupportedModel
+from var_exp.types import PREDICTED, ConfigError, MissingWeights, UnsupportedModel
 
 TWO_CLASSES = ("model.num_classes=2", "model.pretrained=false")
 OWN = ("data=folder", "layout=single", "classes=top_k", "classes.k=2")
@@ -141,7 +141,23 @@ def test_measures_of_places_need_places(composed, folder):
             *TWO_CLASSES,
             *OWN,
             f"data.root={folder}",
+            "metric=[grid_pointing_game]",
         )
+
+
+def test_own_pictures_come_alone_with_measures_that_need_no_places(composed, folder):
+    parts = experiment(composed, *TWO_CLASSES, "data=folder", f"data.root={folder}", "classes.k=2")
+    assert list(parts.make_metrics()) == ["road", "road_lerf"]
+    assert parts.dataset[0].image.shape == (3, 64, 64)
+
+
+def test_pictures_without_labels_need_a_layout_that_asks_for_none(composed, folder):
+    own = [*TWO_CLASSES, "data=folder", f"data.root={folder}", "data.labels=none", "classes.k=2"]
+    parts = experiment(composed, *own)
+    assert parts.dataset[0].classes.tolist() == [PREDICTED]
+    assert parts.dataset.class_names == ["class 0", "class 1"]
+    with pytest.raises(ConfigError, match="layout=grid needs pictures of known classes"):
+        experiment(composed, *own, "layout=grid")
 
 
 def test_siblings_are_asked_of_data_that_know_them(composed, folder):

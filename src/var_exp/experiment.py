@@ -10,16 +10,17 @@ from torch import nn
 
 from var_exp.classes import ClassRule
 from var_exp.data.datamodule import collate
+from var_exp.data.unreadable import first_readable
 from var_exp.methods import Method
 from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
-from var_exp.models import input_spec
+from var_exp.models import class_names, input_spec
 from var_exp.refine.base import Refiner
 from var_exp.registry import build
 from var_exp.types import Batch, ConfigError, InputSpec, Logits, SampleDataset
 
 GIVEN = {
-    "data": {"spec"},
+    "data": {"spec", "num_classes", "model_names"},
     "layout": {"dataset", "spec"},
     "method": {"seed"},
     "classes": {"siblings", "seed"},
@@ -63,7 +64,13 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     """
     model: nn.Module = build(root["model"], where="model")
     spec = input_spec(model)
-    data: SampleDataset = build(root["data"], where="data", spec=spec)
+    data: SampleDataset = build(
+        root["data"],
+        where="data",
+        spec=spec,
+        num_classes=getattr(model, "num_classes", None),
+        model_names=class_names(model),
+    )
     dataset: SampleDataset = build(root["layout"], where="layout", dataset=data, spec=spec)
     seed = root["seed"]
     perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
@@ -89,8 +96,9 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             f"{type(experiment.method).__name__} gives all classes the same map, so they cannot "
             "compete; use refine=[none], or another method."
         )
-    (batch,) = collate([dataset[0]], spec)
+    (batch,) = collate([first_readable(dataset)], spec)
     logits = _try_model(experiment, batch)
+    batch = batch.asking(logits)
     experiment.rule(logits, batch.named, batch.ids)
     experiment.method.check(model, batch.images)
     _check_metrics(experiment, batch)

@@ -23,6 +23,9 @@ Regions: TypeAlias = Bool[Tensor, "B A H W"]
 Predict: TypeAlias = Callable[[Tensor], Tensor]
 """Any callable from images [B, C, H, W] to logits [B, N]; metrics know a model only as this."""
 
+PREDICTED = -1
+"""In place of a class: the one that the model itself puts first. Data without labels ask so."""
+
 
 class VarExpError(Exception):
     """A mistake the user can mend; its text is the sentence that is shown, ending in the fix."""
@@ -46,6 +49,10 @@ class MissingWeights(VarExpError):  # noqa: N818
 
 class BadData(VarExpError):  # noqa: N818
     """A data set is missing, empty, or holds what cannot be read."""
+
+
+class Unreadable(BadData):
+    """One sample cannot be read, and the run is to go on without it (`data.on_error=skip`)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Sample:
 
     Attributes:
         image: [3, H, W] float32 in [0, 1].
-        classes: [A] int64, the classes asked about.
+        classes: [A] int64, the classes asked about; `PREDICTED` without a label.
         regions: [A, H, W] bool, where each asked class is; None when the data does not say.
         id: Stable name; the same picture has the same id in every run.
         within: [A, H, W] bool, the part of the picture that each question is about, such as the
@@ -121,7 +128,7 @@ class Batch:
 
     Attributes:
         images: [B, 3, H, W], normalised as the model expects.
-        classes: [B, A] int64, the classes asked about.
+        classes: [B, A] int64, the classes asked about, or `PREDICTED`.
         regions: [B, A, H, W] bool or None, where each asked class is.
         ids: B stable sample ids.
         within: [B, A, H, W] bool or None, the part of the picture that each question is about.
@@ -139,6 +146,11 @@ class Batch:
     def named(self) -> Classes:
         """The classes that the data name, [B, A + R]: those asked about, then their rivals."""
         return self.classes if self.rivals is None else torch.cat([self.classes, self.rivals], 1)
+
+    def asking(self, logits: Logits) -> "Batch":
+        """The same batch, asking about the first choice of the model where there is no label."""
+        first = logits.argmax(1, keepdim=True)
+        return replace(self, classes=torch.where(self.classes == PREDICTED, first, self.classes))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device; Lightning moves batches by calling this."""

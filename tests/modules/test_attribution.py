@@ -17,7 +17,7 @@ from var_exp.metrics.functional import grid_pointing_game
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import control_names
 from var_exp.refine.var import VAR
-from var_exp.types import InputSpec, Sample
+from var_exp.types import PREDICTED, InputSpec, Sample
 
 SPEC = InputSpec(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 CLASSES = 9
@@ -138,6 +138,29 @@ def test_scores_do_not_depend_on_the_batch_size(model, batch_size, data):
     )
     assert logged == pytest.approx(means, abs=1e-6)
     assert (other.facts, other.chance) == (one.facts, pytest.approx(one.chance))
+
+
+class Labelled(Scenes):
+    """One class asked about: what `label` says."""
+
+    def __init__(self, label):
+        self.label = label
+
+    def __getitem__(self, index):
+        scene = super().__getitem__(index)
+        return replace(scene, classes=torch.tensor([self.label(index)]), regions=scene.regions[:1])
+
+
+def test_without_labels_the_prediction_is_asked_about(model):
+    def predicted(index):
+        return int(model(Scenes()[index].image[None]).argmax())
+
+    def metrics():
+        return {"insertion": InsertionAUC(model, steps=8), "pointing": PointingGame()}
+
+    _, expected, _ = run(model, metrics, data=Labelled(predicted), rule=TopK(3))
+    _, scores, _ = run(model, metrics, data=Labelled(lambda index: PREDICTED), rule=TopK(3))
+    assert scores == pytest.approx(expected, abs=1e-6)
 
 
 def test_logged_means_are_the_means_of_the_rows(model):

@@ -1,5 +1,6 @@
 """Turns a data set of samples into the model-ready batches of a run."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 
@@ -8,9 +9,20 @@ from jaxtyping import UInt8
 from lightning import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from var_exp.types import Batch, ConfigError, Images, InputSpec, Sample, SampleDataset
+from var_exp.types import (
+    BadData,
+    Batch,
+    ConfigError,
+    Images,
+    InputSpec,
+    Sample,
+    SampleDataset,
+    Unreadable,
+)
+
+_log = logging.getLogger(__name__)
 
 
 class SampleModule(LightningDataModule):
@@ -41,10 +53,11 @@ class SampleModule(LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
 
-    def test_dataloader(self) -> DataLoader[tuple[Batch, ...]]:
+    def test_dataloader(self) -> DataLoader[Sample | BadData]:
         """The whole data set in order, several batches at a time where shapes differ (`collate`).
 
-        Under several processes each takes its own share.
+        Under several processes each takes its own share. In place of a sample that could not be
+        read stands the error, until `on_before_batch_transfer`.
         """
         trainer = self.trainer
         sampler = None
@@ -57,13 +70,51 @@ class SampleModule(LightningDataModule):
                 shuffle=False,
             )
         return DataLoader(
-            self.dataset,  # type: ignore[arg-type]  # a Sequence is a Dataset in all but name
+            _Attempts(self.dataset),
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
-            collate_fn=partial(collate, spec=self.spec),
+            collate_fn=partial(_collate_read, spec=self.spec),
             persistent_workers=self.workers > 0,
         )
+
+    def on_before_batch_transfer(
+        self, batch: Sequence[Batch | BadData], dataloader_idx: int
+    ) -> tuple[Batch, ...]:
+        """Go on without the samples that are to be skipped, and say so.
+
+        Raises:
+            BadData: a sample cannot be read, and that is to end the run.
+        """
+        for loaded in batch:
+            if isinstance(loaded, Unreadable):
+                _log.warning("skipped: %s", loaded)
+            elif isinstance(loaded, BadData):
+                raise loaded
+        return tuple(loaded for loaded in batch if isinstance(loaded, Batch))
+
+
+class _Attempts(Dataset[Sample | BadData]):
+    """Samples, or why they cannot be read: an error raised in a loader process loses its words."""
+
+    def __init__(self, dataset: SampleDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample | BadData:
+        try:
+            return self.dataset[index]
+        except BadData as error:
+            return error
+
+
+def _collate_read(
+    attempts: Sequence[Sample | BadData], spec: InputSpec
+) -> tuple[Batch | BadData, ...]:
+    errors = [attempt for attempt in attempts if isinstance(attempt, BadData)]
+    return (*errors, *collate([a for a in attempts if isinstance(a, Sample)], spec))
 
 
 def collate(samples: Sequence[Sample], spec: InputSpec) -> tuple[Batch, ...]:
@@ -74,7 +125,7 @@ def collate(samples: Sequence[Sample], spec: InputSpec) -> tuple[Batch, ...]:
     whether they know regions, go into batches of their own.
 
     Returns:
-        At least one batch, in the order in which their shapes first occur.
+        Batches in the order in which their shapes first occur.
     """
     alike: dict[tuple[object, ...], list[Sample]] = {}
     for sample in samples:

@@ -1,6 +1,8 @@
-"""Pictures in class folders on disk: your own (`data=folder`) or ImageNet's (`data=imagenet`)."""
+"""Pictures in folders on disk: your own (`data=folder`) or ImageNet's (`data=imagenet`)."""
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -8,91 +10,225 @@ import numpy as np
 import torch
 from timm.data import ImageNetInfo
 
-from var_exp.data.pictures import SUFFIXES, Geometry, read_picture
-from var_exp.types import BadData, InputSpec, Sample
+from var_exp.data.pictures import SUFFIXES, Geometry, read_mask, read_picture
+from var_exp.data.unreadable import OnError, sparing, unreadable
+from var_exp.types import PREDICTED, BadData, InputSpec, Sample
+
+_MASK = ".mask.png"
 
 
-class ClassFolders:
-    """One folder per class, pictures inside: `root/<class>/…/<picture>`.
+class PictureFolder:
+    """Pictures below a folder, with or without classes and masks.
 
-    Pictures are turned upright (EXIF), made RGB, resized on the short side and cropped in the
-    centre as the model's weights expect.
+    Pictures right in the root have no label: what the model itself predicts is asked about. Else
+    each folder in the root is a class, whatever folders it holds. Beside `photo.jpg` the file
+    `photo.mask.png` says where the class is (not black). Hidden files do not count.
 
     Args:
-        root: Folder that holds the class folders.
+        root: The folder.
         spec: What the model expects to see.
-        labels: "sorted": class i is the i-th folder in sorted order. "imagenet": folders are named
-            by WordNet id (n01440764 …) and get ImageNet-1k's class number, whichever are present.
+        num_classes: Classes of the model.
+        model_names: Their names, where known; 1000 classes without names are ImageNet's.
+        labels: "auto": no labels when pictures lie in the root; else folders are found by the names
+            of the model's classes (ImageNet's also by WordNet id), and in sorted order where these
+            are unknown. "sorted": class i is the i-th folder in sorted order. "imagenet": folders
+            are named by WordNet id (n01440764 …), whichever are present. "none": no labels.
         count: Most pictures to use, taken evenly over the sorted list; None uses all.
+        on_error: "skip" leaves out and names what cannot be read, "fail" ends the run.
+
+    Attributes:
+        skipped: Why, by id, of what is left out before the run.
+        notes: What else a reader should know of the data, label to text.
 
     Raises:
-        BadData: the root or its pictures do not exist, or a folder's name is no ImageNet class; on
-            access, a picture that cannot be read.
+        BadData: the root or its pictures do not exist, a folder's name is no class, or a picture
+            cannot be read.
     """
 
     def __init__(
         self,
         root: str | None,
         spec: InputSpec,
-        labels: Literal["sorted", "imagenet"] = "sorted",
+        num_classes: int | None = None,
+        model_names: Sequence[str] | None = None,
+        labels: Literal["auto", "sorted", "imagenet", "none"] = "auto",
         count: int | None = None,
+        on_error: OnError = "skip",
     ) -> None:
         if root is None:
             raise BadData("the pictures are missing; give their folder with data.root=FOLDER.")
         self.root = Path(root).expanduser()
-        self.geometry = Geometry.of(spec)
         if not self.root.is_dir():
-            raise BadData(f"data.root '{root}' is not a folder; give the folder of class folders.")
-        folders = sorted(folder for folder in self.root.iterdir() if folder.is_dir())
-        self.class_names, numbers = _classes(folders, labels)
-        self.files = [
-            (file, numbers[folder.name])
-            for folder in folders
-            for file in sorted(folder.rglob("*"))
-            if file.suffix.lower() in SUFFIXES
-        ]
-        if not self.files:
+            raise BadData(f"data.root '{root}' is not a folder; give the folder of the pictures.")
+        self.geometry = Geometry.of(spec)
+        self.on_error = on_error
+        listed = _Listing(self.root)
+        if labels == "auto" and listed.loose:
+            labels = "none"
+        if labels == "none":
+            self.class_names = _names(num_classes, model_names)
+            files = [(file, PREDICTED) for file in listed.pictures()]
+        else:
+            self.class_names, numbers = _classes(
+                sorted(listed.folders), labels, num_classes, model_names
+            )
+            files = [
+                (file, numbers[folder])
+                for folder in sorted(listed.folders)
+                for file in listed.folders[folder]
+            ]
+        if not files:
             raise BadData(
                 f"data.root '{root}' holds no pictures in class folders; expected "
                 f"{self.root.name}/<class>/<picture> with one of {', '.join(sorted(SUFFIXES))}."
             )
-        if count is not None and count < len(self.files):
-            picked = np.linspace(0, len(self.files) - 1, count).round().astype(int)
-            self.files = [self.files[i] for i in picked]
+        if count is not None and count < len(files):
+            picked = np.linspace(0, len(files) - 1, count).round().astype(int)
+            files = [files[i] for i in picked]
+        broken = unreadable([file for file, _ in files], on_error)
+        self.files = [(file, label) for file, label in files if file not in broken]
+        self.masks = listed.masks
+        self.skipped = {self._id(file): reason for file, reason in broken.items()}
+        self.notes = listed.notes(with_labels=labels != "none")
 
     def __len__(self) -> int:
         return len(self.files)
 
     def label(self, index: int) -> int:
-        """Class number of a picture, from its folder."""
+        """Class number of a picture, from its folder; `PREDICTED` without labels."""
         return self.files[index][1]
 
     def sample_id(self, index: int) -> str:
         """Path of the file below the root."""
-        return self.files[index][0].relative_to(self.root).as_posix()
+        return self._id(self.files[index][0])
 
     def __getitem__(self, index: int) -> Sample:
         file, label = self.files[index]
+        with sparing(self.on_error):
+            picture = read_picture(file)
+            regions = self._regions(file, picture.size)
         return Sample(
-            image=self.geometry.picture(read_picture(file)),
+            image=self.geometry.picture(picture),
             classes=torch.tensor([label]),
-            regions=None,
-            id=self.sample_id(index),
+            regions=regions,
+            id=self._id(file),
         )
 
-
-def _classes(folders: Sequence[Path], labels: str) -> tuple[list[str], dict[str, int]]:
-    """Names of all classes and the class number of each folder."""
-    if labels == "sorted":
-        names = [folder.name for folder in folders]
-        return names, {name: number for number, name in enumerate(names)}
-    info = ImageNetInfo("imagenet-1k")
-    known = {wordnet_id: number for number, wordnet_id in enumerate(info.label_names())}
-    for folder in folders:
-        if folder.name not in known:
+    def _regions(self, file: Path, size: tuple[int, int]) -> torch.Tensor | None:
+        """[1, size, size] where the class is; empty without a mask when other pictures have one."""
+        if not self.masks:
+            return None
+        name = self.masks.get(file.with_suffix(""))
+        if name is None:
+            return torch.zeros(1, self.geometry.size, self.geometry.size, dtype=torch.bool)
+        mask = read_mask(name)
+        if mask.shape[::-1] != size:
             raise BadData(
-                f"'{folder}' is not named by an ImageNet-1k WordNet id such as n01440764; "
-                "use data=folder for other classes."
+                f"the mask '{name}' has {mask.shape[1]} x {mask.shape[0]} px and its picture "
+                f"{size[0]} x {size[1]}; save both in one size."
             )
-    names = [info.index_to_description(number).split(",")[0] for number in range(len(known))]
-    return names, known
+        return self.geometry.masks(mask[None])
+
+    def _id(self, file: Path) -> str:
+        below = file.relative_to(self.root).as_posix()
+        # a name that is no UTF-8 could not be written into the tables
+        return os.fsencode(below).decode("utf-8", "backslashreplace")
+
+
+class _Listing:
+    """What lies below a folder.
+
+    Attributes:
+        loose: Pictures right in the root.
+        folders: Pictures by the folder in the root that holds them.
+        masks: Mask files by the path of their picture without its ending.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.loose: list[Path] = []
+        self.folders: dict[str, list[Path]] = {}
+        self.masks: dict[Path, Path] = {}
+        self._others: Counter[str] = Counter()
+        for entry in sorted(root.iterdir()):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                self.folders[entry.name] = list(self._sift(sorted(_walk(entry))))
+            else:
+                self.loose += self._sift([entry])
+
+    def _sift(self, files: Sequence[Path]) -> Iterator[Path]:
+        for file in files:
+            if file.name.lower().endswith(_MASK):
+                self.masks[file.with_name(file.name[: -len(_MASK)])] = file
+            elif file.suffix.lower() in SUFFIXES:
+                yield file
+            else:
+                self._others[file.suffix or file.name] += 1
+
+    def pictures(self) -> list[Path]:
+        """All pictures, sorted by path."""
+        return sorted([*self.loose, *(file for held in self.folders.values() for file in held)])
+
+    def notes(self, with_labels: bool) -> dict[str, str]:
+        """What was left aside, and which masks belong to no picture."""
+        notes: dict[str, str] = {}
+        if self._others:
+            counts = [f"{count} {suffix}" for suffix, count in sorted(self._others.items())]
+            notes["files not taken for pictures"] = ", ".join(counts)
+        if with_labels and self.loose:
+            notes["pictures outside of class folders, left out"] = str(len(self.loose))
+        owners = {file.with_suffix("") for file in self.pictures()}
+        orphans = [mask.name for place, mask in self.masks.items() if place not in owners]
+        if orphans:
+            notes["masks without a picture"] = f"{len(orphans)}: {', '.join(orphans[:3])}"
+        return notes
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def _names(num_classes: int | None, model_names: Sequence[str] | None) -> list[str]:
+    """Names of the model's classes, or what stands for them."""
+    if model_names is not None:
+        return list(model_names)
+    if num_classes == 1000:
+        return _imagenet()[0]
+    return [f"class {number}" for number in range(num_classes or 0)]
+
+
+def _imagenet() -> tuple[list[str], dict[str, int]]:
+    """Names of ImageNet-1k's classes, and their numbers by WordNet id."""
+    info = ImageNetInfo("imagenet-1k")
+    numbers = {wordnet_id: number for number, wordnet_id in enumerate(info.label_names())}
+    return [info.index_to_description(i).split(",")[0] for i in range(len(numbers))], numbers
+
+
+def _classes(
+    folders: Sequence[str],
+    labels: str,
+    num_classes: int | None,
+    model_names: Sequence[str] | None,
+) -> tuple[list[str], dict[str, int]]:
+    """Names of all classes and the class number of each folder."""
+    known = model_names is not None or num_classes == 1000
+    if labels == "sorted" or (labels == "auto" and not known):
+        return list(folders), {name: number for number, name in enumerate(folders)}
+    names, numbers = _imagenet()
+    advice = "use data=folder for other classes"
+    kind = "not named by an ImageNet-1k WordNet id such as n01440764"
+    if labels == "auto":
+        names = _names(num_classes, model_names)
+        named = {name: i for i, name in enumerate(names) if names.count(name) == 1}
+        numbers = named if model_names is not None else named | numbers
+        kind = f"not named by one of the model's classes ({', '.join(names[:3])}, …)"
+        advice = (
+            "rename it, or give data.labels=none when folders are no classes, or data.labels=sorted"
+        )
+    for folder in folders:
+        if folder not in numbers:
+            raise BadData(f"the folder '{folder}' is {kind}; {advice}.")
+    return names, numbers

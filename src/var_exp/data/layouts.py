@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch.nn.functional import interpolate
 
-from var_exp.types import ConfigError, InputSpec, Sample, SampleDataset
+from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample, SampleDataset
 
 
 def single(dataset: SampleDataset) -> SampleDataset:
@@ -125,6 +125,11 @@ def _group(dataset: SampleDataset, size: int, seed: int) -> list[list[int]]:
     left: dict[int, list[int]] = {}
     for index in sorted(range(len(dataset)), key=order):
         left.setdefault(dataset.label(index), []).append(index)
+    if PREDICTED in left:
+        raise ConfigError(
+            "layout=grid needs pictures of known classes, and some of these have no label; "
+            "use layout=single."
+        )
     groups: list[list[int]] = []
     while len(left) >= size:
         by_stock = sorted(left, key=lambda label: (-len(left[label]), order(len(groups), label)))

@@ -117,6 +117,12 @@ def input_spec(model: nn.Module) -> InputSpec:
     )
 
 
+def class_names(model: nn.Module) -> tuple[str, ...] | None:
+    """Names of a model's classes by number, where its weights' file brought them along."""
+    names = getattr(model, "pretrained_cfg", {}).get("label_names")
+    return None if names is None else tuple(names)
+
+
 def _check_name(name: str) -> None:
     known = {*timm.list_models(), *timm.list_pretrained()}
     if name in known:

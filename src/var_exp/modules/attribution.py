@@ -90,7 +90,7 @@ class AttributionModule(LightningModule):
         """Raw maps of the classes that compete, and for controls also of random strangers."""
         with torch.no_grad():
             logits = self.model(batch.images)
-        classes = self.rule(logits, batch.named, batch.ids)
+        classes = self.rule(logits, batch.asking(logits).named, batch.ids)
         strangers = self._strangers(classes, logits.shape[1], batch.ids, controls=controls)
         every = torch.cat([classes, strangers], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
@@ -109,7 +109,8 @@ class AttributionModule(LightningModule):
         """Attribute one batch once, score every variant of its maps, commit the rows."""
         attributed = self.attribute(batch, controls=self.controls)
         top1 = attributed.logits.argmax(1, keepdim=True)
-        self._top1_asked.update((top1 == batch.classes).any(1).float())
+        asked = attributed.classes[:, : batch.classes.shape[1]]
+        self._top1_asked.update((top1 == asked).any(1).float())
         if isinstance(self.method, IntegratedGradients):
             every = torch.cat([attributed.classes, attributed.strangers], 1)
             error = completeness_error(self.model, batch.images, every, attributed.maps)
@@ -183,7 +184,7 @@ class AttributionModule(LightningModule):
         asked = batch.classes.shape[1]
         rivals = _rivals(attributed.classes, attributed.logits, asked)
         owners = [id for id in batch.ids for _ in range(asked)]
-        classes = batch.classes.flatten()
+        classes = attributed.classes[:, :asked].flatten()
         known: dict[str, Any] = {
             "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
