@@ -144,7 +144,6 @@ def test_runs_gathered_by_hand(tmp_path, capsys):
         (lambda run: run.mkdir(), "holds no run"),
         (lambda run: (make_run(run, {}, 0), (run / "scores.csv").unlink()), "scores.csv"),
         (lambda run: (make_run(run, {}, 0), (run / "summary.csv").write_text("a,b")), "summary"),
-        (lambda run: (make_run(run, {}, 0), (run / ".hydra/hydra.yaml").unlink()), "hydra.yaml"),
     ],
 )
 def test_mistakes_end_in_one_sentence(tmp_path, capsys, spoil, words):
@@ -153,6 +152,16 @@ def test_mistakes_end_in_one_sentence(tmp_path, capsys, spoil, words):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert words in line
+
+
+def test_a_run_that_cannot_be_read_costs_only_itself(tmp_path, capsys):
+    for name in ("one", "two", "three"):
+        make_run(tmp_path / name, {"method": name}, 0.3)
+    (tmp_path / "two" / ".hydra" / "hydra.yaml").write_text("")
+    assert main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "2 of 3 runs merged" in out
+    assert "two/.hydra is not readable" in out
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -10,7 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from rich.console import Console
 from var_exp.config import FAILED
 from var_exp.launchers import wait_for_every_run, when_it_gives_up
 from var_exp.registry import locate
-from var_exp.report.comparison import Run, comparison_picture, markdown, write_comparison
-from var_exp.report.comparison_tests import compare, significance_markdown, write_tests
+from var_exp.report.comparison import Run, comparison_picture, comparison_tables, write_comparison
+from var_exp.report.comparison_tests import compare, significance_tables, write_tests
 from var_exp.report.rows import read_rows
 from var_exp.report.significance import sample_scores
 from var_exp.report.statistics import read_summary
 from var_exp.report.sweep_page import write_sweep_report
+from var_exp.report.tables import write_tables
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")
@@ -67,21 +68,25 @@ class Job:
         folder: Where it lies.
         options: What was chosen: groups and overrides, by key.
         config: The configuration that Hydra composed.
+        broken: Why it cannot be read; "" when it can.
     """
 
     folder: Path
-    options: Mapping[str, str]
-    config: DictConfig
+    options: Mapping[str, str] = field(default_factory=dict)
+    config: DictConfig = field(default_factory=OmegaConf.create)
+    broken: str = ""
 
     @property
     def finished(self) -> bool:
         """Whether it came to its end."""
-        return (self.folder / "summary.csv").exists()
+        return not self.broken and (self.folder / "summary.csv").exists()
 
     @property
     def reason(self) -> str:
         """Why it is not finished."""
         file = self.folder / FAILED
+        if self.broken:
+            return self.broken
         return file.read_text(encoding="utf-8").strip() if file.exists() else "it did not finish"
 
     def option(self, key: str) -> str:
@@ -97,7 +102,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
 
     Args:
         folders: Of single runs, or of sweeps.
-        out: Folder that takes sweep.md, .csv, .png, sweep_tests.csv and report.html.
+        out: Folder that takes sweep.md, .tex, .csv, .png, .pdf, .svg, sweep_tests.csv, report.html.
 
     Raises:
         BadData: no run in a folder, or files that are not those of a run.
@@ -122,7 +127,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
         _write(out, runs, directions, failed, _shared(jobs))
         console.print(f"{len(finished)} of {len(jobs)} runs merged into {out}: ", end="")
         console.print(
-            "report.html, sweep.md, sweep.png, sweep.csv, sweep_tests.csv", soft_wrap=True
+            "report.html, sweep.{md,tex,csv,png,pdf,svg}, sweep_tests.csv", soft_wrap=True
         )
     for name, reason in failed.items():
         console.print(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False)
@@ -140,9 +145,9 @@ def _write(
     comparison = compare(runs, directions)
     write_comparison(out / "sweep.csv", runs)
     write_tests(out / "sweep_tests.csv", comparison)
-    text = f"{markdown(runs, directions)}\n{significance_markdown(comparison)}"
-    (out / "sweep.md").write_text(text, encoding="utf-8")
-    comparison_picture(out / "sweep.png", runs, directions)
+    tables = [*comparison_tables(runs, directions), *significance_tables(comparison)]
+    write_tables(out / "sweep", tables)
+    comparison_picture(out / "sweep", runs, directions)
     write_sweep_report(
         out / "report.html",
         comparison,
@@ -166,17 +171,14 @@ def _job(folder: Path) -> Job:
     hydra = folder / ".hydra"
     try:
         lines: list[str] = yaml.safe_load((hydra / "overrides.yaml").read_text()) or []
-        own = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]
-        config = OmegaConf.load(hydra / "config.yaml")
-    except (OSError, KeyError, yaml.YAMLError) as error:
-        raise BadData(f"{hydra} is not readable ({error}); leave that run out.") from error
+        choices = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]["runtime"]["choices"]
+        config = OmegaConf.create(yaml.safe_load((hydra / "config.yaml").read_text()))
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        # A run that was killed as it began: the others' results are not to suffer.
+        return Job(folder, broken=f"{hydra} is not readable ({type(error).__name__}: {error})")
     pairs = (line.lstrip("+~").partition("=") for line in lines)
-    chosen = {key: own["runtime"]["choices"].get(key) for key in _CHOICES}
-    options = {key: str(value) for key, value in chosen.items() if value is not None}
-    options |= {key: value for key, _, value in pairs}
-    if not isinstance(config, DictConfig):
-        raise BadData(f"{hydra}/config.yaml is not a configuration; leave that run out.")
-    return Job(folder, options, config)
+    chosen = {key: str(choices[key]) for key in _CHOICES if choices.get(key) is not None}
+    return Job(folder, chosen | {key: value for key, _, value in pairs}, config)
 
 
 def _number(job: Path) -> tuple[int, str]:

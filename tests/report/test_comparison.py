@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from var_exp.report.comparison import Run, comparison_picture, markdown, write_comparison
+from var_exp.report.comparison import Run, comparison_picture, comparison_tables, write_comparison
 from var_exp.report.statistics import SummaryRow
+from var_exp.report.tables import markdown
 
 
 def rows(base, var, sparse, difference, empty=0):
@@ -23,6 +24,12 @@ def rows(base, var, sparse, difference, empty=0):
     ]
 
 
+def lines_of(runs, higher_is_better):
+    """Lines of the one table that there is."""
+    (table,) = comparison_tables(runs, higher_is_better)
+    return markdown(table).splitlines()
+
+
 RUNS = [
     Run({"method": "gbp"}, rows(0.3, 0.9, 0.4, (0.55, 0.6, 0.65), empty=3)),
     Run({"method": "ig"}, rows(0.5, 0.4, 0.5, (-0.12, -0.1, -0.08))),
@@ -31,31 +38,32 @@ RUNS = [
 
 
 def test_table_says_what_is_better_worse_and_open():
-    lines = markdown(RUNS, {"game": True}).splitlines()
-    assert lines[0] == "## game (higher is better)"
-    assert lines[2] == "| method | base | `var` |"
-    assert lines[4] == "| `gbp` | 0.300 | **0.900** +0.600 [+0.550, +0.650] ∅3 |"
-    assert lines[5] == "| `ig` | 0.500 | ~~0.400~~ -0.100 [-0.120, -0.080] |"
-    assert lines[6] == "| `rise` | 0.500 | 0.510 +0.010 [-0.010, +0.030] |"
+    (table,) = comparison_tables(RUNS, {"game": True})
+    assert table.title == "game (higher is better)"
+    lines = lines_of(RUNS, {"game": True})
+    assert lines[0] == "| method | base | `var` |"
+    assert lines[2] == "| `gbp` | 0.300 | **0.900** +0.600 [+0.550, +0.650] ∅3 |"
+    assert lines[3] == "| `ig` | 0.500 | ~~0.400~~ -0.100 [-0.120, -0.080] |"
+    assert lines[4] == "| `rise` | 0.500 | 0.510 +0.010 [-0.010, +0.030] |"
 
 
 def test_what_sparsity_explains_is_marked():
     beyond = SummaryRow("game", "var-var_same_sparsity", 0.01, -0.01, 0.03, 8)
     explained = Run({"method": "gbp"}, [*RUNS[0].summary, beyond])
     beaten = Run({"method": "gbp"}, [*RUNS[0].summary, replace(beyond, ci_low=0.001)])
-    assert "+0.650] = ∅3 |" in markdown([explained], {"game": True})
-    assert "+0.650] ∅3 |" in markdown([beaten], {"game": True})
+    assert "+0.650] = ∅3 |" in lines_of([explained], {"game": True})[2]
+    assert "+0.650] ∅3 |" in lines_of([beaten], {"game": True})[2]
 
 
 def test_direction_turns_better_into_worse():
-    lines = markdown(RUNS, {"game": False}).splitlines()
-    assert "~~0.900~~" in lines[4]
-    assert "**0.400**" in lines[5]
+    lines = lines_of(RUNS, {"game": False})
+    assert "~~0.900~~" in lines[2]
+    assert "**0.400**" in lines[3]
 
 
 def test_a_run_without_a_metric_or_a_refiner_has_a_gap():
     other = Run({"method": "rollout"}, [SummaryRow("game", "base", 0.2, 0.1, 0.3, 8)])
-    lines = markdown([*RUNS, other], {"game": True}).splitlines()
+    lines = lines_of([*RUNS, other], {"game": True})
     assert "| `rollout` | 0.200 | - |" in lines
 
 
@@ -70,15 +78,23 @@ def test_file_holds_every_figure(tmp_path):
     assert int(lines[1]["empty_map"]) == 3
 
 
-@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_picture_is_written(tmp_path, kind):
-    comparison_picture(tmp_path / f"sweep.{kind}", RUNS, {"game": True})
-    assert (tmp_path / f"sweep.{kind}").stat().st_size > 3000
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """Files of the picture by kind."""
+    stem = tmp_path_factory.mktemp("picture") / "sweep"
+    files = comparison_picture(stem, RUNS, {"game": True})
+    return {file.suffix: file for file in files}
 
 
-def test_every_run_has_its_dots(tmp_path):
-    comparison_picture(tmp_path / "sweep.png", RUNS, {"game": True})
-    pixels = np.asarray(Image.open(tmp_path / "sweep.png").convert("RGB")).astype(int)
-    red = (abs(pixels - (0xC1, 0x27, 0x2D)).sum(2) < 30).sum(1) > 10  # rows of pixels with a dot
+def test_fonts_are_embedded_and_the_files_the_same_in_every_repeat(picture, tmp_path):
+    assert b"/FontFile2" in picture[".pdf"].read_bytes()
+    assert b"<text" not in picture[".svg"].read_bytes()
+    for file in comparison_picture(tmp_path / "sweep", RUNS, {"game": True}):
+        assert file.read_bytes() == picture[file.suffix].read_bytes()
+
+
+def test_every_run_has_its_dots(picture):
+    pixels = np.asarray(Image.open(picture[".png"]).convert("RGB")).astype(int)
+    red = (abs(pixels - (0xB2, 0x18, 0x2B)).sum(2) < 30).sum(1) > 10  # rows of pixels with a dot
     dots = np.flatnonzero(np.diff(np.concatenate([[0], red, [0]])) == 1)
     assert len(dots) == len(RUNS) + 1  # and the legend's

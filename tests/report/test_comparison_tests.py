@@ -10,11 +10,12 @@ from var_exp.report.comparison_tests import (
     compare,
     refiner_tests,
     run_tests,
-    significance_markdown,
+    significance_tables,
     write_tests,
 )
 from var_exp.report.significance import holm
 from var_exp.report.statistics import SummaryRow
+from var_exp.report.tables import markdown
 
 FIGURES = [
     SummaryRow("game", name, 0, -1, 1, 40) for name in ("base", "var", "var-base", "edge_map")
@@ -56,7 +57,7 @@ def test_every_pair_of_runs_on_each_variant():
 
 def test_markdown_ranks_the_runs(tmp_path):
     comparison = compare(RUNS, {"game": True})
-    text = significance_markdown(comparison)
+    text = "\n".join(map(markdown, significance_tables(comparison)))
     assert "| `gbp` | 3 [3, 3] | 1 [1, 1] |" in text
     assert "| `gradcam` | 1 [1, 1] |" in text
     assert "| game / base | 1.00 |" in text
@@ -69,7 +70,5 @@ def test_markdown_ranks_the_runs(tmp_path):
 
 
 def test_a_single_run_has_no_ranking():
-    text = significance_markdown(compare(RUNS[:1], {"game": True}))
-    assert "refined against base" in text
-    assert "ranks" not in text
-    assert "agree" not in text
+    (table,) = significance_tables(compare(RUNS[:1], {"game": True}))
+    assert table.title == "game: refined against base"

@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from var_exp.report.figure_style import INK, LINE, mark_of, printed, save
 from var_exp.report.significance import SampleScores
 from var_exp.report.statistics import BASE, SAME_SPARSITY, SummaryRow
+from var_exp.report.tables import Cell, Table
 from var_exp.report.verdicts import Role, Verdict, interval, judge, mean, roles
-
-_COLOURS = ("#c1272d", "#0b6fa4", "#2e8540", "#8a4fa3", "#b8860b", "#555555")
 
 
 @dataclass(frozen=True)
@@ -59,100 +59,101 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
 
 
 _LEGEND = (
-    "Value, difference to the base map and its 95 % interval. **Bold**: better than the base, "
-    "~~struck~~: worse. =: not shown to beat the base map at the same sparsity. ∅: empty maps."
+    "Value, difference to the base map and its 95 % interval. Bold: better than the base, "
+    "struck (in print italic): worse. =: not shown to beat the base map at the same sparsity. "
+    "\u2205: empty maps."
 )
 
 
-def markdown(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> str:
-    """Tables in Markdown, one for each metric: a row for each run, a column for each refiner."""
-    tables = [
-        f"## {metric} ({'higher' if higher else 'lower'} is better)\n\n"
-        + "\n".join(_lines(runs, metric, higher))
-        + "\n"
-        for metric, higher in higher_is_better.items()
-    ]
-    return "\n".join([*tables, f"{_LEGEND}\n"])
+def comparison_tables(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> list[Table]:
+    """A table for each metric: a row for each run, a column for each refiner."""
+    tables = []
+    for metric, higher in higher_is_better.items():
+        names = refiners_of(runs, metric)
+        columns = [*map(Cell, runs[0].labels), Cell(BASE), *(Cell(n, code=True) for n in names)]
+        rows = []
+        for run in runs:
+            figures, verdicts = run.figures(metric), run.verdicts(metric, higher)
+            cells = [Cell(label, code=True) for label in run.labels.values()]
+            cells.append(Cell(mean(figures[BASE]) if BASE in figures else "-"))
+            cells += [_verdict(verdicts[n]) if n in verdicts else Cell("-") for n in names]
+            rows.append(cells)
+        title = f"{metric} ({'higher' if higher else 'lower'} is better)"
+        tables.append(Table(title, columns, rows, _LEGEND, names=len(runs[0].labels)))
+    return tables
 
 
-def _lines(runs: Sequence[Run], metric: str, higher: bool) -> list[str]:
-    names = refiners_of(runs, metric)
-    header = [*runs[0].labels, BASE, *(f"`{name}`" for name in names)]
-    lines = [table_line(header), table_line(["---"] * len(header))]
-    for run in runs:
-        figures, verdicts = run.figures(metric), run.verdicts(metric, higher)
-        cells = [f"`{label}`" for label in run.labels.values()]
-        cells.append(mean(figures[BASE]) if BASE in figures else "-")
-        cells += [_verdict(verdicts[name]) if name in verdicts else "-" for name in names]
-        lines.append(table_line(cells))
-    return lines
-
-
-def _verdict(verdict: Verdict) -> str:
-    """One cell: the refined map's value, what it gains, and what a reader must know of it."""
-    mark = {"better": "**", "worse": "~~", "open": ""}[verdict.outcome]
-    gain = f"{mean(verdict.difference, signed=True)} {interval(verdict.difference, signed=True)}"
-    text = f"{mark}{mean(verdict.refined)}{mark} {gain}"
+def _verdict(verdict: Verdict) -> Cell:
+    """The refined map's value, what it gains, and what a reader must know of it."""
+    more = f"{mean(verdict.difference, signed=True)} {interval(verdict.difference, signed=True)}"
     if verdict.sparsity_suffices:
-        text += " ="
-    return text + (f" ∅{verdict.refined.empty_map:,}" if verdict.refined.empty_map else "")
+        more += " ="
+    if verdict.refined.empty_map:
+        more += f" \u2205{verdict.refined.empty_map:,}"
+    return Cell(mean(verdict.refined), verdict.outcome, more)
 
 
 def comparison_picture(
-    path: Path, runs: Sequence[Run], higher_is_better: Mapping[str, bool]
-) -> None:
-    """Draw each run as a row: base map (ring), refined maps (dots) and their 95 % intervals.
+    stem: Path, runs: Sequence[Run], higher_is_better: Mapping[str, bool]
+) -> list[Path]:
+    """Draw each run as a row: base map (ring), refined maps and their 95 % intervals.
 
-    A tick marks the control at the refined map's sparsity. The suffix of the path says which kind
-    of file: .png, .pdf or .svg.
+    A tick marks the control at the refined map's sparsity.
+
+    Returns:
+        The files, `<stem>.pdf`, `.svg` and `.png`.
     """
     metrics = list(higher_is_better)
-    height = 1.2 + 0.34 * len(runs)
-    figure, axes = plt.subplots(
-        *(1, len(metrics)),
-        figsize=(3.2 + 4.2 * len(metrics), height),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        names = refiners_of(runs, metric)
-        for y, run in enumerate(runs):
-            figures = run.figures(metric)
-            if BASE in figures:
-                _dot(axis, figures[BASE], y, "black", filled=False)
-            for i, name in enumerate(names):
-                colour = _COLOURS[i % len(_COLOURS)]
-                if name in figures:
-                    _dot(axis, figures[name], y, colour, filled=True)
-                if name + SAME_SPARSITY in figures:
-                    axis.plot(figures[name + SAME_SPARSITY].value, y, "|", color=colour, ms=11)
-        arrow = "higher" if higher_is_better[metric] else "lower"
-        axis.set_title(f"{metric} ({arrow} is better)", fontsize=10)
-        axis.grid(axis="x", color="#e5e5e5")
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right", "left"]].set_visible(False)
-        axis.tick_params(axis="y", length=0)
-    axes[0][0].set_yticks(
-        range(len(runs)), ["  ".join(run.labels.values()) for run in runs], fontsize=9
-    )
-    axes[0][0].set_ylim(len(runs) - 0.5, -0.5)
-    marks = [Line2D([], [], marker="o", color="black", mfc="white", ls="", label=BASE)]
-    for i, name in enumerate(dict.fromkeys(n for m in metrics for n in refiners_of(runs, m))):
-        colour = _COLOURS[i % len(_COLOURS)]
-        marks.append(Line2D([], [], marker="o", color=colour, ls="", label=name))
-        marks.append(
-            Line2D([], [], marker="|", color=colour, ls="", label=f"same sparsity as {name}")
+    names = list(dict.fromkeys(name for m in metrics for name in refiners_of(runs, m)))
+    with printed():
+        figure, axes = plt.subplots(
+            *(1, len(metrics)),
+            figsize=(1.6 + 2.6 * len(metrics), 0.9 + (0.12 + 0.07 * len(names)) * len(runs)),
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
         )
-    figure.legend(handles=marks, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+        for axis, metric in zip(axes[0], metrics, strict=True):
+            for place, run in enumerate(runs):
+                _row(axis, run.figures(metric), names, place)
+            arrow = "higher" if higher_is_better[metric] else "lower"
+            axis.set_title(f"{metric} ({arrow} is better)")
+            axis.grid(axis="x", color=LINE, lw=0.6)
+            axis.set_axisbelow(True)
+            axis.spines["left"].set_visible(False)
+            axis.tick_params(axis="y", length=0)
+        axes[0][0].set_yticks(range(len(runs)), ["  ".join(run.labels.values()) for run in runs])
+        axes[0][0].set_ylim(len(runs) - 0.5, -0.5)
+        marks = [
+            Line2D([], [], marker="o", color=INK, mfc="white", ls="", ms=4, label=BASE),
+            Line2D([], [], ls="", label=" "),  # the legend goes down its columns, two by two
+        ]
+        for name in names:
+            colour, shape = mark_of(names, name)
+            marks.append(Line2D([], [], marker=shape, color=colour, ls="", ms=4, label=name))
+            sparse = f"same sparsity as {name}"
+            marks.append(Line2D([], [], marker="|", color=colour, ls="", ms=7, label=sparse))
+        figure.legend(handles=marks, loc="outside lower center", ncols=1 + len(names))
+        return save(figure, stem)
 
 
-def _dot(axis: Axes, row: SummaryRow, y: int, colour: str, *, filled: bool) -> None:
+def _row(axis: Axes, figures: Mapping[str, SummaryRow], names: Sequence[str], row: int) -> None:
+    """The figures of one run on one metric, the variants a little apart."""
+    places = np.linspace(-0.28, 0.28, 1 + len(names)) + row
+    if BASE in figures:
+        _dot(axis, figures[BASE], places[0], INK, "o", filled=False)
+    for name, y in zip(names, places[1:], strict=True):
+        colour, shape = mark_of(names, name)
+        if name in figures:
+            _dot(axis, figures[name], y, colour, shape, filled=True)
+        if name + SAME_SPARSITY in figures:
+            axis.plot(figures[name + SAME_SPARSITY].value, y, "|", color=colour, ms=6)
+
+
+def _dot(axis: Axes, row: SummaryRow, y: float, colour: str, shape: str, *, filled: bool) -> None:
     if not np.isnan(row.ci_low):
-        axis.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
-    axis.plot(row.value, y, "o", color=colour, mfc=colour if filled else "white", ms=6)
+        axis.plot([row.ci_low, row.ci_high], [y, y], color=colour, lw=1.1, solid_capstyle="butt")
+    axis.plot(row.value, y, shape, color=colour, mfc=colour if filled else "white", ms=4)
 
 
 def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
@@ -166,8 +167,3 @@ def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
             if role == wanted
         )
     )
-
-
-def table_line(cells: Sequence[str]) -> str:
-    """One row of a Markdown table."""
-    return f"| {' | '.join(cells)} |"

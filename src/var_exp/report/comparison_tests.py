@@ -1,4 +1,4 @@
-"""Paired tests and rankings over several runs, made once; in Markdown and CSV."""
+"""Paired tests and rankings over several runs, made once; as tables and CSV."""
 
 import csv
 import itertools
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from var_exp.report.comparison import Run, refiners_of, table_line
+from var_exp.report.comparison import Run, refiners_of
 from var_exp.report.significance import (
     PairedTest,
     Rank,
@@ -17,6 +17,7 @@ from var_exp.report.significance import (
     ranking,
 )
 from var_exp.report.statistics import BASE
+from var_exp.report.tables import Cell, Table
 from var_exp.report.verdicts import number
 
 
@@ -105,26 +106,28 @@ def write_tests(path: Path, comparison: Comparison) -> None:
             lines.writerows({"metric": metric, **asdict(test)} for test in tests)
 
 
-def significance_markdown(comparison: Comparison) -> str:
+def significance_tables(comparison: Comparison) -> list[Table]:
     """Refiners tested against their base, ranks of the runs, and how far the ranks agree."""
-    parts = []
+    tables = []
     for metric in comparison.higher_is_better:
         tests = comparison.against_base[metric]
-        header = ["refined", "difference", "p", "p (Holm)", "effect", "n", "n for 80 % power"]
-        lines = [table_line(header), table_line(["---"] * len(header)), *map(_test_line, tests)]
-        parts.append(f"### {metric}: refined against base\n\n" + "\n".join(lines) + "\n")
+        columns = ["refined", "difference", "p", "p (Holm)", "effect", "n", "n for 80 % power"]
+        rows = [_test_row(test) for test in tests]
+        tables.append(Table(f"{metric}: refined against base", [*map(Cell, columns)], rows))
         found = {v: ranks for (m, v), ranks in comparison.rankings.items() if m == metric}
         if found:
-            parts.append(f"### {metric}: ranks of the runs\n\n{_ranks(comparison.runs, found)}\n")
+            columns = ["run", *found]
+            rows = _rank_rows(comparison.runs, found)
+            tables.append(Table(f"{metric}: ranks of the runs", [*map(Cell, columns)], rows))
     names, tau = agreement(comparison)
     if len(names) > 1:
-        lines = [table_line(["Kendall's tau", *names]), table_line(["---"] * (len(names) + 1))]
-        lines += [
-            table_line([name, *(number(value, digits=2) for value in row)])
+        rows = [
+            [Cell(name), *(Cell(number(value, digits=2)) for value in row)]
             for name, row in zip(names, tau, strict=True)
         ]
-        parts.append("### Do the rankings agree?\n\n" + "\n".join(lines) + "\n")
-    return "\n".join(parts)
+        columns = ["Kendall's tau", *names]
+        tables.append(Table("Do the rankings agree?", [*map(Cell, columns)], rows))
+    return tables
 
 
 def agreement(comparison: Comparison) -> tuple[list[str], list[list[float]]]:
@@ -133,27 +136,27 @@ def agreement(comparison: Comparison) -> tuple[list[str], list[list[float]]]:
     return (list(named), rank_agreement(named).tolist()) if named else ([], [])
 
 
-def _test_line(test: PairedTest) -> str:
+def _test_row(test: PairedTest) -> list[Cell]:
     ends = f"[{test.ci_low:+.3f}, {test.ci_high:+.3f}]"
-    return table_line(
-        [
-            f"`{test.left}`",
-            f"{test.difference:+.3f} {ends}",
-            f"{test.p_value:.2g}",
-            f"{test.p_holm:.2g}",
-            f"{test.effect:+.2f}",
-            f"{test.n:,}",
-            f"{test.needed:,}" if test.needed else "-",
-        ]
-    )
+    return [
+        Cell(test.left, code=True),
+        Cell(f"{test.difference:+.3f}", more=ends),
+        Cell(f"{test.p_value:.2g}"),
+        Cell(f"{test.p_holm:.2g}"),
+        Cell(f"{test.effect:+.2f}"),
+        Cell(f"{test.n:,}"),
+        Cell(f"{test.needed:,}" if test.needed else "-"),
+    ]
 
 
-def _ranks(runs: Sequence[Run], found: Mapping[str, Sequence[Rank]]) -> str:
+def _rank_rows(runs: Sequence[Run], found: Mapping[str, Sequence[Rank]]) -> list[list[Cell]]:
     """One row per run: its rank and the rank's interval under each variant."""
     places = {variant: {rank.name: rank for rank in ranks} for variant, ranks in found.items()}
-    lines = [table_line(["run", *places]), table_line(["---"] * (len(places) + 1))]
-    for run in runs:
-        ranks = [ranks.get(run.name) for ranks in places.values()]
-        cells = [f"{r.rank:g} [{r.low:g}, {r.high:g}]" if r else "-" for r in ranks]
-        lines.append(table_line([f"`{run.name}`", *cells]))
-    return "\n".join(lines)
+    return [
+        [Cell(run.name, code=True), *(_rank_cell(of.get(run.name)) for of in places.values())]
+        for run in runs
+    ]
+
+
+def _rank_cell(rank: Rank | None) -> Cell:
+    return Cell(f"{rank.rank:g}", more=f"[{rank.low:g}, {rank.high:g}]") if rank else Cell("-")
