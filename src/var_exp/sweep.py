@@ -73,7 +73,7 @@ class Job:
 
     folder: Path
     options: Mapping[str, str] = field(default_factory=dict)
-    config: DictConfig = field(default_factory=OmegaConf.create)
+    config: Mapping[str, Any] = field(default_factory=dict)
     broken: str = ""
 
     @property
@@ -93,7 +93,7 @@ class Job:
         """What was chosen for a key, or its default."""
         if key in self.options:
             return self.options[key]
-        value = OmegaConf.select(self.config, key)
+        value = OmegaConf.select(OmegaConf.create(dict(self.config)), key)
         return "default" if value is None else str(value)
 
 
@@ -172,7 +172,7 @@ def _job(folder: Path) -> Job:
     try:
         lines: list[str] = yaml.safe_load((hydra / "overrides.yaml").read_text()) or []
         choices = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]["runtime"]["choices"]
-        config = OmegaConf.create(yaml.safe_load((hydra / "config.yaml").read_text()))
+        config: dict[str, Any] = yaml.safe_load((hydra / "config.yaml").read_text())
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         # A run that was killed as it began: the others' results are not to suffer.
         return Job(folder, broken=f"{hydra} is not readable ({type(error).__name__}: {error})")

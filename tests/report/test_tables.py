@@ -10,8 +10,16 @@ TABLE = Table(
     "a_metric (50 % & more)",
     [Cell("method"), Cell("base"), Cell("var", code=True)],
     [
-        [Cell("g_{b}p", code=True), Cell("0.300"), Cell("0.900", "better", "+0.600 [+0.550, +0.650] =")],
-        [Cell("a|b", code=True), Cell("-0.5"), Cell("0.4", "worse", "-0.100 [-0.120, -0.080] ∅1,234")],
+        [
+            Cell("g_{b}p", code=True),
+            Cell("0.300"),
+            Cell("0.900", "better", "+0.600 [+0.550, +0.650] ="),
+        ],
+        [
+            Cell("a|b", code=True),
+            Cell("-0.5"),
+            Cell("0.4", "worse", "-0.100 [-0.120, -0.080] ∅1,234"),
+        ],
     ],
     note="∅: empty maps.",
 )
