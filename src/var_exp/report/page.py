@@ -7,6 +7,7 @@ from zlib import Z_RLE
 
 from PIL import Image
 
+from var_exp.report.files import write_whole
 from var_exp.report.overlays import greyed, note, overlay
 from var_exp.report.panels import SCALE_RULE, Panel
 from var_exp.report.plots import Axis, Curves, axis_of
@@ -99,7 +100,7 @@ def write_report(
         config_yaml=config_yaml,
         facts=facts,
     )
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
 
 
 def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
