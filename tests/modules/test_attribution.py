@@ -17,8 +17,6 @@ from var_exp.metrics.functional import grid_pointing_game
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import control_names
 from var_exp.refine.var import VAR
-from var_exp.report.results import results_of
-from var_exp.report.store import Store
 from var_exp.types import PREDICTED, InputSpec, Sample
 
 SPEC = InputSpec(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -64,6 +62,11 @@ class Photographs(Scenes):
         )
 
 
+class Writer(list):
+    def write(self, rows):
+        self.extend(rows)
+
+
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
@@ -86,9 +89,7 @@ def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True):
         metrics,
         controls=controls,
     )
-    data = data or Scenes()
-    store = Store(None, [data.sample_id(place) for place in range(len(data))])
-    module.keep = store.commit
+    module.writer = Writer()
     trainer = Trainer(
         accelerator="cpu",
         inference_mode=False,
@@ -98,12 +99,10 @@ def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True):
         enable_checkpointing=False,
         use_distributed_sampler=False,
     )
-    trainer.test(module, SampleModule(data, SPEC, batch_size), verbose=False)
-    rows = list(store.rows())
-    scores = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in rows}
-    assert len(scores) == len(rows)
-    controls = control_names(["var"])
-    return module, scores, results_of(store, module.measures, refiners=["var"], controls=controls)
+    trainer.test(module, SampleModule(data or Scenes(), SPEC, batch_size), verbose=False)
+    scores = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in module.writer}
+    assert len(scores) == len(module.writer)
+    return module, scores, trainer
 
 
 def test_scores_are_those_of_a_plain_loop_over_samples_and_classes(model):
@@ -129,15 +128,16 @@ def test_scores_do_not_depend_on_the_batch_size(model, batch_size, data):
         }
 
     one, expected, first = run(model, metrics, data=data, rule=TopK(5))
-    _, scores, second = run(model, metrics, data=data, rule=TopK(5), batch_size=batch_size)
+    other, scores, second = run(model, metrics, data=data, rule=TopK(5), batch_size=batch_size)
     assert scores.keys() == expected.keys()
     assert len(scores) == sum(len(data[i].classes) for i in range(7)) * 3 * len(one.scores)
     assert scores == pytest.approx(expected, abs=1e-6)
-    values, expected_values = (
-        {(row.metric, row.variant): row.value for row in found.summary} for found in (second, first)
+    logged, means = (
+        {name: value.item() for name, value in trainer.callback_metrics.items()}
+        for trainer in (second, first)
     )
-    assert values == pytest.approx(expected_values, abs=1e-6)
-    assert (second.facts, second.chance) == (first.facts, pytest.approx(first.chance))
+    assert logged == pytest.approx(means, abs=1e-6)
+    assert (other.facts, other.chance) == (one.facts, pytest.approx(one.chance))
 
 
 class Labelled(Scenes):
@@ -163,19 +163,19 @@ def test_without_labels_the_prediction_is_asked_about(model):
     assert scores == pytest.approx(expected, abs=1e-6)
 
 
-def test_figures_facts_and_chance_are_those_of_the_samples(model):
-    _, scores, found = run(model, lambda: {"grid": GridPointingGame()})
+def test_logged_means_are_the_means_of_the_rows(model):
+    module, scores, trainer = run(model, lambda: {"grid": GridPointingGame()})
     for variant in ("base", "var", *control_names(["var"])):
         rows = [score for key, score in scores.items() if key[3] == variant]
         assert len(rows) == 21
-        (value,) = [row.value for row in found.summary if row.variant == variant]
-        assert value == pytest.approx(sum(rows) / len(rows))
-    assert found.directions == {"grid": True}
+        logged = trainer.callback_metrics[f"grid/{variant}"]
+        assert logged == pytest.approx(sum(rows) / len(rows))
+    assert module.directions() == {"grid": True}
     right = [
         int(model(s.image[None]).argmax() in s.classes) for s in map(Scenes().__getitem__, range(7))
     ]
-    assert found.facts["top-1 class is one of those asked"] == f"{sum(right) / 7:.3f}"
-    assert found.chance == {"grid": pytest.approx(1 / 3)}
+    assert module.facts["top-1 class is one of those asked"] == f"{sum(right) / 7:.3f}"
+    assert module.chance == {"grid": pytest.approx(1 / 3)}
 
 
 def test_random_competitors_are_outside_the_competition(model):
@@ -196,7 +196,7 @@ def test_random_competitors_are_outside_the_competition(model):
         lambda: {"grid": GridPointingGame()},
     )
     datamodule = SampleModule(Scenes(), SPEC, 7)
-    datamodule.trainer = SimpleNamespace(world_size=1, global_rank=0)
+    datamodule.trainer = SimpleNamespace(world_size=1)
     ((batch,),) = datamodule.test_dataloader()
     module.test_step((batch,), 0)
     (classes,) = seen
@@ -218,8 +218,8 @@ def test_controls_can_be_left_out(model):
 
 
 def test_curves_are_those_of_the_metric(model):
-    _, _, found = run(model, lambda: {"insertion": InsertionAUC(model, steps=4)})
-    (curves,) = found.curves
+    module, _, _ = run(model, lambda: {"insertion": InsertionAUC(model, steps=4)})
+    (curves,) = module.curves
     assert curves.title == "insertion"
     assert set(curves.lines) == {"base", "var", *control_names(["var"])}
     last = [

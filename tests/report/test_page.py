@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import io
 import re
 from html.parser import HTMLParser
@@ -8,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from var_exp.refine.var import VAR
+from var_exp.report.classes import by_class
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
 from var_exp.report.plots import Curves
@@ -41,7 +44,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if "style" not in self.open and "script" not in self.open:
             self.text += data
 
     def all(self, tag):
@@ -61,14 +64,22 @@ def figures(metrics=("grid_pointing_game", "deletion_auc"), refiner="var"):
     return summarise(rows, refiners=[refiner], controls=VARIANTS[2:])
 
 
-def sample(i, size=64, classes=("cat", "dog")):
+def sample(i, size=64, classes=("cat", "dog"), refiners=("var",), **changes):
     generator = torch.Generator().manual_seed(i)
     base = torch.randn(len(classes), 3, size, size, generator=generator)
     image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=generator)
     regions = torch.zeros(len(classes), size, size, dtype=torch.bool)
     regions[:, : size // 2] = True
-    maps = {"base": base, "var": base * (base > 1)}
-    return Panel(f"val-{i}", image, classes, len(classes), maps, regions, predicted="cat (0.98)")
+    given = {
+        "maps": {"base": base, **dict.fromkeys(refiners, base * (base > 1))},
+        "regions": regions,
+        "predicted": "cat (0.98)",
+        "kind": ("random", "best", "worst", "most changed")[i % 4],
+        "metric": "grid_pointing_game",
+        "scores": {"base": [0.25] * len(classes), "var": [0.875] * len(classes)},
+        "competition": VAR(),
+    }
+    return Panel(f"val-{i}", image, classes, len(classes), **{**given, **changes})
 
 
 def report(tmp_path, **changes):
@@ -90,27 +101,31 @@ def report(tmp_path, **changes):
     return text, Page(text)
 
 
-def test_page_needs_no_network_and_no_script(tmp_path):
+def test_page_needs_no_network_and_runs_no_script_but_its_own(tmp_path):
     text, page = report(tmp_path)
     assert "http://" not in text
     assert "https://" not in text
     assert "@import" not in text
-    assert page.all("script") == []
     for _, attributes in page.elements:
         for name in ("src", "href"):
             if name in attributes:
                 assert attributes[name].startswith(("data:", "#"))
         assert not [name for name in attributes if name.startswith("on")]
     assert all(address.startswith("data:") for address in re.findall(r"url\(([^)]*)\)", text))
-    (policy,) = [a for a in page.all("meta") if a.get("http-equiv")]
-    assert policy["content"].startswith("default-src 'none'")
+    (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; ")
+    assert page.all("script") == [{"type": "application/json", "id": "live-data"}, {}]
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.endswith(f"; script-src 'sha256-{digest}'")
 
 
 def test_every_picture_is_described_and_can_be_decoded(tmp_path):
     _, page = report(tmp_path)
     pictures = page.all("img")
-    # The photo and the maps of each sample, and two maps by the headline.
-    assert len(pictures) == 2 * (1 + 2 * 2) + 2
+    # The photo, two pictures of the distribution and the maps of each sample; two maps by the
+    # headline; a photo of each to choose from.
+    assert len(pictures) == 2 * (1 + 2 + 2 * 2) + 2 + 2
     for attributes in pictures:
         assert attributes["alt"]
         kind, data = attributes["src"].split(",", 1)
@@ -119,6 +134,44 @@ def test_every_picture_is_described_and_can_be_decoded(tmp_path):
     for attributes in page.all("svg"):
         described = "aria-label" in attributes or attributes.get("aria-hidden") == "true"
         assert described or "viewbox" in attributes  # the last one lies inside a described one
+
+
+def test_a_sample_says_why_it_is_shown_and_how_it_scored(tmp_path):
+    _, page = report(tmp_path)
+    words = " ".join(page.text.split())
+    assert "random: drawn at random val-0 model says cat (0.98)" in words
+    assert "best: among the best scores val-1" in words
+    assert "base 0.250 var 0.875 grid_pointing_game" in words
+    paths = [a for a in page.all("path") if a.get("id", "").startswith("outline-")]
+    assert {a["d"] for a in paths} == {"M0 0H64M0 32H64M0 0V32M64 0V32"}
+    drawn = {a["href"][1:] for a in page.all("use")}
+    assert drawn == {a["id"] for a in paths}
+
+
+def test_without_competition_there_is_nothing_to_play_with(tmp_path):
+    text, page = report(tmp_path, panels=[sample(0, competition=None)])
+    assert page.all("form") == []
+    assert "who wins" not in page.text
+    assert len(page.all("img")) == 1 + 2 * 2 + 2
+    assert 'href="#live"' not in text
+
+
+def test_classes_have_a_table_that_sorts_and_folds(tmp_path):
+    rows = [
+        Row(f"id-{i}", label, metric, variant, score + 0.1 * (i % 2))
+        for metric in ("grid_pointing_game", "deletion_auc")
+        for i in range(6)
+        for label in range(3)
+        for variant, score in (("base", 0.2 + 0.1 * label), ("var", 0.7))
+    ]
+    names = ["zebra", HOSTILE, "cat"]
+    _, page = report(tmp_path, classes=by_class(rows, names, refiners=["var"]))
+    assert page.all("details") == [{"open": None}, {}]
+    words = " ".join(page.text.split())
+    assert re.search(r"cat 6 0\.450 \[[^]]+\] 0\.750 \[[^]]+\] \+0\.300 \[\+0\.300, ", words)
+    assert words.index("cat 6") < words.index("zebra 6")
+    assert HOSTILE in page.text
+    assert len([a for a in page.all("table") if a.get("class") == "sortable"]) == 2
 
 
 def test_headline_figures_ledger_and_provenance_are_there(tmp_path):
@@ -151,7 +204,7 @@ def test_everything_given_is_escaped(tmp_path):
         config_yaml=HOSTILE,
         facts={HOSTILE: HOSTILE},
     )
-    assert "<script" not in text
+    assert "<script>a_balert" not in text
     assert page.text.count(HOSTILE) >= 12
     assert any(HOSTILE in attributes["alt"] for attributes in page.all("img"))
 
@@ -171,7 +224,9 @@ def test_page_can_be_walked_by_keyboard_and_screen_reader(tmp_path):
     assert len(names) == len(set(names))
     targets = [a["aria-labelledby"] for _, a in page.elements if "aria-labelledby" in a]
     assert set(targets) <= set(names)
-    assert [a["href"][1:] in names for a in page.all("a")] == [True]
+    assert {a["href"][1:] for a in page.all("a")} < set(names)
+    labels = {a["for"] for a in page.all("label") if "for" in a}
+    assert labels == {a["id"] for tag in ("input", "select") for a in page.all(tag) if "id" in a}
     assert page.all("pre")[0]["tabindex"] == "0"
     assert all("scope" in attributes for attributes in page.all("th"))
 
@@ -210,13 +265,20 @@ def test_undefined_figures_are_said(tmp_path):
     text, page = report(tmp_path, summary=summary, higher_is_better={"m": True}, chance=None)
     assert "no interval, too few samples" in page.text
     assert "undefined" in page.text
-    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\")]*", "", text))
+    assert not re.search(
+        r"\bnan\b", re.sub(r"base64,[^\")]*|<script.*?</script>", "", text, flags=re.S)
+    )
 
 
-def test_eight_samples_stay_light(tmp_path):
-    panels = [sample(i, size=224, classes=("a", "b", "c", "d")) for i in range(8)]
+@pytest.mark.parametrize(
+    ("count", "classes", "refiners"), [(8, 4, 1), (8, 9, 4), (40, 4, 1)], ids=str
+)
+def test_pages_stay_light_however_much_there_is_to_draw(tmp_path, count, classes, refiners):
+    names = [f"class {i}" for i in range(classes)]
+    refined = [f"var{i}" for i in range(refiners)]
+    panels = [sample(i, size=224, classes=names, refiners=refined) for i in range(count)]
     text, _ = report(tmp_path, panels=panels)
-    assert len(text) < 4_000_000
+    assert len(text) < 9_500_000
 
 
 def test_same_input_same_page(tmp_path):

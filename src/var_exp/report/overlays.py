@@ -16,26 +16,33 @@ from var_exp.refine.var import entropy_map, winner_map
 
 _LEVELS = 31  # shades per sign: more cannot be told apart over a picture, and fewer compress well
 _OUTLINE = 2 * _LEVELS + 1  # palette index of the true region's outline
+_STEPS = 16  # of opacity
 _DECIDED = b"\x3b\x1f\x6b"  # violet
 _OKABE_ITO = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#c8b400", "#555555",
 )  # fmt: skip  # their yellow a little darker, to be seen on light grey
 
 
+def coloured(image: UInt8[Tensor, "3 H W"]) -> Image.Image:
+    """The image as it is (mode "RGB")."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
 def greyed(image: UInt8[Tensor, "3 H W"]) -> Image.Image:
     """The image in light grey, quiet enough for colours on top (mode "L")."""
-    grey = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).convert("L")
+    grey = coloured(image).convert("L")
     return grey.point([round(255 * 0.58 + 0.38 * level) for level in range(256)])
 
 
-def scale_of(maps: Float[Tensor, "A H W"]) -> float:
-    """The |value| that gets full colour, 0 when the maps are empty.
+def scale_of(values: Float[Tensor, "..."]) -> float:
+    """The |value| that gets full colour, 0 where all is empty: the 98 % quantile.
 
-    The quantile is over non-zero values, since a refined map is mostly zeros.
+    It is over non-zero values, since a refined map is mostly zeros. The few largest are cut, or
+    nothing else would be seen of maps as heavy-tailed as gradients.
     """
-    sizes = np.abs(maps.detach().cpu().numpy())
+    sizes = np.abs(values.detach().cpu().numpy())
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    return float(np.quantile(sizes, 0.995)) if sizes.size else 0.0
+    return float(np.quantile(sizes, 0.98)) if sizes.size else 0.0
 
 
 def overlay(
@@ -89,29 +96,46 @@ def class_colours(count: int) -> list[str]:
 def winners(shares: Float[Tensor, "K H W"]) -> Image.Image:
     """Who wins each pixel, as a transparent picture in the colours of the classes.
 
-    The opacity is what the winner has above the equal share 1/K; nobody wins where places are
-    shared.
+    The opacity is what the winner has above the equal share 1/K, relative to the clearest pixels of
+    the picture; nobody wins where the first place is shared.
     """
     count = len(shares)
     winner = winner_map(shares[None, :, None])[0, 0].cpu().numpy()
-    above = ((shares.amax(0) - 1 / count) / (1 - 1 / count)).clamp(0, 1).cpu().numpy()
+    above = np.where(winner >= 0, _opacity(lead(shares)), 0)
     rgb = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in class_colours(count)]
     pixels = np.zeros((*winner.shape, 4), np.uint8)
     pixels[..., :3] = np.array(rgb, np.uint8)[winner]
-    # few opacities compress well
-    pixels[..., 3] = np.where(winner >= 0, np.rint(np.nan_to_num(above) ** 0.5 * 16) / 16 * 255, 0)
-    pixels[pixels[..., 3] == 0] = 0
+    pixels[..., 3] = np.rint(255 / _STEPS * above)
+    pixels[above == 0] = 0
     return Image.fromarray(pixels)
 
 
 def decided(shares: Float[Tensor, "K H W"]) -> Image.Image:
-    """How decided each pixel is, as a transparent picture: opaque at entropy 0, clear at ln K."""
-    share = entropy_map(shares[None, :, None])[0, 0] / np.log(len(shares))
-    opacity = np.nan_to_num(np.clip(1 - share.cpu().numpy(), 0, 1)) * 16
-    picture = Image.fromarray(np.rint(opacity).astype(np.uint8))
-    picture.putpalette(_DECIDED * 17)
-    picture.info["transparency"] = bytes(round(255 * level / 16) for level in range(17))
+    """How decided each pixel is, as a transparent violet picture.
+
+    Clear at entropy ln K, where all classes are level; opaque at the lowest of the picture.
+    """
+    picture = Image.fromarray(_opacity(decision(shares)))
+    picture.putpalette(_DECIDED * (_STEPS + 1))
+    picture.info["transparency"] = bytes(round(255 * i / _STEPS) for i in range(_STEPS + 1))
     return picture
+
+
+def lead(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
+    """What the largest share has above the equal share 1/K."""
+    return (shares.amax(0) - 1 / len(shares)).clamp_min(0)
+
+
+def decision(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
+    """1 - entropy / ln K: 0 where all classes are level, 1 where one has it all."""
+    return (1 - entropy_map(shares[None, :, None])[0, 0] / np.log(len(shares))).clamp(0, 1)
+
+
+def _opacity(values: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """Steps of opacity, full at the scale of the values; few compress well."""
+    scale = scale_of(values)
+    share = np.clip(np.nan_to_num(values.cpu().numpy()) / (scale or 1.0), 0, 1)
+    return np.rint(np.sqrt(share) * _STEPS).astype(np.uint8)
 
 
 def outline_path(region: Bool[Tensor, "H W"]) -> str:

@@ -1,18 +1,20 @@
-"""The page of a run: one self-contained HTML file that needs no network and no script."""
+"""The page of a run: one self-contained HTML file that needs no network.
+
+Its script lets classes compete anew, sorts tables and sets the opacity; without it all pictures and
+figures are there.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from zlib import Z_RLE
 
-from PIL import Image
-
-from var_exp.report.files import write_whole
-from var_exp.report.overlays import greyed, note, overlay
+from var_exp.report.classes import ClassFigures
+from var_exp.report.exhibits import REASONS, Exhibit, colour_bar, exhibits
+from var_exp.report.live import live_data, live_samples
 from var_exp.report.panels import SCALE_RULE, Panel
 from var_exp.report.plots import Axis, Curves, axis_of
 from var_exp.report.statistics import BASE, SummaryRow
-from var_exp.report.templates import data_url, templates
+from var_exp.report.templates import inline_script, templates
 from var_exp.report.verdicts import Role, Verdict, by_metric, judge, roles
 
 _GROUPS: dict[str, tuple[Role, ...]] = {
@@ -33,26 +35,6 @@ class _Group:
     signed: bool
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One map of the gallery."""
-
-    source: str
-    alt: str
-    caption: str
-    note: str
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """One sample of the gallery."""
-
-    panel: Panel
-    image: str
-    grey: str
-    rows: Mapping[str, Sequence[_Cell]]
-
-
 def write_report(
     path: Path,
     *,
@@ -64,6 +46,7 @@ def write_report(
     config_yaml: str,
     facts: Mapping[str, str],
     chance: Mapping[str, float] | None = None,
+    classes: Mapping[str, Sequence[ClassFigures]] | None = None,
 ) -> None:
     """Write the report; everything given is escaped.
 
@@ -77,14 +60,17 @@ def write_report(
         config_yaml: The resolved configuration.
         facts: Provenance, such as versions, device, seed, duration: label to text.
         chance: Score of guessing per metric, where there is one.
+        classes: Per metric the figures class by class.
 
     Raises:
         ValueError: a metric of the summary without a direction.
     """
     metrics = by_metric(summary, higher_is_better)
     verdicts = judge(summary, higher_is_better)
-    samples = [_sample(panel) for panel in panels]
-    chance = chance or {}
+    samples = exhibits(panels)
+    playable = live_samples(panels)
+    script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
+    chance, classes = chance or {}, classes or {}
     template = templates().get_template("page.html.jinja")
     page = template.render(
         title=title,
@@ -95,12 +81,20 @@ def write_report(
         chance=chance,
         samples=samples,
         lead=_lead(verdicts, samples),
+        reasons=REASONS,
+        stops=colour_bar(),
         scale_rule=SCALE_RULE,
+        live_places=playable,
+        live=live_data([panels[place] for place in playable]) if playable else None,
+        script=script,
+        policy=policy,
+        classes=classes,
+        class_axes={metric: _class_axis(table) for metric, table in classes.items()},
         curves=curves,
         config_yaml=config_yaml,
         facts=facts,
     )
-    write_whole(path, page)
+    path.write_text(page, encoding="utf-8")
 
 
 def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
@@ -118,34 +112,14 @@ def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
     return groups
 
 
-def _sample(panel: Panel) -> _Sample:
-    """Pictures of one panel as data addresses."""
-    image = Image.fromarray(panel.image.permute(1, 2, 0).contiguous().cpu().numpy())
-    return _Sample(
-        panel,
-        data_url(image, "JPEG", quality=88),
-        data_url(greyed(panel.image), "JPEG", quality=80),
-        {variant: _cells(panel, variant) for variant in panel.maps},
-    )
-
-
-def _lead(verdicts: Sequence[Verdict], samples: Sequence[_Sample]) -> _Sample | None:
-    """The first class of the first sample, base beside refined, to stand by the headline figure."""
-    if not verdicts or not samples:
+def _lead(verdicts: Sequence[Verdict], samples: Sequence[Exhibit]) -> int | None:
+    """The sample whose first class stands by the headline figure; a random one comes first."""
+    if not verdicts:
         return None
-    wanted = (BASE, verdicts[0].refined.variant)
-    rows = {name: samples[0].rows[name][:1] for name in wanted if name in samples[0].rows}
-    return replace(samples[0], rows=rows) if len(rows) == len(wanted) else None
+    wanted = {BASE, verdicts[0].refined.variant}
+    return next((i for i, sample in enumerate(samples) if wanted <= sample.rows.keys()), None)
 
 
-def _cells(panel: Panel, variant: str) -> list[_Cell]:
-    """Overlays of one variant, a cell per class."""
-    maps = panel.flat(variant)
-    cells = []
-    for index, name in enumerate(panel.class_names):
-        remark = note(maps[index])
-        alt = f"{variant} map of the class {name} for sample {panel.sample_id}"
-        picture = overlay(maps[index], panel.scale, panel.region(index))
-        source = data_url(picture, "PNG", compress_type=Z_RLE)
-        cells.append(_Cell(source, f"{alt}, {remark}" if remark else alt, name, remark))
-    return cells
+def _class_axis(table: Sequence[ClassFigures]) -> Axis:
+    """Axis of the differences of the first refiner, with zero."""
+    return axis_of([next(iter(one.refined.values()))[1] for one in table if one.refined], 0.0)

@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from var_exp.refine.var import VAR
-from var_exp.report.overlays import greyed, note, overlay, scale_of
+from var_exp.report.overlays import coloured, greyed, note, overlay, scale_of
 from var_exp.report.statistics import BASE
 
 SCALE_RULE = (
     "Red speaks for the class, blue against it, no colour is zero. One scale for all maps of a "
-    "picture: full colour is the 99.5 % quantile of the non-zero |base map| over its classes, "
+    "picture: full colour is the 98 % quantile of the non-zero |base map| over its classes, "
     "opacity follows |map| to the power 0.6. A line outlines the true region of the class."
 )
 
@@ -121,8 +121,7 @@ def panel_picture(panel: Panel) -> Image.Image:
         _STRIP + rows * (cell[1] + _GAP),
     )
     picture = Image.new("RGB", size, "white")
-    image = Image.fromarray(panel.image.permute(1, 2, 0).contiguous().cpu().numpy())
-    picture.paste(_fit(image, cell), (0, _STRIP))
+    picture.paste(_fit(coloured(panel.image), cell), (0, _STRIP))
     _write(picture, panel.sample_id, (0, 0, cell[0], _STRIP))
     if panel.predicted is not None:
         _write(picture, panel.predicted, (0, _STRIP + cell[1], cell[0], _STRIP))

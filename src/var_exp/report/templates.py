@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -35,9 +36,10 @@ def templates() -> Environment:
     return environment
 
 
-def inline_script(name: str) -> tuple[Markup, str]:
-    """A script of this folder to stand in a page, and the policy source that allows only it."""
-    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+def inline_script(*names: str) -> tuple[Markup, str]:
+    """Scripts of this folder to stand in a page as one, and the source that a policy allows."""
+    texts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names]
+    text = "".join(texts)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Markup(text), f"'sha256-{digest}'"
 
@@ -56,8 +58,9 @@ def _ledger(row: SummaryRow) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may break after its underscores, for narrow screens; escaped."""
-    return Markup("_<wbr>").join(name.split("_"))
+    """A name that may break after "_", "+" and "/", for narrow screens; escaped."""
+    parts = re.split(r"(?<=[_+/])", name)
+    return Markup("<wbr>").join(parts)
 
 
 def _tick(value: float, *, signed: bool = False) -> str:
