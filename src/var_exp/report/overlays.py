@@ -4,6 +4,7 @@ Red speaks for the class, blue against it. Zero is transparent.
 """
 
 from functools import cache
+from math import log
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -128,14 +129,16 @@ def lead(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
 
 def decision(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
     """1 - entropy / ln K: 0 where all classes are level, 1 where one has it all."""
-    return (1 - entropy_map(shares[None, :, None])[0, 0] / np.log(len(shares))).clamp(0, 1)
+    entropy = entropy_map(shares[None, :, None])[0, 0]
+    return (1 - entropy / log(len(shares))).clamp(0, 1)
 
 
 def _opacity(values: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """Steps of opacity, full at the scale of the values; few compress well."""
     scale = scale_of(values)
     share = np.clip(np.nan_to_num(values.cpu().numpy()) / (scale or 1.0), 0, 1)
-    return np.rint(np.sqrt(share) * _STEPS).astype(np.uint8)
+    steps: UInt8[np.ndarray, "H W"] = np.rint(np.sqrt(share) * _STEPS).astype(np.uint8)
+    return steps
 
 
 def outline_path(region: Bool[Tensor, "H W"]) -> str:
