@@ -169,4 +169,4 @@ def interval(row: SummaryRow, *, signed: bool = False) -> str:
 def _digits(row: SummaryRow) -> int:
     """Decimals that show the first digit of the interval's width, three at least, six at most."""
     width = row.ci_high - row.ci_low
-    return min(6, max(3, ceil(-log10(width)))) if width > 1e-9 else 3
+    return min(6, max(3, ceil(-log10(width)))) if width > 1e-14 else 3
