@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from var_exp.report.rows import Row, RowWriter
+from var_exp.report.rows import Row, write_rows
 from var_exp.report.statistics import summarise, write_summary
 from var_exp.sweep import main, merge
 from var_exp.types import BadData
@@ -39,8 +39,7 @@ def make_run(folder, choices, gain, overrides=(), *, finished=True):
             "uniform_map": 0.25,
         }
         rows += [Row(f"s{i}", 0, "game", variant, score) for variant, score in scores.items()]
-    with RowWriter(folder / "scores.csv") as writer:
-        writer.write(rows)
+    write_rows(folder / "scores.csv", rows)
     controls = ["var_same_sparsity", "uniform_map"]
     write_summary(
         folder / "summary.csv", summarise(rows, refiners=["var"], controls=controls, resamples=200)

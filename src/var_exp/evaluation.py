@@ -24,11 +24,14 @@ from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import control_names
 from var_exp.registry import build
 from var_exp.report.classes import by_class
+from var_exp.report.files import write_whole
 from var_exp.report.loggers import finish, log_results
 from var_exp.report.page import write_report
-from var_exp.report.rows import Row, RowWriter, read_rows
+from var_exp.report.results import results_of
+from var_exp.report.rows import write_rows
 from var_exp.report.selection import pick_samples
-from var_exp.report.statistics import SummaryRow, summarise, write_summary
+from var_exp.report.statistics import SummaryRow, write_summary
+from var_exp.report.store import Store
 from var_exp.report.table import summary_table
 from var_exp.report.verdicts import judge
 from var_exp.types import ConfigError
@@ -51,25 +54,38 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         raise ConfigError(f"{run_dir} already holds a finished run; choose another hydra.run.dir.")
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
-    data = SampleModule(experiment.dataset, experiment.spec, root["batch_size"], root["workers"])
+    dataset = experiment.dataset
     trainer = _trainer(root, run_dir)
-    if trainer.world_size > len(experiment.dataset):
-        raise ConfigError(
-            f"{trainer.world_size} processes have only {len(experiment.dataset)} samples to share; "
-            "lower trainer.devices."
-        )
-    if trainer.is_global_zero:
-        (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(root), encoding="utf-8")
     module = _module(root, experiment)
-    started = time.perf_counter()
-    with RowWriter(run_dir / f"scores.rank{trainer.global_rank}.csv") as writer:
-        module.writer = writer
+    ids = [dataset.sample_id(place) for place in range(len(dataset))]
+    with Store(run_dir, ids, trainer.global_rank) as store:
+        done = _open(run_dir, root, store) if trainer.is_global_zero else set()
+        data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
+        module.keep = store.commit
+        started = time.perf_counter()
         trainer.test(module, data, verbose=False)
-    trainer.strategy.barrier()
-    if not trainer.is_global_zero:
-        return []
-    facts = _facts(root, experiment, module, seconds=time.perf_counter() - started)
-    return _conclude(root, run_dir, experiment, module, trainer.logger, facts)
+        if not trainer.is_global_zero:
+            store.close()
+        trainer.strategy.barrier()  # the others are done, and their files closed
+        if not trainer.is_global_zero:
+            return []
+        store.absorb()
+        facts = _facts(root, experiment, module, seconds=time.perf_counter() - started)
+        return _conclude(root, run_dir, experiment, module, store, trainer.logger, facts)
+
+
+def _open(run_dir: Path, root: Mapping[str, Any], store: Store) -> set[int]:
+    """Begin a run, or go on with it; returns the places of the samples that are done."""
+    store.absorb()
+    config = run_dir / "config.yaml"
+    text = OmegaConf.to_yaml(root)
+    if config.exists() and config.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{run_dir} holds a run of another configuration; choose another.")
+    write_whole(config, text)
+    done = store.done()
+    if done:
+        print(f"going on in {run_dir}: {len(done)} of {len(store)} samples are done")
+    return done
 
 
 def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
@@ -114,7 +130,6 @@ def _facts(
     """What a reader must know to trust or repeat the run."""
     facts = {
         "samples": str(len(experiment.dataset)),
-        **module.facts,
         "seconds": f"{seconds:.1f}",
         "seed": str(root["seed"]),
         "device": str(module.device),
@@ -124,63 +139,55 @@ def _facts(
     return facts | {package: version(package) for package in packages}
 
 
-def _merge_scores(run_dir: Path) -> list[Row]:
-    """Join the rows that each process wrote into `scores.csv`."""
-    parts = sorted(run_dir.glob("scores.rank*.csv"))
-    rows = [row for part in parts for row in read_rows(part)]
-    with RowWriter(run_dir / "scores.csv") as writer:
-        writer.write(rows)
-    for part in parts:
-        part.unlink()
-    return rows
-
-
 def _conclude(
     root: Mapping[str, Any],
     run_dir: Path,
     experiment: Experiment,
     module: AttributionModule,
+    store: Store,
     logger: object,
     facts: Mapping[str, str],
 ) -> list[SummaryRow]:
-    """Aggregate the scores; write, show and log what came out."""
-    rows = _merge_scores(run_dir)
+    """Aggregate the scores; write, show and log what came out.
+
+    `summary.csv` comes last of the files: a run that has it is finished.
+    """
     refiners = list(module.refiners)
     controls = control_names(refiners) if module.controls else []
-    summary = summarise(rows, refiners=refiners, controls=controls)
-    directions, curves = module.directions(), module.curves
-    verdicts = judge(summary, directions)
-    metric, *_ = directions
+    found = results_of(store, module.measures, refiners=refiners, controls=controls)
+    metric, *_ = found.directions
     picks = pick_samples(
-        rows,
+        store.rows(metric),
         metric=metric,
-        higher_is_better=directions[metric],
+        higher_is_better=found.directions[metric],
         refiners=refiners,
         count=root["pictures"],
         seed=root["seed"],
     )
     panels = gallery(experiment, module, picks)
-    write_summary(run_dir / "summary.csv", summary)
+    write_rows(run_dir / "scores.csv", store.rows())
     write_report(
         run_dir / "report.html",
         title=root["title"],
-        summary=summary,
+        summary=found.summary,
         panels=panels,
-        curves=curves,
-        higher_is_better=directions,
-        chance=module.chance,
+        curves=found.curves,
+        higher_is_better=found.directions,
+        chance=found.chance,
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
-        facts=facts,
-        classes=by_class(rows, experiment.dataset.class_names, refiners=refiners),
+        facts={**found.facts, **facts},
+        classes=by_class(store.rows(), experiment.dataset.class_names, refiners=refiners),
     )
+    write_summary(run_dir / "summary.csv", found.summary)
     console = Console()
-    console.print(summary_table(summary, directions))
-    for verdict in verdicts:
+    console.print(summary_table(found.summary, found.directions))
+    for verdict in judge(found.summary, found.directions):
         console.print(str(verdict), soft_wrap=True)
-    for label, text in module.facts.items():
+    for label, text in found.facts.items():
         console.print(f"{label}: {text}", soft_wrap=True)
     if isinstance(logger, WandbLogger):
-        log_results(logger, root, summary, rows, panels, curves)
+        log_results(logger, root, found.summary, store.rows(), panels, found.curves)
         console.print(finish(logger), soft_wrap=True)
     console.print(f"written to {run_dir}: report.html, summary.csv, scores.csv", soft_wrap=True)
-    return summary
+    store.remove()
+    return found.summary

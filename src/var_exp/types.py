@@ -51,6 +51,10 @@ class BadData(VarExpError):  # noqa: N818
     """A data set is missing, empty, or holds what cannot be read."""
 
 
+class CannotWrite(VarExpError):  # noqa: N818
+    """The disk is full, or a folder may not be written."""
+
+
 class Unreadable(BadData):
     """One sample cannot be read, and the run is to go on without it (`data.on_error=skip`)."""
 

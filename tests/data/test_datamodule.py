@@ -91,11 +91,26 @@ def test_impossible_loaders_are_refused(batch_size, workers):
         SampleModule(Noise(), SPEC, batch_size, workers)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_each_sample_goes_to_exactly_one_process(world_size):
-    seen = []
-    for rank in range(world_size):
-        module = SampleModule(Noise(), SPEC, batch_size=2)
+def dealt(world_size, done=()):
+    """The batches of ids that each process gets."""
+    modules = [SampleModule(Noise(), SPEC, 2, done=done) for _ in range(world_size)]
+    for rank, module in enumerate(modules):
         module.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)
-        seen += [id for (batch,) in module.test_dataloader() for id in batch.ids]
-    assert sorted(seen) == [str(i) for i in range(7)]
+    return [[batch.ids for (batch,) in module.test_dataloader()] for module in modules]
+
+
+WHOLE = [("0", "1"), ("2", "3"), ("4", "5"), ("6",)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_each_batch_goes_to_exactly_one_process_and_is_always_the_same(world_size):
+    batches = dealt(world_size)
+    assert sorted(batch for share in batches for batch in share) == WHOLE
+    lengths = [len(share) for share in batches]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_samples_that_are_done_are_left_out_and_the_others_stay_together():
+    assert dealt(1, done={0, 1, 4}) == [[("2", "3"), ("5",), ("6",)]]
+    assert dealt(2, done={0, 1, 4}) == [[("2", "3"), ("6",)], [("5",)]]
+    assert dealt(2, done=range(7)) == [[], []]

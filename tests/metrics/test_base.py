@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics import MetricCollection
 
-from var_exp.metrics import EnergyPointingGame, GridPointingGame
+from var_exp.metrics import EnergyPointingGame, GridPointingGame, InsertionAUC
 from var_exp.metrics.base import Flag, SampleMetric
 
 
@@ -80,6 +80,20 @@ def test_latest_is_the_last_update_in_its_order():
     scores, flags = metric.latest
     assert scores.tolist() == [0, 0]
     assert flags.tolist() == [0, Flag.EMPTY_MAP]
+
+
+def test_draining_hands_out_every_row_with_its_details_and_forgets_them():
+    metric = InsertionAUC(lambda images: images.mean((2, 3)), steps=2)
+    images = torch.rand(3, 3, 4, 4)
+    for row in range(3):
+        part = slice(row, row + 1)
+        metric.update(images=images[part], classes=torch.tensor([row]), maps=images[part, :1])
+    value, curve = metric.compute(), metric.curve()
+    recorded = metric.drain()
+    assert recorded.scores.mean() == value
+    assert recorded.flags.shape == (3,)
+    torch.testing.assert_close(recorded.details["curves"].double().mean(0), curve)
+    assert metric.scores == metric.curves == []
 
 
 def test_forward_returns_the_value_of_the_batch():

@@ -17,6 +17,8 @@ from var_exp.metrics.functional import grid_pointing_game
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import control_names
 from var_exp.refine.var import VAR
+from var_exp.report.results import results_of
+from var_exp.report.store import Store
 from var_exp.types import PREDICTED, InputSpec, Sample
 
 SPEC = InputSpec(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -62,11 +64,6 @@ class Photographs(Scenes):
         )
 
 
-class Writer(list):
-    def write(self, rows):
-        self.extend(rows)
-
-
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
@@ -89,7 +86,9 @@ def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True):
         metrics,
         controls=controls,
     )
-    module.writer = Writer()
+    data = data or Scenes()
+    store = Store(None, [data.sample_id(place) for place in range(len(data))])
+    module.keep = store.commit
     trainer = Trainer(
         accelerator="cpu",
         inference_mode=False,
@@ -99,10 +98,12 @@ def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True):
         enable_checkpointing=False,
         use_distributed_sampler=False,
     )
-    trainer.test(module, SampleModule(data or Scenes(), SPEC, batch_size), verbose=False)
-    scores = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in module.writer}
-    assert len(scores) == len(module.writer)
-    return module, scores, trainer
+    trainer.test(module, SampleModule(data, SPEC, batch_size), verbose=False)
+    rows = list(store.rows())
+    scores = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in rows}
+    assert len(scores) == len(rows)
+    controls = control_names(["var"])
+    return module, scores, results_of(store, module.measures, refiners=["var"], controls=controls)
 
 
 def test_scores_are_those_of_a_plain_loop_over_samples_and_classes(model):
@@ -128,16 +129,15 @@ def test_scores_do_not_depend_on_the_batch_size(model, batch_size, data):
         }
 
     one, expected, first = run(model, metrics, data=data, rule=TopK(5))
-    other, scores, second = run(model, metrics, data=data, rule=TopK(5), batch_size=batch_size)
+    _, scores, second = run(model, metrics, data=data, rule=TopK(5), batch_size=batch_size)
     assert scores.keys() == expected.keys()
     assert len(scores) == sum(len(data[i].classes) for i in range(7)) * 3 * len(one.scores)
     assert scores == pytest.approx(expected, abs=1e-6)
-    logged, means = (
-        {name: value.item() for name, value in trainer.callback_metrics.items()}
-        for trainer in (second, first)
+    values, expected_values = (
+        {(row.metric, row.variant): row.value for row in found.summary} for found in (second, first)
     )
-    assert logged == pytest.approx(means, abs=1e-6)
-    assert (other.facts, other.chance) == (one.facts, pytest.approx(one.chance))
+    assert values == pytest.approx(expected_values, abs=1e-6)
+    assert (second.facts, second.chance) == (first.facts, pytest.approx(first.chance))
 
 
 class Labelled(Scenes):
@@ -163,19 +163,19 @@ def test_without_labels_the_prediction_is_asked_about(model):
     assert scores == pytest.approx(expected, abs=1e-6)
 
 
-def test_logged_means_are_the_means_of_the_rows(model):
-    module, scores, trainer = run(model, lambda: {"grid": GridPointingGame()})
+def test_figures_facts_and_chance_are_those_of_the_samples(model):
+    _, scores, found = run(model, lambda: {"grid": GridPointingGame()})
     for variant in ("base", "var", *control_names(["var"])):
         rows = [score for key, score in scores.items() if key[3] == variant]
         assert len(rows) == 21
-        logged = trainer.callback_metrics[f"grid/{variant}"]
-        assert logged == pytest.approx(sum(rows) / len(rows))
-    assert module.directions() == {"grid": True}
+        (value,) = [row.value for row in found.summary if row.variant == variant]
+        assert value == pytest.approx(sum(rows) / len(rows))
+    assert found.directions == {"grid": True}
     right = [
         int(model(s.image[None]).argmax() in s.classes) for s in map(Scenes().__getitem__, range(7))
     ]
-    assert module.facts["top-1 class is one of those asked"] == f"{sum(right) / 7:.3f}"
-    assert module.chance == {"grid": pytest.approx(1 / 3)}
+    assert found.facts["top-1 class is one of those asked"] == f"{sum(right) / 7:.3f}"
+    assert found.chance == {"grid": pytest.approx(1 / 3)}
 
 
 def test_random_competitors_are_outside_the_competition(model):
@@ -196,7 +196,7 @@ def test_random_competitors_are_outside_the_competition(model):
         lambda: {"grid": GridPointingGame()},
     )
     datamodule = SampleModule(Scenes(), SPEC, 7)
-    datamodule.trainer = SimpleNamespace(world_size=1)
+    datamodule.trainer = SimpleNamespace(world_size=1, global_rank=0)
     ((batch,),) = datamodule.test_dataloader()
     module.test_step((batch,), 0)
     (classes,) = seen
@@ -218,8 +218,8 @@ def test_controls_can_be_left_out(model):
 
 
 def test_curves_are_those_of_the_metric(model):
-    module, _, _ = run(model, lambda: {"insertion": InsertionAUC(model, steps=4)})
-    (curves,) = module.curves
+    _, _, found = run(model, lambda: {"insertion": InsertionAUC(model, steps=4)})
+    (curves,) = found.curves
     assert curves.title == "insertion"
     assert set(curves.lines) == {"base", "var", *control_names(["var"])}
     last = [

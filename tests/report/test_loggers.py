@@ -34,6 +34,9 @@ def read_records(file: Path) -> list[Record]:
     return records
 
 
+MEANS = {"base": 0.25, "var": 0.75}
+
+
 @pytest.fixture
 def logged_out(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -55,7 +58,6 @@ def test_a_key_in_the_environment_or_the_netrc_file_is_a_login(logged_out, monke
 
 def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out):
     logger = wandb_logger(str(logged_out), project="test", name="a run")
-    logger.log_metrics({"grid/base": 0.25, "grid/var": 0.75})
     panel = Panel(
         sample_id="a",
         image=torch.zeros(3, 32, 32, dtype=torch.uint8),
@@ -67,7 +69,7 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out):
     log_results(
         logger,
         {"seed": 3, "method": {"_target_": "gbp"}},
-        [SummaryRow("grid", "base", 0.25, 0.2, 0.3, 4)],
+        [SummaryRow("grid", name, mean, 0.2, 0.3, 4) for name, mean in MEANS.items()],
         [Row("a", 1, "grid", "base", 0.25), Row("a", 2, "grid", "base", float("nan"), "tied")],
         [panel],
         [curves],
@@ -94,8 +96,7 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out):
         for record in records
         for item in record.history.item
     }
-    assert history["grid/base"] == 0.25
-    assert history["grid/var"] == 0.75
+    assert {name: history[f"grid/{name}"] for name in MEANS} == MEANS
 
     tables = {
         name: json.loads((folder / "files" / history[f"{name}/path"]).read_text())

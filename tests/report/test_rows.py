@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from var_exp.report.rows import Row, RowWriter, read_rows
+from var_exp.report.rows import Row, read_rows, write_rows
 from var_exp.types import BadData
 
 AWKWARD = [
@@ -14,19 +14,15 @@ AWKWARD = [
 ]
 
 
-def test_rows_come_back_exactly_whatever_the_batches(tmp_path):
+def test_rows_come_back_exactly(tmp_path):
     path = tmp_path / "scores.csv"
-    with RowWriter(path) as writer:
-        writer.write(AWKWARD[:1])
-        writer.write([])
-        writer.write(AWKWARD[1:])
+    write_rows(path, iter(AWKWARD))
     assert read_rows(path) == AWKWARD
 
 
 def test_undefined_scores_are_written_as_nan(tmp_path):
     path = tmp_path / "scores.csv"
-    with RowWriter(path) as writer:
-        writer.write([Row("a", 0, "m", "base", math.nan), Row("b", 0, "m", "base", math.inf)])
+    write_rows(path, [Row("a", 0, "m", "base", math.nan), Row("b", 0, "m", "base", math.inf)])
     lines = list(csv.DictReader(path.read_text().splitlines()))
     assert [line["score"] for line in lines] == ["nan", "inf"]
     undefined, infinite = read_rows(path)
@@ -34,17 +30,9 @@ def test_undefined_scores_are_written_as_nan(tmp_path):
     assert infinite.score == math.inf
 
 
-def test_each_batch_is_on_disk_at_once(tmp_path):
-    path = tmp_path / "scores.csv"
-    with RowWriter(path) as writer:
-        writer.write(AWKWARD[:1])
-        assert read_rows(path) == AWKWARD[:1]
-
-
 def test_columns_are_those_of_the_contract(tmp_path):
     path = tmp_path / "scores.csv"
-    with RowWriter(path):
-        pass
+    write_rows(path, [])
     assert path.read_text().strip() == "sample_id,class,metric,variant,score,flags"
     assert read_rows(path) == []
 

@@ -1,13 +1,12 @@
 """Turns a data set of samples into the model-ready batches of a run."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 import torch
 from jaxtyping import UInt8
 from lightning import LightningDataModule
-from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -28,19 +27,30 @@ _log = logging.getLogger(__name__)
 class SampleModule(LightningDataModule):
     """Batches of any data set, in order, each sample exactly once whatever the number of processes.
 
+    Whole batches are dealt out to the processes, so that what is computed together is always the
+    same, and scores with it, whatever their number and wherever a run was interrupted.
+
     Args:
         dataset: Gives the samples.
         spec: Mean and standard deviation that images are normalised with.
         batch_size: Images that are loaded and attributed together in each process; scores do not
             depend on it.
         workers: Loader processes; 0 loads in the main process.
+        done: Places of samples that are left out; the first process tells the others.
 
     Raises:
         ConfigError: batch_size below 1 or workers below 0.
     """
 
+    allow_zero_length_dataloader_with_multiple_devices = True  # more processes than batches
+
     def __init__(
-        self, dataset: SampleDataset, spec: InputSpec, batch_size: int = 8, workers: int = 0
+        self,
+        dataset: SampleDataset,
+        spec: InputSpec,
+        batch_size: int = 8,
+        workers: int = 0,
+        done: Collection[int] = (),
     ) -> None:
         super().__init__()
         if batch_size < 1 or workers < 0:
@@ -52,6 +62,12 @@ class SampleModule(LightningDataModule):
         self.spec = spec
         self.batch_size = batch_size
         self.workers = workers
+        self.done = done
+
+    def setup(self, stage: str) -> None:
+        """Let every process leave out the same samples."""
+        if self.trainer is not None:
+            self.done = self.trainer.strategy.broadcast(self.done)
 
     def test_dataloader(self) -> DataLoader[Sample | BadData]:
         """The whole data set in order, several batches at a time where shapes differ (`collate`).
@@ -59,20 +75,15 @@ class SampleModule(LightningDataModule):
         Under several processes each takes its own share. In place of a sample that could not be
         read stands the error, until `on_before_batch_transfer`.
         """
-        trainer = self.trainer
-        sampler = None
-        if trainer is not None and trainer.world_size > 1:
-            # Lightning's default sampler repeats samples to even out the ranks; this one does not.
-            sampler = UnrepeatedDistributedSampler(
-                self.dataset,
-                num_replicas=trainer.world_size,
-                rank=trainer.global_rank,
-                shuffle=False,
-            )
+        count, size = len(self.dataset), self.batch_size
+        batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        left = [[place for place in batch if place not in self.done] for batch in batches]
+        left = [batch for batch in left if batch]
+        if self.trainer is not None:
+            left = left[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(
             _Attempts(self.dataset),
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_sampler=left,
             num_workers=self.workers,
             collate_fn=partial(_collate_read, spec=self.spec),
             persistent_workers=self.workers > 0,

@@ -6,7 +6,8 @@ also where a distributed sampler repeats samples. An undefined score is NaN; it 
 mean and counted in the ledger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntFlag
 from hashlib import blake2b
 from typing import Any, ClassVar
@@ -42,11 +43,26 @@ def flag_names(flags: int) -> str:
     return "|".join(flag.name.lower() for flag in Flag if flag.name and flags & flag)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What a metric recorded of N maps.
+
+    Attributes:
+        scores: [N] float64, NaN where undefined.
+        flags: [N] int64, sums of `Flag` bits.
+        details: What the metric knows beyond the score, such as curves: further row states by name,
+            [N, ...].
+    """
+
+    scores: Float[Tensor, " N"]
+    flags: Int[Tensor, " N"]
+    details: Mapping[str, Float[Tensor, "N ..."]]
+
+
 class SampleMetric(Metric):
     """Mean of per-sample scores; subclasses turn their input into scores and call `record`.
 
     Attributes:
-        latest: Scores [N] float64 and flags [N] int64 of the latest update, in its order.
         chance_is_area: Whether a uniform map scores the share of the picture that the region takes.
     """
 
@@ -66,7 +82,6 @@ class SampleMetric(Metric):
         super().__init__()
         for name in self.row_states:
             self.add_state(name, default=[], dist_reduce_fx="cat")
-        self.latest: tuple[Tensor, Tensor] = (torch.empty(0).double(), torch.empty(0).long())
 
     def record(
         self,
@@ -86,7 +101,6 @@ class SampleMetric(Metric):
         Raises:
             ValueError: not one id per map.
         """
-        self.latest = (scores, flags)
         self.scores.append(scores)
         self.flags.append(flags)
         self.keys.append(_row_keys(len(scores), classes, ids).to(scores.device))
@@ -96,6 +110,25 @@ class SampleMetric(Metric):
         scores = self._rows("scores")
         # Sorted, so that the rounding of the sum does not depend on the order of the samples.
         return scores[~scores.isnan()].sort().values.mean()
+
+    @property
+    def latest(self) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
+        """Scores and flags of the latest update, in its order."""
+        return self.scores[-1], self.flags[-1]
+
+    def drain(self) -> Recorded:
+        """Hand out what was recorded so far, in order, and forget it: for runs that store it.
+
+        What is recorded under one key more than once is handed out as often.
+        """
+        further = [name for name in self.row_states if name not in SampleMetric.row_states]
+        recorded = Recorded(
+            _joined(self.scores),
+            _joined(self.flags),
+            {name: _joined(getattr(self, name)) for name in further},
+        )
+        self.reset()
+        return recorded
 
     def ledger(self) -> dict[str, int]:
         """Counts over all processes (call it on each): samples, undefined scores, every flag."""

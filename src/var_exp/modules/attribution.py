@@ -1,25 +1,23 @@
 """Attribution, competition and measurement of one batch after another. Owns no formula."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics import CatMetric, MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 
 from var_exp.classes import ClassRule, random_others
 from var_exp.methods import Method
 from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
-from var_exp.metrics.base import SampleMetric, flag_names
-from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.metrics.base import SampleMetric
 from var_exp.modules.again import Reattribution
 from var_exp.modules.variants import Attributed, Variants, control_names
 from var_exp.refine.base import Refiner
-from var_exp.report.plots import Curves
-from var_exp.report.rows import Row, RowWriter
 from var_exp.report.statistics import BASE
+from var_exp.report.store import Scored
 from var_exp.types import Batch, Classes
 
 
@@ -36,10 +34,8 @@ class AttributionModule(LightningModule):
         seed: Of the random competitors and maps, always combined with the sample's id.
 
     Attributes:
-        writer: Takes the rows of each batch; None keeps none.
-        curves: Mean insertion and deletion curves, one set of lines per metric.
-        chance: Score of a map without information, for the metrics where that is the area asked.
-        facts: What else a reader should know of the run, label to text.
+        keep: Takes what each batch adds to the run, such as `Store.commit`; None keeps nothing.
+        measures: The metrics by name, as the base map has them.
     """
 
     def __init__(
@@ -61,16 +57,13 @@ class AttributionModule(LightningModule):
         self.refiners = refiners
         self.controls = controls
         self.seed = seed
-        self.curves: list[Curves] = []
-        self.chance: dict[str, float] = {}
-        self.facts: dict[str, str] = {}
-        self.writer: RowWriter | None = None
+        self.keep: Callable[[Scored], None] | None = None
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
         measures = {variant: make_metrics() for variant in variants}
-        self.measure_names = tuple(measures[BASE])  # a MetricCollection sorts them
+        self.measures = measures[BASE]
         wanted = {
             name
-            for metric in measures[BASE].values()
+            for metric in self.measures.values()
             for name in inspect.signature(metric.update).parameters
         }
         self._compares_classes = "rival_maps" in wanted
@@ -82,9 +75,6 @@ class AttributionModule(LightningModule):
             for variant, metrics in measures.items()
         }
         self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
-        self._top1_asked = MeanMetric()
-        self._completeness = CatMetric(nan_strategy="ignore")
-        self._area = MeanMetric()  # share of the picture that a region takes
 
     def attribute(self, batch: Batch, *, controls: bool) -> Attributed:
         """Raw maps of the classes that compete, and for controls also of random strangers."""
@@ -106,68 +96,23 @@ class AttributionModule(LightningModule):
             self._step(batch)
 
     def _step(self, batch: Batch) -> None:
-        """Attribute one batch once, score every variant of its maps, commit the rows."""
+        """Attribute one batch once, score every variant of its maps, commit what came out."""
+        scored = Scored(batch.ids)
         attributed = self.attribute(batch, controls=self.controls)
         top1 = attributed.logits.argmax(1, keepdim=True)
         asked = attributed.classes[:, : batch.classes.shape[1]]
-        self._top1_asked.update((top1 == asked).any(1).float())
+        scored.note("top1_asked", (top1 == asked).any(1))
         if isinstance(self.method, IntegratedGradients):
             every = torch.cat([attributed.classes, attributed.strangers], 1)
             error = completeness_error(self.model, batch.images, every, attributed.maps)
-            self._completeness.update(error.abs().flatten())
-        self._score(self._variants(attributed), attributed, batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Gather what every process saw, and hand the means to the loggers."""
-        for variant, metrics in self._measured():
-            for name, metric in metrics.items():
-                self.log(f"{name}/{variant}", metric.compute())
-        self.curves = self._mean_curves()
-        self.facts["top-1 class is one of those asked"] = f"{self._top1_asked.compute():.3f}"
-        if self._completeness.update_called:
-            # the median, since a logit that hardly changes makes a huge relative error
-            error = torch.as_tensor(self._completeness.compute()).median()
-            self.facts["completeness error, median |relative|"] = f"{error:.1e}"
-        if self._area.update_called:
-            area = self._area.compute().item()
-            self.chance = {
-                name: area
-                for name, metric in self.scores[BASE].items()
-                if cast(SampleMetric, metric).chance_is_area
-            }
+            scored.note("completeness_error", error.abs())
+        self._score(self._variants(attributed), attributed, batch, scored)
+        if self.keep is not None:
+            self.keep(scored)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the model out of what Lightning saves before SLURM queues a run again."""
         checkpoint["state_dict"] = {}
-
-    def directions(self) -> dict[str, bool]:
-        """Whether higher is better, by metric in the order of the configuration."""
-        base = self.scores[BASE]
-        return {name: bool(base[name].higher_is_better) for name in self.measure_names}
-
-    def _mean_curves(self) -> list[Curves]:
-        """Curves of insertion, deletion and their kin, one set of lines per metric."""
-        measured = list(self._measured())
-        return [
-            Curves(
-                title=name,
-                x_label=base.x_label,
-                y_label=base.y_label(),
-                x=base.places(),
-                lines={
-                    variant: cast(CurveMetric, metrics[name]).curve().tolist()
-                    for variant, metrics in measured
-                },
-            )
-            for name, base in self.scores[BASE].items()
-            if isinstance(base, CurveMetric)
-        ]
-
-    def _measured(self) -> Iterator[tuple[str, MetricCollection]]:
-        """Variants with scores: random competitors have none when every class competes already."""
-        for variant, metrics in self.scores.items():
-            if all(metric.update_called for metric in metrics.values()):
-                yield variant, metrics
 
     def _strangers(
         self, classes: Classes, num_classes: int, ids: Sequence[str], *, controls: bool
@@ -180,7 +125,9 @@ class AttributionModule(LightningModule):
     def _variants(self, attributed: Attributed) -> Variants:
         return Variants(attributed, self.refiners, controls=self.controls, seed=self.seed)
 
-    def _score(self, variants: Variants, attributed: Attributed, batch: Batch) -> None:
+    def _score(
+        self, variants: Variants, attributed: Attributed, batch: Batch, scored: Scored
+    ) -> None:
         asked = batch.classes.shape[1]
         rivals = _rivals(attributed.classes, attributed.logits, asked)
         owners = [id for id in batch.ids for _ in range(asked)]
@@ -194,13 +141,12 @@ class AttributionModule(LightningModule):
         }
         if batch.regions is not None:
             known["regions"] = batch.regions.flatten(0, 1)
-            self._area.update(known["regions"].float().mean((1, 2)))
+            scored.note("area", batch.regions.float().mean((2, 3)))
         if self._compares_cells and batch.regions is not None:  # the places of all classes asked
             known["cells"] = batch.regions.repeat_interleave(asked, 0)
             known["own"] = torch.arange(asked, device=classes.device).repeat(len(batch.ids))
         if batch.within is not None:
             known["within"] = batch.within.flatten(0, 1)
-        rows: list[Row] = []
         for variant, maps in variants.items():
             metrics = self.scores[variant]
             if self._compares_classes:  # with the map of the next class
@@ -209,17 +155,10 @@ class AttributionModule(LightningModule):
                 known["again"] = self._again.of(attributed, variant, asked)
             metrics.update(maps=maps[:, :asked].flatten(0, 1), **known)
             for name, metric in metrics.items():
-                scores, flags = cast(SampleMetric, metric).latest
-                rows += [
-                    Row(owner, index, name, variant, score, flag_names(odd))
-                    for owner, index, score, odd in zip(
-                        owners, classes.tolist(), scores.tolist(), flags.tolist(), strict=True
-                    )
-                ]
+                recorded = cast(SampleMetric, metric).drain()
+                scored.add(name, variant, owners, classes.tolist(), recorded)
         if self._again is not None:
             self._again.forget()
-        if self.writer is not None:
-            self.writer.write(rows)
 
 
 def _rivals(classes: Classes, logits: Tensor, asked: int) -> Classes:

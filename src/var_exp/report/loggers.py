@@ -2,8 +2,9 @@
 
 import netrc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -69,7 +70,7 @@ def log_results(
     logger: WandbLogger,
     config: Mapping[str, Any],
     summary: Sequence[SummaryRow],
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     panels: Sequence[Panel],
     curves: Sequence[Curves],
 ) -> None:
@@ -84,9 +85,11 @@ def log_results(
         panels: Logged as the pictures "maps".
         curves: Logged as line charts under "curves".
     """
+    first = [list(astuple(row)) for row in islice(rows, _TABLE_ROWS)]
     logger.log_hyperparams(dict(config))
+    logger.log_metrics({f"{row.metric}/{row.variant}": row.value for row in summary})
     logger.log_table("summary", _columns(SummaryRow), [list(astuple(row)) for row in summary])
-    logger.log_table("scores", _columns(Row), [list(astuple(row)) for row in rows[:_TABLE_ROWS]])
+    logger.log_table("scores", _columns(Row), first)
     if panels:
         captions = [panel.sample_id for panel in panels]
         logger.log_image("maps", [panel_picture(panel) for panel in panels], caption=captions)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from var_exp.report.classes import ClassFigures
 from var_exp.report.exhibits import REASONS, Exhibit, colour_bar, exhibits
+from var_exp.report.files import write_whole
 from var_exp.report.live import live_data, live_samples
 from var_exp.report.panels import SCALE_RULE, Panel
 from var_exp.report.plots import Axis, Curves, axis_of
@@ -94,7 +95,7 @@ def write_report(
         config_yaml=config_yaml,
         facts=facts,
     )
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
 
 
 def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:

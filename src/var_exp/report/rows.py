@@ -4,9 +4,8 @@ import csv
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from var_exp.report.files import whole_file
 from var_exp.types import BadData
 
 FLAGS = ("empty_map", "empty_region", "non_finite", "tied")
@@ -15,7 +14,7 @@ FLAGS = ("empty_map", "empty_region", "non_finite", "tied")
 _COLUMNS = ["sample_id", "class", "metric", "variant", "score", "flags"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One score.
 
@@ -36,35 +35,12 @@ class Row:
     flags: str = ""
 
 
-class RowWriter:
-    """Writes rows to a CSV file batch by batch, so that a run that dies keeps what it has.
-
-    Scores are written with as many digits as reading them back exactly takes.
-
-    Args:
-        path: The file; one that exists is replaced.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._csv = csv.writer(self._file)
-        self._csv.writerow(_COLUMNS)
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """Append one batch of rows and hand them to the operating system."""
-        self._csv.writerows(astuple(row) for row in rows)
-        self._file.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a `scores.csv`, with as many digits as reading the scores back exactly takes."""
+    with whole_file(path) as file:
+        lines = csv.writer(file)
+        lines.writerow(_COLUMNS)
+        lines.writerows(astuple(row) for row in rows)
 
 
 def read_rows(path: Path) -> list[Row]:

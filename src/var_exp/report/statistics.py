@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from var_exp.report.files import whole_file
 from var_exp.report.rows import FLAGS, Row
 from var_exp.types import BadData
 
@@ -137,7 +138,7 @@ def cluster_bootstrap(
 
 def write_summary(path: Path, summary: Iterable[SummaryRow]) -> None:
     """Write `summary.csv`: one line per figure, the ledger counts last."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as file:
         lines = csv.DictWriter(file, [field.name for field in fields(SummaryRow)])
         lines.writeheader()
         lines.writerows(asdict(row) for row in summary)

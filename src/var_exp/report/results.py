@@ -1,0 +1,87 @@
+"""What a run found, all of it computed from its store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.report.plots import Curves
+from var_exp.report.statistics import SummaryRow, summarise
+from var_exp.report.store import Store
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is reported of a run.
+
+    Attributes:
+        summary: Figures of every metric and variant.
+        directions: Whether higher is better, by metric in the order of the configuration.
+        curves: Mean curves, one set of lines per metric that has them.
+        chance: Score of a map without information, for the metrics where that is the area asked.
+        facts: What else a reader should know, label to text.
+    """
+
+    summary: list[SummaryRow]
+    directions: dict[str, bool]
+    curves: list[Curves]
+    chance: dict[str, float]
+    facts: dict[str, str]
+
+
+def results_of(
+    store: Store,
+    metrics: Mapping[str, SampleMetric],
+    *,
+    refiners: Sequence[str] = (),
+    controls: Sequence[str] = (),
+) -> Results:
+    """Read a store in which every sample is done.
+
+    Args:
+        store: What was measured.
+        metrics: The metrics by name, for what they are and how they draw.
+        refiners: Variants that are compared with the base.
+        controls: The other variants.
+    """
+    area = store.facts("area")
+    at_random = [name for name, metric in metrics.items() if metric.chance_is_area]
+    return Results(
+        summary=[
+            figure
+            for name in store.metrics()  # one at a time, which bounds the memory
+            for figure in summarise(store.rows(name), refiners=refiners, controls=controls)
+        ],
+        directions={name: bool(metric.higher_is_better) for name, metric in metrics.items()},
+        curves=_curves(store, metrics),
+        chance=dict.fromkeys(at_random, float(area.mean())) if len(area) else {},
+        facts=_facts(store),
+    )
+
+
+def _curves(store: Store, metrics: Mapping[str, SampleMetric]) -> list[Curves]:
+    drawn = {name: metric for name, metric in metrics.items() if isinstance(metric, CurveMetric)}
+    means = store.means("curves") if drawn else {}
+    return [
+        Curves(
+            title=name,
+            x_label=metric.x_label,
+            y_label=metric.y_label(),
+            x=metric.places(),
+            lines={
+                variant: mean.tolist() for (owner, variant), mean in means.items() if owner == name
+            },
+        )
+        for name, metric in drawn.items()
+    ]
+
+
+def _facts(store: Store) -> dict[str, str]:
+    facts = {"top-1 class is one of those asked": f"{store.facts('top1_asked').mean():.3f}"}
+    error = store.facts("completeness_error")
+    if (defined := ~np.isnan(error)).any():
+        # the median, since a logit that hardly changes makes a huge relative error
+        facts["completeness error, median |relative|"] = f"{np.median(error[defined]):.1e}"
+    return facts
