@@ -147,7 +147,7 @@ def test_measures_of_places_need_places(composed, folder):
 
 def test_own_pictures_come_alone_with_measures_that_need_no_places(composed, folder):
     parts = experiment(composed, *TWO_CLASSES, "data=folder", f"data.root={folder}", "classes.k=2")
-    assert list(parts.make_metrics()) == ["road", "road_lerf"]
+    assert list(parts.make_metrics()) == ["insertion_auc_coarse", "deletion_auc_coarse"]
     assert parts.dataset[0].image.shape == (3, 64, 64)
 
 
