@@ -55,6 +55,7 @@ class EvaluateConfig:
     seed: int = 0
     controls: bool = True
     pictures: int = 8
+    maps: Any = "auto"
 
 
 @dataclass

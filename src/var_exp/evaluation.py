@@ -5,9 +5,10 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -18,14 +19,16 @@ from rich.console import Console
 
 from var_exp.config import EvaluateConfig, check
 from var_exp.data.datamodule import SampleModule
+from var_exp.data.unreadable import lost, write_skipped
 from var_exp.experiment import GIVEN, Experiment, prepare
-from var_exp.gallery import gallery
+from var_exp.gallery import gallery, save_maps
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import control_names
 from var_exp.registry import build
 from var_exp.report.classes import by_class
 from var_exp.report.files import write_whole
 from var_exp.report.loggers import finish, log_results
+from var_exp.report.maps import MapWriter
 from var_exp.report.page import write_report
 from var_exp.report.results import results_of
 from var_exp.report.rows import write_rows
@@ -34,7 +37,9 @@ from var_exp.report.statistics import SummaryRow, write_summary
 from var_exp.report.store import Store
 from var_exp.report.table import summary_table
 from var_exp.report.verdicts import judge
-from var_exp.types import ConfigError
+from var_exp.types import PREDICTED, ConfigError, SampleDataset
+
+_MAPS = "maps"  # folder of a run that holds its maps
 
 
 def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
@@ -62,6 +67,10 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         done = _open(run_dir, root, store) if trainer.is_global_zero else set()
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
+        wanted = _wanted_maps(root["maps"], dataset)
+        if wanted:
+            writer = MapWriter(run_dir / _MAPS)
+            module.keep_maps = partial(save_maps, experiment, module, writer, wanted == "overlays")
         started = time.perf_counter()
         trainer.test(module, data, verbose=False)
         if not trainer.is_global_zero:
@@ -72,6 +81,27 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         store.absorb()
         facts = _facts(root, experiment, module, seconds=time.perf_counter() - started)
         return _conclude(root, run_dir, experiment, module, store, trainer.logger, facts)
+
+
+def _wanted_maps(choice: object, dataset: SampleDataset) -> Literal["raw", "overlays"] | None:
+    """What `maps` in the configuration asks for."""
+    if choice == "auto":
+        return "overlays" if dataset.label(0) == PREDICTED else None
+    if choice == "overlays":
+        return "overlays"
+    if isinstance(choice, bool):
+        return "raw" if choice else None
+    raise ConfigError(f"maps must be true, false, overlays or auto, got {choice!r}.")
+
+
+def _left_out(run_dir: Path, experiment: Experiment, scored: set[str]) -> dict[str, str]:
+    """Name what has no score, in a file and in short."""
+    dataset, early = experiment.dataset, experiment.skipped
+    reasons = {**early, **lost(dataset, scored)}
+    if not reasons:
+        return dict(experiment.notes)
+    short = write_skipped(run_dir / "skipped.csv", reasons, len(dataset) + len(early))
+    return {"unreadable, left out": short, **experiment.notes}
 
 
 def _open(run_dir: Path, root: Mapping[str, Any], store: Store) -> set[int]:
@@ -155,6 +185,11 @@ def _conclude(
     refiners = list(module.refiners)
     controls = control_names(refiners) if module.controls else []
     found = results_of(store, module.measures, refiners=refiners, controls=controls)
+    dataset = experiment.dataset
+    scored = [dataset.sample_id(place) for place in sorted(store.done())]
+    told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
+    if (run_dir / _MAPS).is_dir():
+        MapWriter(run_dir / _MAPS).write_index(scored, dataset.class_names)
     metric, *_ = found.directions
     picks = pick_samples(
         store.rows(metric),
@@ -175,19 +210,22 @@ def _conclude(
         higher_is_better=found.directions,
         chance=found.chance,
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
-        facts={**found.facts, **facts},
-        classes=by_class(store.rows(), experiment.dataset.class_names, refiners=refiners),
+        facts={**told, **facts},
+        classes=by_class(store.rows(), dataset.class_names, refiners=refiners),
     )
     write_summary(run_dir / "summary.csv", found.summary)
     console = Console()
     console.print(summary_table(found.summary, found.directions))
     for verdict in judge(found.summary, found.directions):
         console.print(str(verdict), soft_wrap=True)
-    for label, text in found.facts.items():
+    for label, text in told.items():
         console.print(f"{label}: {text}", soft_wrap=True)
     if isinstance(logger, WandbLogger):
         log_results(logger, root, found.summary, store.rows(), panels, found.curves)
         console.print(finish(logger), soft_wrap=True)
-    console.print(f"written to {run_dir}: report.html, summary.csv, scores.csv", soft_wrap=True)
+    files = "report.html, summary.csv, scores.csv"
+    if (run_dir / _MAPS).is_dir():
+        files += f", {_MAPS}/index.csv"
+    console.print(f"written to {run_dir}: {files}", soft_wrap=True)
     store.remove()
     return found.summary

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -42,6 +42,8 @@ class Experiment:
         rule: Which classes compete.
         refiners: Variant name -> refiner.
         make_metrics: Builds a fresh set of metrics by name.
+        skipped: Why, by id, of the pictures that were left out before.
+        notes: What else a reader should know of the data, label to text.
     """
 
     model: nn.Module
@@ -51,6 +53,8 @@ class Experiment:
     rule: ClassRule
     refiners: Mapping[str, Refiner]
     make_metrics: Callable[[], dict[str, SampleMetric]]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(root: Mapping[str, Any]) -> Experiment:
@@ -90,6 +94,8 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
             for name, node in root["metric"].items()
         },
+        skipped=getattr(data, "skipped", {}),
+        notes=getattr(data, "notes", {}),
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(

@@ -5,7 +5,7 @@ to be kept while it runs, and a run that was interrupted or shared by several pr
 any other would.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,11 +13,13 @@ import torch
 from var_exp.data.datamodule import collate, to_display
 from var_exp.experiment import Experiment
 from var_exp.modules.attribution import AttributionModule
-from var_exp.modules.variants import Variants
+from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.var import VAR
-from var_exp.report.panels import Panel
+from var_exp.report.maps import MapWriter
+from var_exp.report.panels import Panel, panel_picture
 from var_exp.report.selection import Pick
-from var_exp.types import Sample
+from var_exp.report.statistics import BASE
+from var_exp.types import Batch, Sample
 
 
 def gallery(
@@ -38,30 +40,69 @@ def gallery(
     return [_panel(experiment, module, dataset[places[pick.sample_id]], pick) for pick in picks]
 
 
+def panels_of(
+    experiment: Experiment, module: AttributionModule, batch: Batch, attributed: Attributed
+) -> Iterator[Panel]:
+    """Base and refined maps of every competing class, a panel for each sample of a batch."""
+    every = replace(attributed, shown=attributed.classes.shape[1])
+    variants = Variants(every, module.refiners, controls=False, seed=module.seed)
+    names = experiment.dataset.class_names
+    images = to_display(batch.images, experiment.spec).cpu()
+    for row, name in enumerate(batch.ids):
+        yield Panel(
+            sample_id=name,
+            image=images[row],
+            class_names=[names[label] for label in attributed.classes[row].tolist()],
+            asked=batch.classes.shape[1],
+            regions=None if batch.regions is None else batch.regions[row].cpu(),
+            maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
+            predicted=_prediction(attributed.logits[row], names),
+            competition=competition(experiment),
+        )
+
+
 def _panel(experiment: Experiment, module: AttributionModule, sample: Sample, pick: Pick) -> Panel:
     (batch,) = collate([sample], experiment.spec)
     attributed = module.attribute(batch.to(module.device), controls=False)
-    (classes,) = attributed.classes.tolist()
-    variants = Variants(
-        replace(attributed, shown=len(classes)), module.refiners, controls=False, seed=module.seed
-    )
-    names, asked = experiment.dataset.class_names, len(sample.classes)
-    return Panel(
-        sample_id=sample.id,
-        image=to_display(batch.images, experiment.spec)[0],
-        class_names=[names[label] for label in classes],
-        asked=asked,
-        regions=sample.regions,
-        maps={name: maps[0].float().cpu() for name, maps in variants.items()},
-        predicted=_prediction(attributed.logits[0], names),
+    (panel,) = panels_of(experiment, module, batch, attributed)
+    asked = attributed.classes[0, : panel.asked].tolist()
+    return replace(
+        panel,
         kind=pick.kind,
         scores={
-            name: [pick.scores.get((name, label), float("nan")) for label in classes[:asked]]
-            for name in variants
+            name: [pick.scores.get((name, label), float("nan")) for label in asked]
+            for name in panel.maps
         },
         metric=pick.metric,
-        competition=competition(experiment),
     )
+
+
+def save_maps(
+    experiment: Experiment,
+    module: AttributionModule,
+    writer: MapWriter,
+    drawn: bool,
+    batch: Batch,
+    attributed: Attributed,
+    variants: Variants,
+) -> None:
+    """Write the maps of one batch, base and refined, of the classes asked about.
+
+    Args:
+        experiment: What the run is made of.
+        module: Its attribution.
+        writer: Where they go.
+        drawn: Draw the maps of all competing classes as well, one picture for each sample.
+        batch: What was attributed.
+        attributed: What came out.
+        variants: And what was made of that.
+    """
+    asked = batch.classes.shape[1]
+    kept = {name: variants[name][:, :asked] for name in (BASE, *module.refiners)}
+    if drawn:
+        for panel in panels_of(experiment, module, batch, attributed):
+            writer.write_picture(panel.sample_id, panel_picture(panel))
+    writer.write(batch.ids, attributed.classes[:, :asked], kept)
 
 
 def competition(experiment: Experiment) -> VAR | None:

@@ -57,6 +57,8 @@ VARIANTS = {
     ("metric", "grid_pointing_game_abs"): {"magnitude"},
     ("metric", "grid_pointing_game_bcos"): {"smoothing"},
     ("metric", "energy_pointing_game_abs"): {"magnitude"},
+    ("metric", "insertion_auc_coarse"): {"steps"},
+    ("metric", "deletion_auc_coarse"): {"steps"},
     ("metric", "insertion_auc_base_ties"): {"ties"},
     ("metric", "deletion_auc_base_ties"): {"ties"},
     ("method", "softmax_gradient"): {"score"},

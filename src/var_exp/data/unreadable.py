@@ -5,8 +5,9 @@ within `sparing`. What it then cannot read is left out by the loader (`Unreadabl
 run (`BadData`). At the end of a run `lost` names every sample that has no score.
 """
 
+import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -91,6 +92,16 @@ def lost(dataset: SampleDataset, scored: AbstractSet[str]) -> dict[str, str]:
             else:
                 reasons[name] = "it could not be read during the run, but now; run again"
     return reasons
+
+
+def write_skipped(path: Path, reasons: Mapping[str, str], total: int) -> str:
+    """Write ids and reasons of all that was left out as CSV; returns the short of it."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "reason"])
+        table.writerows(reasons.items())
+    first = ", ".join(list(reasons)[:3]) + (", …" if len(reasons) > 3 else "")
+    return f"{len(reasons)} of {total}: {first}; reasons in {path.name}"
 
 
 def _head(file: Path) -> bytes:

@@ -35,6 +35,7 @@ class AttributionModule(LightningModule):
 
     Attributes:
         keep: Takes what each batch adds to the run, such as `Store.commit`; None keeps nothing.
+        keep_maps: Takes the maps of each batch before that; None keeps none.
         measures: The metrics by name, as the base map has them.
     """
 
@@ -58,6 +59,7 @@ class AttributionModule(LightningModule):
         self.controls = controls
         self.seed = seed
         self.keep: Callable[[Scored], None] | None = None
+        self.keep_maps: Callable[[Batch, Attributed, Variants], None] | None = None
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
         measures = {variant: make_metrics() for variant in variants}
         self.measures = measures[BASE]
@@ -106,7 +108,10 @@ class AttributionModule(LightningModule):
             every = torch.cat([attributed.classes, attributed.strangers], 1)
             error = completeness_error(self.model, batch.images, every, attributed.maps)
             scored.note("completeness_error", error.abs())
-        self._score(self._variants(attributed), attributed, batch, scored)
+        variants = self._variants(attributed)
+        self._score(variants, attributed, batch, scored)
+        if self.keep_maps is not None:
+            self.keep_maps(batch, attributed, variants)
         if self.keep is not None:
             self.keep(scored)
 

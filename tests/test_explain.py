@@ -1,0 +1,96 @@
+"""Own pictures without labels: explained, drawn, kept as arrays, and nothing lost silently."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from var_exp.data.critters import Critters
+from var_exp.evaluation import evaluate
+from var_exp.methods import get_method
+from var_exp.models import load_model
+from var_exp.refine.var import VAR
+from var_exp.report.maps import SavedMaps
+from var_exp.report.rows import read_rows
+from var_exp.types import BadData, ConfigError
+
+GOOD = ["a b.png", "häuser/c.png", "häuser/d.png", "写真.png"]
+
+
+def normalised(image):
+    return (image[None] - 0.5) / 0.25
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Critters as files, beside one that its head gives away and one that is cut off."""
+    root = tmp_path_factory.mktemp("photos")
+    (root / "häuser").mkdir()
+    images = {}
+    for sample, name in zip(Critters(4, seed=5), GOOD, strict=False):
+        pixels = (sample.image * 255).round().byte()
+        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(root / name)
+        images[name] = pixels.float() / 255
+    content = (root / GOOD[0]).read_bytes()
+    (root / "cut.png").write_bytes(content[: len(content) // 2])
+    (root / "empty.jpg").write_bytes(b"")
+    return root, images
+
+
+def explain(composed, root, folder, *overrides):
+    folder.mkdir()
+    own = ("data=folder", f"data.root={root}", "logger=none", "trainer=cpu", "pictures=1")
+    return evaluate(composed(*own, *overrides), folder)
+
+
+def test_own_pictures_are_explained_without_further_options(composed, images, tmp_path, capsys):
+    root, pictures = images
+    explain(composed, root, tmp_path / "run")
+    rows = list(read_rows(tmp_path / "run" / "scores.csv"))
+    model = load_model("critters_cnn")
+    predicted = {name: int(model(normalised(image)).argmax()) for name, image in pictures.items()}
+    assert {(row.sample_id, row.class_index) for row in rows} == set(predicted.items())
+    assert {row.metric for row in rows} == {"insertion_auc_coarse", "deletion_auc_coarse"}
+
+    saved = SavedMaps(tmp_path / "run" / "maps")
+    assert {variant for _, _, variant in saved} == {"base", "var", "var_scaled"}
+    for name, label in predicted.items():
+        image = normalised(pictures[name])
+        classes = model(image).argsort(1, descending=True)[:, :4]
+        assert classes[0, 0] == label
+        maps = get_method("gbp").attribute(model, image, classes)
+        torch.testing.assert_close(torch.tensor(saved[name, label, "base"]), maps[0, 0])
+        torch.testing.assert_close(torch.tensor(saved[name, label, "var"]), VAR()(maps)[0, 0])
+        assert np.asarray(Image.open(tmp_path / "run" / "maps" / "pictures" / f"{name}.png")).any()
+    assert len(saved) == 4 * 3
+
+    with (tmp_path / "run" / "skipped.csv").open(newline="", encoding="utf-8") as file:
+        reasons = {line["id"]: line["reason"] for line in csv.DictReader(file)}
+    assert set(reasons) == {"cut.png", "empty.jpg"}
+    assert "truncated" in reasons["cut.png"]
+    assert "the file is empty" in reasons["empty.jpg"]
+    said = capsys.readouterr().out
+    assert "unreadable, left out: 2 of 6: empty.jpg, cut.png; reasons in skipped.csv" in said
+    assert "maps/index.csv" in said
+    assert "2 of 6: empty.jpg, cut.png" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_strict_run_ends_with_the_name_of_the_file(composed, images, tmp_path):
+    with pytest.raises(BadData, match=r"1 of 6 pictures are unreadable.*empty\.jpg"):
+        explain(composed, images[0], tmp_path / "run", "data.on_error=fail")
+
+
+@pytest.mark.parametrize(("choice", "files"), [("true", 1), ("false", 0)])
+def test_the_maps_of_a_labelled_run_are_kept_when_asked_for(composed, tmp_path, choice, files):
+    cheap = ("data.count=8", "refine=[none]", "controls=false", "pictures=0", "logger=none")
+    (tmp_path / "run").mkdir()
+    evaluate(composed(*cheap, f"maps={choice}", "trainer=cpu"), tmp_path / "run")
+    assert len(list(tmp_path.glob("run/maps/*.safetensors"))) == files
+    assert not list(tmp_path.glob("run/maps/pictures"))
+
+
+def test_an_unknown_choice_is_refused(composed, tmp_path):
+    with pytest.raises(ConfigError, match="maps must be true, false, overlays or auto, got 'yes'"):
+        evaluate(composed("maps=yes", "logger=none", "trainer=cpu", "data.count=8"), tmp_path)
