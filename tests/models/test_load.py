@@ -123,7 +123,7 @@ def empty(path):
 
 
 def other_shape(path):
-    torch.save(timm.create_model(TINY, num_classes=7).state_dict(), path)
+    torch.save({**timm_weights(), "conv1.0.weight": torch.zeros(3, 3, 3, 3)}, path)
 
 
 def one_missing(path):
@@ -162,7 +162,7 @@ def test_bad_checkpoint_is_named_in_one_sentence(tmp_path, monkeypatch, write, s
     text = str(caught.value)
     assert "\n" not in text
     assert "model.checkpoint" in text
-    assert len(text) < 600
+    assert len(text) < 700
     assert not (tmp_path / "trapped").exists()
 
 

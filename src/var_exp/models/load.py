@@ -1,10 +1,12 @@
 """From a name to a frozen model in eval mode: alias of `conf/model` or any timm name.
 
 Weights are taken from the first of: an explicit checkpoint file, a file that ships with the
-package, the local cache, a download from the hub. All are loaded strictly.
+package, the local cache, a download from the hub. All are loaded strictly. A local file also says
+how many classes the model has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,17 +14,15 @@ from typing import Any
 
 import huggingface_hub
 import timm
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
+from var_exp.models.checkpoint import UNREADABLE, Checkpoint, read_checkpoint
 from var_exp.registry import aliases, from_alias
 from var_exp.types import ConfigError, InputSpec, MissingWeights
 
 _SHIPPED = Path(__file__).parent / "weights"
 _ANSWER_SECONDS = 4.0  # time the hub has for its first answer
-_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, SafetensorError, UnpicklingError)
 _WAYS_OUT = (
     "give a local file with model.checkpoint=PATH, take random weights with "
     "model.pretrained=false, or use a model that ships with its weights (model=critters_cnn)"
@@ -37,8 +37,7 @@ def load_model(
     Args:
         name: Alias (see `list_models`) or any timm name, with or without its weights' tag.
         pretrained: False gives random weights, unless `checkpoint` is given.
-        checkpoint: Local file with weights: safetensors, or a torch state dict, plain or under
-            "state_dict" or "model".
+        checkpoint: Local file with weights, see `var_exp.models.checkpoint`.
         options: Replace those of the alias's YAML file; see `timm_model`.
 
     Raises:
@@ -58,6 +57,7 @@ def timm_model(
     pretrained: bool = True,
     checkpoint: str | Path | None = None,
     num_classes: int | None = None,
+    trust_pickle: bool = False,
     shipped: str | None = None,
     embed_layer: Callable[..., nn.Module] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -68,7 +68,9 @@ def timm_model(
         name: timm's name.
         pretrained: False gives random weights, unless `checkpoint` is given.
         checkpoint: Local file with weights; comes before everything else.
-        num_classes: Classes of the model; None takes what timm's name says.
+        num_classes: Classes of the model; None takes what the file's head or timm's name says.
+        trust_pickle: Read also a checkpoint that holds Python objects beside the weights, which
+            runs whatever code is in it: only for files of people you trust.
         shipped: File of this package with the weights, for a model that is not on the hub.
         embed_layer: Replaces the patch embedding of a vision transformer.
         options: Further arguments of `timm.create_model`.
@@ -78,14 +80,21 @@ def timm_model(
         MissingWeights: the weights cannot be had, or do not fit the model.
     """
     _check_name(name)
-    arguments = {"num_classes": num_classes, "embed_layer": embed_layer, **(options or {})}
     file = _weights_file(name, pretrained, checkpoint, shipped)
+    read = None
+    if file is not None:
+        with _explained(file, name):
+            read = read_checkpoint(file, trust_pickle)
+            num_classes = _classes_of(read, name, num_classes)
+    arguments = {"num_classes": num_classes, "embed_layer": embed_layer, **(options or {})}
     if file is None and pretrained:
         model = _create_with_hub_weights(name, arguments)
     else:
         model = _create(name, arguments)
-    if file is not None:
-        _load_strictly(model, file, name)
+    if file is not None and read is not None:
+        with _explained(file, name):
+            model.load_state_dict(read.of(model.state_dict()))
+        _tell(model, read)
     return model.eval().requires_grad_(False)
 
 
@@ -197,32 +206,38 @@ def _from_hub(repository: str, filename: str) -> str:
     return path
 
 
-def _load_strictly(model: nn.Module, file: Path, name: str) -> None:
+@contextmanager
+def _explained(file: Path, name: str) -> Iterator[None]:
+    """What goes wrong with a file of weights, as one sentence."""
     try:
-        state = _read_state(file)
-        model.load_state_dict(state)
-    except _UNREADABLE as error:
+        yield
+    except UNREADABLE as error:
         raise MissingWeights(
-            f"'{file}' does not hold the weights of {name} ({_in_short(error)}); "
-            "check model.checkpoint, and that model.num_classes is that of the file."
+            f"'{file}' does not hold the weights of {name} ({_in_short(error)}); check "
+            "model.checkpoint, model.name, and that model.num_classes is that of the file."
         ) from error
 
 
-def _read_state(file: Path) -> dict[str, Tensor]:
-    """Weights by parameter name, whatever the file wraps them in."""
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError("it is no state dict")
-    return {key.removeprefix("model."): value for key, value in content.items()}
+def _classes_of(read: Checkpoint, name: str, given: int | None) -> int | None:
+    """How many classes: as many as the file names, else as given, else as its head has."""
+    published = timm.get_pretrained_cfg(name)
+    in_head = read.classes(published.classifier if published is not None else None)
+    if read.class_names is not None:
+        return len(read.class_names)
+    return in_head if given is None else given
+
+
+def _tell(model: nn.Module, read: Checkpoint) -> None:
+    """Let a model know what goes with its weights."""
+    names = read.class_names
+    known = {"label_names": tuple(names)} if names is not None else {}
+    model.pretrained_cfg = {**model.pretrained_cfg, **read.config, **known}  # type: ignore[dict-item, assignment]  # timm's
 
 
 def _in_short(error: BaseException) -> str:
     if isinstance(error, UnpicklingError):  # torch's own text fills a page
-        return "it is no file that holds weights alone"
+        return (
+            "it is no file that holds weights alone; if you trust who made it, "
+            "model.trust_pickle=true runs the code in it"
+        )
     return " ".join(str(error).split())[:200].rstrip(" .") or type(error).__name__
