@@ -149,6 +149,7 @@ def _module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModul
         rule=experiment.rule,
         refiners=experiment.refiners,
         make_metrics=experiment.make_metrics,
+        answers=experiment.answers,
         controls=root["controls"],
         seed=root["seed"],
     )

@@ -1,14 +1,14 @@
 """The parts of a run, built from a checked configuration and known to fit together."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from var_exp.classes import ClassRule
+from var_exp.classes import Answers, ClassRule
 from var_exp.data.datamodule import collate
 from var_exp.data.unreadable import first_readable
 from var_exp.methods import Method
@@ -44,6 +44,8 @@ class Experiment:
         make_metrics: Builds a fresh set of metrics by name.
         skipped: Why, by id, of the pictures that were left out before.
         notes: What else a reader should know of the data, label to text.
+        answers: Which classes of the model answer for the data's.
+        model_names: Names of the model's classes; none when they are the data's.
     """
 
     model: nn.Module
@@ -55,6 +57,8 @@ class Experiment:
     make_metrics: Callable[[], dict[str, SampleMetric]]
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
+    model_names: Sequence[str] = ()
 
 
 def prepare(root: Mapping[str, Any]) -> Experiment:
@@ -96,6 +100,8 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         },
         skipped=getattr(data, "skipped", {}),
         notes=getattr(data, "notes", {}),
+        answers=Answers(getattr(data, "members", None)),
+        model_names=getattr(data, "model_names", ()),
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(
@@ -104,8 +110,9 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         )
     (batch,) = collate([first_readable(dataset)], spec)
     logits = _try_model(experiment, batch)
-    batch = batch.asking(logits)
-    experiment.rule(logits, batch.named, batch.ids)
+    meant, _ = experiment.answers(logits)
+    asked = experiment.answers.meanings(batch.asking(logits).named)
+    experiment.rule(meant, asked, batch.ids)
     experiment.method.check(model, batch.images)
     _check_metrics(experiment, batch)
     return experiment
@@ -121,7 +128,7 @@ def _try_model(experiment: Experiment, batch: Batch) -> Logits:
             f"the model cannot take pictures of {height} x {width} px ({error}); "
             "use layout.cell=rescaled, layout=single, or another model."
         ) from error
-    names = experiment.dataset.class_names
+    names = experiment.model_names or experiment.dataset.class_names
     if logits.ndim != 2 or logits.shape[1] != len(names):
         raise ConfigError(
             f"the model has {logits.shape[-1]} classes and the data {len(names)}; "

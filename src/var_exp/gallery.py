@@ -46,13 +46,14 @@ def panels_of(
     """Base and refined maps of every competing class, a panel for each sample of a batch."""
     every = replace(attributed, shown=attributed.classes.shape[1])
     variants = Variants(every, module.refiners, controls=False, seed=module.seed)
-    names = experiment.dataset.class_names
+    names = experiment.model_names or experiment.dataset.class_names
+    labels = batch.asking(attributed.logits.cpu()).classes.tolist()
     images = to_display(batch.images, experiment.spec).cpu()
     for row, name in enumerate(batch.ids):
         yield Panel(
             sample_id=name,
             image=images[row],
-            class_names=[names[label] for label in attributed.classes[row].tolist()],
+            class_names=_named(experiment, labels[row], attributed.classes[row].tolist()),
             asked=batch.classes.shape[1],
             regions=None if batch.regions is None else batch.regions[row].cpu(),
             maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
@@ -65,7 +66,7 @@ def _panel(experiment: Experiment, module: AttributionModule, sample: Sample, pi
     (batch,) = collate([sample], experiment.spec)
     attributed = module.attribute(batch.to(module.device), controls=False)
     (panel,) = panels_of(experiment, module, batch, attributed)
-    asked = attributed.classes[0, : panel.asked].tolist()
+    asked = batch.asking(attributed.logits.cpu()).classes[0].tolist()
     return replace(
         panel,
         kind=pick.kind,
@@ -103,6 +104,17 @@ def save_maps(
         for panel in panels_of(experiment, module, batch, attributed):
             writer.write_picture(panel.sample_id, panel_picture(panel))
     writer.write(batch.ids, attributed.classes[:, :asked], kept)
+
+
+def _named(experiment: Experiment, labels: Sequence[int], classes: Sequence[int]) -> list[str]:
+    """Names of the competing classes; where the data's differ, those asked about have both."""
+    ours = experiment.dataset.class_names
+    names = [(experiment.model_names or ours)[number] for number in classes]
+    asked = [
+        ours[label] if ours[label] == answers else f"{ours[label]} ({answers})"
+        for label, answers in zip(labels, names, strict=False)  # those asked about come first
+    ]
+    return asked + names[len(asked) :]
 
 
 def competition(experiment: Experiment) -> VAR | None:

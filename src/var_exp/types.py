@@ -88,7 +88,8 @@ class Sample:
 
     Attributes:
         image: [3, H, W] float32 in [0, 1].
-        classes: [A] int64, the classes asked about; `PREDICTED` without a label.
+        classes: [A] int64, the classes asked about, as the data number them; `PREDICTED` without a
+            label.
         regions: [A, H, W] bool, where each asked class is; None when the data does not say.
         id: Stable name; the same picture has the same id in every run.
         within: [A, H, W] bool, the part of the picture that each question is about, such as the
@@ -132,7 +133,7 @@ class Batch:
 
     Attributes:
         images: [B, 3, H, W], normalised as the model expects.
-        classes: [B, A] int64, the classes asked about, or `PREDICTED`.
+        classes: [B, A] int64, the classes asked about, as the data number them, or `PREDICTED`.
         regions: [B, A, H, W] bool or None, where each asked class is.
         ids: B stable sample ids.
         within: [B, A, H, W] bool or None, the part of the picture that each question is about.

@@ -65,6 +65,9 @@ VARIANTS = {
     ("method", "softmax_gbp"): {"score"},
     ("method", "captum"): {"factory", "max_batch", "arguments"},
     ("data", "imagenet"): {"root", "labels", "on_error"},
+    ("data", "voc2007"): {"root"},
+    ("data", "voc2012"): {"root", "year", "split", "regions"},
+    ("data", "coco"): {"root"},
 }
 
 

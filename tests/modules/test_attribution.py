@@ -8,7 +8,7 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from var_exp.classes import Given, TopK
+from var_exp.classes import Answers, Given, TopK
 from var_exp.data.datamodule import SampleModule
 from var_exp.methods import get_method
 from var_exp.metrics import GridPointingGame, InsertionAUC, PointingGame
@@ -77,7 +77,7 @@ def model():
     return net.eval().requires_grad_(False)
 
 
-def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True):
+def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True, answers=None):
     module = AttributionModule(
         model,
         get_method("gbp"),
@@ -85,6 +85,7 @@ def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True):
         {"var": VAR(temperature=1000.0)},
         metrics,
         controls=controls,
+        answers=answers,
     )
     data = data or Scenes()
     store = Store(None, [data.sample_id(place) for place in range(len(data))])
@@ -116,6 +117,31 @@ def test_scores_are_those_of_a_plain_loop_over_samples_and_classes(model):
             for a, label in enumerate(sample.classes.tolist()):
                 expected = grid_pointing_game(kind[0, a : a + 1], sample.regions[a : a + 1])
                 assert scores[sample.id, label, "grid", variant] == pytest.approx(expected.item())
+
+
+def test_the_likeliest_member_answers_for_a_class_of_the_data(model):
+    """Three classes of the data, of which the model knows parts; scored by a plain loop."""
+
+    class Objects(Scenes):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), classes=torch.tensor([0, 2, 1]))
+
+    members = torch.zeros(3, CLASSES, dtype=torch.bool)
+    members[0, [1, 4, 8]] = members[1, [0, 2]] = members[2, [3]] = True
+    _, scores, _ = run(
+        model, lambda: {"grid": GridPointingGame()}, data=Objects(), answers=Answers(members)
+    )
+    assert {key[1] for key in scores} == {0, 1, 2}
+    for index in range(7):
+        sample = Objects()[index]
+        logits = model(sample.image[None])[0]
+        labels = [
+            max(members[c].nonzero()[:, 0].tolist(), key=lambda n: logits[n]) for c in (0, 2, 1)
+        ]
+        maps = get_method("gbp").attribute(model, sample.image[None], torch.tensor([labels]))
+        for a, label in enumerate((0, 2, 1)):
+            expected = grid_pointing_game(maps[0, a : a + 1], sample.regions[a : a + 1])
+            assert scores[sample.id, label, "grid", "base"] == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("data", [Scenes(), Photographs()])

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from timm.data import ImageNetInfo
 
+from var_exp.data.imagenet_classes import imagenet_names, wordnet_numbers
 from var_exp.data.pictures import SUFFIXES, Geometry, read_mask, read_picture
 from var_exp.data.unreadable import OnError, sparing, unreadable
 from var_exp.types import PREDICTED, BadData, InputSpec, Sample
@@ -196,15 +196,8 @@ def _names(num_classes: int | None, model_names: Sequence[str] | None) -> list[s
     if model_names is not None:
         return list(model_names)
     if num_classes == 1000:
-        return _imagenet()[0]
+        return list(imagenet_names())
     return [f"class {number}" for number in range(num_classes or 0)]
-
-
-def _imagenet() -> tuple[list[str], dict[str, int]]:
-    """Names of ImageNet-1k's classes, and their numbers by WordNet id."""
-    info = ImageNetInfo("imagenet-1k")
-    numbers = {wordnet_id: number for number, wordnet_id in enumerate(info.label_names())}
-    return [info.index_to_description(i).split(",")[0] for i in range(len(numbers))], numbers
 
 
 def _classes(
@@ -217,7 +210,7 @@ def _classes(
     known = model_names is not None or num_classes == 1000
     if labels == "sorted" or (labels == "auto" and not known):
         return list(folders), {name: number for number, name in enumerate(folders)}
-    names, numbers = _imagenet()
+    names, numbers = list(imagenet_names()), wordnet_numbers()
     advice = "use data=folder for other classes"
     kind = "not named by an ImageNet-1k WordNet id such as n01440764"
     if labels == "auto":

@@ -14,6 +14,7 @@ from typing import IO, Literal, Self, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -46,7 +47,7 @@ _RESAMPLING = {
 }
 
 
-def read_picture(source: Source, name: str | None = None) -> Image.Image:
+def read_picture(source: Source, name: str | None = None, *, upright: bool = True) -> Image.Image:
     """Read a picture: RGB, 8 bit, upright.
 
     Turned as its EXIF orientation says (a broken EXIF block says nothing); grey becomes three equal
@@ -57,6 +58,7 @@ def read_picture(source: Source, name: str | None = None) -> Image.Image:
     Args:
         source: File, or open binary stream.
         name: What the picture is called in an error; the file's path by default.
+        upright: False leaves it as it is stored, where boxes or masks are known of that.
 
     Raises:
         BadData: it is missing, empty, no picture, broken, cut off, larger than Pillow's limit of
@@ -64,7 +66,7 @@ def read_picture(source: Source, name: str | None = None) -> Image.Image:
     """
     name = name or str(source)
     with _decode(source, name) as opened:
-        return _rgb(_upright(opened), name)
+        return _rgb(_upright(opened) if upright else opened, name)
 
 
 def read_mask(source: Source, name: str | None = None) -> Bool[Tensor, "H W"]:
@@ -75,8 +77,7 @@ def read_mask(source: Source, name: str | None = None) -> Bool[Tensor, "H W"]:
     """
     name = name or str(source)
     with _decode(source, name) as opened:
-        if opened.format == "JPEG":
-            raise BadData(f"the mask '{name}' is a JPEG, which smears masks; save it as PNG.")
+        _refuse_jpeg(opened, name)
         picture = _upright(opened)
         if _transparent(picture):
             picture = _on(picture, (0, 0, 0))
@@ -84,6 +85,27 @@ def read_mask(source: Source, name: str | None = None) -> Bool[Tensor, "H W"]:
             picture = picture.convert("RGB")
         values = np.asarray(picture)
     return torch.from_numpy(values.any(-1) if values.ndim == 3 else values != 0)
+
+
+def read_labels(source: Source, name: str | None = None) -> NDArray[np.int64]:
+    """Read a picture of class numbers as it is stored, [H, W].
+
+    Palette and grey pictures hold the numbers themselves (Pascal VOC), coloured ones red + 256
+    green (ImageNet-S).
+
+    Raises:
+        BadData: as `read_mask`.
+    """
+    name = name or str(source)
+    with _decode(source, name) as opened:
+        _refuse_jpeg(opened, name)
+        values = np.asarray(opened).astype(np.int64)
+    return values if values.ndim == 2 else values[..., 0] + 256 * values[..., 1]
+
+
+def _refuse_jpeg(opened: Image.Image, name: str) -> None:
+    if opened.format == "JPEG":
+        raise BadData(f"the mask '{name}' is a JPEG, which smears masks; save it as PNG.")
 
 
 def check_header(source: Source, name: str | None = None) -> tuple[int, int]:
@@ -168,15 +190,17 @@ def _on(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
 
 @dataclass(frozen=True)
 class Geometry:
-    """The way from an upright picture to the model's square, for pictures, masks and boxes alike.
+    """The way from a picture to what the model sees, for pictures, masks and boxes alike.
 
     "center" resizes the short side to size / crop_pct and cuts the square out of the middle;
     "squash" resizes both sides to that, without keeping their ratio; "border" resizes the long
-    side and fills the rest with `fill`. So timm evaluates the weights that say so.
+    side and fills the rest with `fill`. So timm evaluates the weights that say so. "whole" resizes
+    the short side to size and cuts nothing away, so what comes is no square: for networks that take
+    pictures of any size.
 
     Args:
-        size: Side of the square in pixels.
-        crop_pct: Share of the resized side that the crop keeps.
+        size: Side of the square in pixels, in "whole" the short side.
+        crop_pct: Share of the resized side that the crop keeps; "whole" has no crop.
         interpolation: "bilinear" or "bicubic", both antialiased.
         mode: See above.
         fill: RGB in [0, 1] of what lies outside the picture ("border").
@@ -189,7 +213,7 @@ class Geometry:
     size: int
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
-    mode: Literal["center", "squash", "border"] = "center"
+    mode: Literal["center", "squash", "border", "whole"] = "center"
     fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @classmethod
@@ -197,36 +221,37 @@ class Geometry:
         """Geometry of what a model expects to see."""
         return cls(spec.size, spec.crop_pct, spec.interpolation, spec.crop_mode, spec.mean)
 
-    def picture(self, picture: Image.Image) -> Float[Tensor, "3 size size"]:
+    def picture(self, picture: Image.Image) -> Float[Tensor, "3 h w"]:
         """Resize and crop an RGB picture; values in [0, 1]."""
         (width, height), (left, top) = self._resized(*picture.size)
+        seen = self._seen(width, height)
         resample = _RESAMPLING[self.interpolation]
         if width * height > _MOST_RESIZED:  # a strip: resize no more than the square needs
             x, y = picture.width / width, picture.height / height
-            box = left * x, top * y, (left + self.size) * x, (top + self.size) * y
-            resized, left, top = picture.resize((self.size, self.size), resample, box), 0, 0
+            box = left * x, top * y, (left + seen[0]) * x, (top + seen[1]) * y
+            resized, left, top = picture.resize(seen, resample, box), 0, 0
         else:
             resized = picture.resize((width, height), resample)
         red, green, blue = (round(255 * value) for value in self.fill)
-        square = Image.new("RGB", (self.size, self.size), (red, green, blue))
+        square = Image.new("RGB", seen, (red, green, blue))
         square.paste(resized, (-left, -top))
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
 
-    def masks(self, masks: Bool[Tensor, "... H W"]) -> Bool[Tensor, "... size size"]:
-        """Masks of the upright picture, each pixel from the one that its centre falls on."""
+    def masks(self, masks: Bool[Tensor, "... H W"]) -> Bool[Tensor, "... h w"]:
+        """Masks of the picture, each pixel from the one that its centre falls on."""
         height, width = masks.shape[-2:]
         columns, rows = self.centres((width, height))
         inside = _within(rows, 0, height)[:, None] & _within(columns, 0, width)
         rows, columns = rows.long().clamp(0, height - 1), columns.long().clamp(0, width - 1)
         return masks[..., rows[:, None], columns] & inside
 
-    def boxes(self, boxes: Sequence[Box], of: tuple[int, int]) -> Bool[Tensor, "boxes size size"]:
+    def boxes(self, boxes: Sequence[Box], of: tuple[int, int]) -> Bool[Tensor, "boxes h w"]:
         """Regions of boxes: the pixels whose centre falls into them.
 
         A box on whole pixels gives what `masks` makes of the same box filled.
 
         Args:
-            boxes: In pixels of the upright picture; pixel i reaches from i to i + 1.
+            boxes: In pixels of the picture; pixel i reaches from i to i + 1.
             of: Width and height of that picture.
         """
         columns, rows = self.centres(of)
@@ -234,10 +259,10 @@ class Geometry:
             _within(rows, top, bottom)[:, None] & _within(columns, left, right)
             for left, top, right, bottom in boxes
         ]
-        return torch.stack(regions) if regions else torch.zeros(0, self.size, self.size).bool()
+        return torch.stack(regions) if regions else torch.zeros(0, len(rows), len(columns)).bool()
 
-    def centres(self, of: tuple[int, int]) -> tuple[Float[Tensor, " size"], Float[Tensor, " size"]]:
-        """Where the centres of the square's columns and rows lie in the upright picture.
+    def centres(self, of: tuple[int, int]) -> tuple[Float[Tensor, " w"], Float[Tensor, " h"]]:
+        """Where the centres of the columns and rows that the model sees lie in the picture.
 
         Args:
             of: Width and height of that picture.
@@ -245,13 +270,19 @@ class Geometry:
         Returns:
             x of the columns and y of the rows, float64; outside of the picture in a border.
         """
-        at = torch.arange(self.size, dtype=torch.float64) + 0.5
         (width, height), (left, top) = self._resized(*of)
-        return (at + left) * of[0] / width, (at + top) * of[1] / height
+        columns, rows = (
+            torch.arange(seen, dtype=torch.float64) + 0.5 for seen in self._seen(width, height)
+        )
+        return (columns + left) * of[0] / width, (rows + top) * of[1] / height
+
+    def _seen(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of what the model sees of a picture resized to these."""
+        return (width, height) if self.mode == "whole" else (self.size, self.size)
 
     def _resized(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Size of the resized picture, and left and top of the square in it."""
-        side = math.floor(self.size / self.crop_pct)
+        """Size of the resized picture, and left and top of what the model sees in it."""
+        side = self.size if self.mode == "whole" else math.floor(self.size / self.crop_pct)
         if self.mode == "squash":
             resized = side, side
         elif self.mode == "border":
@@ -260,7 +291,7 @@ class Geometry:
         else:  # int(), as torchvision cuts the long side
             short = min(width, height)
             resized = int(side * width / short), int(side * height / short)
-        spare = [length - self.size for length in resized]
+        spare = [a - b for a, b in zip(resized, self._seen(*resized), strict=True)]
         left, top = (round(s / 2) if s >= 0 else -(-s // 2) for s in spare)
         return (max(1, resized[0]), max(1, resized[1])), (left, top)
 

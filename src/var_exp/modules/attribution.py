@@ -9,7 +9,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from var_exp.classes import ClassRule, random_others
+from var_exp.classes import Answers, ClassRule, random_others
 from var_exp.methods import Method
 from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
 from var_exp.metrics.base import SampleMetric
@@ -30,6 +30,7 @@ class AttributionModule(LightningModule):
         rule: Which classes compete.
         refiners: Name of the variant -> refiner.
         make_metrics: Builds a fresh set of metrics by name; called once per variant.
+        answers: Which classes of the model answer for those of the data; None: the same.
         controls: Score the controls as well.
         seed: Of the random competitors and maps, always combined with the sample's id.
 
@@ -47,6 +48,7 @@ class AttributionModule(LightningModule):
         refiners: Mapping[str, Refiner],
         make_metrics: Callable[[], dict[str, SampleMetric]],
         *,
+        answers: Answers | None = None,
         controls: bool = True,
         seed: int = 0,
     ) -> None:
@@ -56,6 +58,7 @@ class AttributionModule(LightningModule):
         self.method = method
         self.rule = rule
         self.refiners = refiners
+        self.answers = answers or Answers()
         self.controls = controls
         self.seed = seed
         self.keep: Callable[[Scored], None] | None = None
@@ -82,8 +85,11 @@ class AttributionModule(LightningModule):
         """Raw maps of the classes that compete, and for controls also of random strangers."""
         with torch.no_grad():
             logits = self.model(batch.images)
-        classes = self.rule(logits, batch.asking(logits).named, batch.ids)
-        strangers = self._strangers(classes, logits.shape[1], batch.ids, controls=controls)
+        meant, answering = self.answers(logits)
+        asked = self.answers.meanings(batch.asking(logits).named)
+        competing = self.rule(meant, asked, batch.ids)
+        outside = self._strangers(competing, meant.shape[1], batch.ids, controls=controls)
+        classes, strangers = (answering.gather(1, chosen) for chosen in (competing, outside))
         every = torch.cat([classes, strangers], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
         # those asked about, and one more where maps of two classes are compared
@@ -137,6 +143,7 @@ class AttributionModule(LightningModule):
         rivals = _rivals(attributed.classes, attributed.logits, asked)
         owners = [id for id in batch.ids for _ in range(asked)]
         classes = attributed.classes[:, :asked].flatten()
+        labels = batch.asking(attributed.logits).classes.flatten().tolist()
         known: dict[str, Any] = {
             "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
@@ -161,7 +168,7 @@ class AttributionModule(LightningModule):
             metrics.update(maps=maps[:, :asked].flatten(0, 1), **known)
             for name, metric in metrics.items():
                 recorded = cast(SampleMetric, metric).drain()
-                scored.add(name, variant, owners, classes.tolist(), recorded)
+                scored.add(name, variant, owners, labels, recorded)
         if self._again is not None:
             self._again.forget()
 

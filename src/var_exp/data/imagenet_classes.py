@@ -1,0 +1,48 @@
+"""ImageNet-1k's classes: their names, their WordNet ids, and the objects that they are.
+
+`imagenet_members.csv` says which ImageNet classes are an object of Pascal VOC or COCO, one line for
+each. A class is listed when all that its WordNet name stands for is what the annotators of the
+object were told to label, and when the listed ones together look like the object usually does.
+docs/data.md shows the table by object and says what was left out, and why.
+"""
+
+import csv
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+import torch
+from jaxtyping import Bool
+from timm.data import ImageNetInfo
+from torch import Tensor
+
+
+@cache
+def imagenet_names() -> tuple[str, ...]:
+    """First name of each class, by number: "tench", "goldfish" and so on."""
+    info = ImageNetInfo("imagenet-1k")
+    ids = info.label_names()
+    return tuple(info.index_to_description(number).split(",")[0] for number in range(len(ids)))
+
+
+@cache
+def wordnet_numbers() -> dict[str, int]:
+    """WordNet id -> class number: "n01440764" -> 0."""
+    names = ImageNetInfo("imagenet-1k").label_names()
+    return {wordnet_id: number for number, wordnet_id in enumerate(names)}
+
+
+def imagenet_members(names: Sequence[str], group: str) -> Bool[Tensor, "M 1000"]:
+    """Which ImageNet classes are which object; none is two objects.
+
+    Args:
+        names: Names of the M objects.
+        group: "voc" or "coco".
+    """
+    numbers = wordnet_numbers()
+    members = torch.zeros(len(names), len(numbers), dtype=torch.bool)
+    with (files("var_exp.data") / "imagenet_members.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row[group]:
+                members[names.index(row[group]), numbers[row["wordnet_id"]]] = True
+    return members
