@@ -26,6 +26,8 @@ from var_exp.metrics import (
     GridPointingGame,
     Infidelity,
     IrrelevantEnergyShare,
+    MaxSensitivity,
+    ModelRandomization,
     Overlap,
     SensitivityN,
     Sparseness,
@@ -46,11 +48,55 @@ def predict(images):
     return 8 * seen.mean((2, 4)).flatten(1)
 
 
+class Network(torch.nn.Module):
+    """Four classes, each the mean of its own feature map."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.features = torch.nn.Conv2d(3, 6, 3, padding=1)
+        self.classes = torch.nn.Conv2d(6, 4, 3, padding=1)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator).double()
+
+    def forward(self, images):
+        return self.maps(images).mean((2, 3))
+
+    def maps(self, images):
+        return self.classes(self.features(images).relu())
+
+
+class Again:
+    """Attributes again, without remembering: the map of a class is its feature map."""
+
+    def __init__(self, images, classes, ids):
+        self.images, self.classes, self.ids = images, classes, ids
+        self.kept = {}
+
+    def __getitem__(self, rows):
+        return Again(self.images[rows], self.classes[rows], [self.ids[row] for row in rows])
+
+    def maps(self, key, change):
+        model, images = change(Network(), self.images, self.ids)
+        return model.maps(images)[range(len(images)), self.classes, None].detach()
+
+    def logits(self, key=None, change=None):
+        model, images = (
+            change(Network(), self.images, self.ids) if change else (Network(), self.images)
+        )
+        return model(images).detach()
+
+    def once(self, key, make):
+        return self.kept.setdefault(key, make())
+
+
 def build(alias):
     node = yaml.safe_load((conf_dir() / "metric" / f"{alias}.yaml").read_text())
     accepted = inspect.signature(locate(node["_target_"])).parameters
     steps = 3 if "road" in alias else 8  # imputation takes its time
     small = {"model": predict, "steps": steps, "samples": 24, "regions": 13}
+    if "random" in alias:
+        small["stages"] = 1 if "full" in alias else 2  # as many as the network has layers
     return from_alias("metric", alias, **{k: v for k, v in small.items() if k in accepted})
 
 
@@ -64,7 +110,7 @@ def scene(count=COUNT):
         region[y : y + SIDE // 2, x : x + SIDE // 2] = True
     quarters = torch.stack([regions[classes == label][0] for label in range(4)])
     noise = torch.randn(count, 3, SIDE, SIDE, generator=generator)
-    return {
+    values = {
         "images": CHECKER.expand(count, 3, SIDE, SIDE) + 0.1 * noise,
         "classes": classes,
         "rivals": (classes + 1) % 4,
@@ -77,6 +123,7 @@ def scene(count=COUNT):
         "rival_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "ids": [f"sample {index}" for index in range(count)],
     }
+    return values | {"again": Again(values["images"].double(), classes, values["ids"])}
 
 
 def update(metric, values, rows=None):
@@ -85,6 +132,11 @@ def update(metric, values, rows=None):
     chosen = {k: [v[r] for r in rows] if k == "ids" else v[rows] for k, v in values.items()}
     metric.update(**metric._filter_kwargs(**chosen))
     return metric
+
+
+def skip_what_looks_at_no_map(metric):
+    if metric.about_model:
+        pytest.skip("scores the model")
 
 
 def scores_of(metric, maps):
@@ -130,15 +182,19 @@ def test_value_is_the_mean_of_the_scores(metric):
 
 def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
-    signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion | SensitivityN
+    signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion
+    signed |= ModelRandomization | SensitivityN
     lowest = -1 if isinstance(metric, signed) else 0
-    highest = {Infidelity: math.inf, Complexity: math.log(SIDE**2)}.get(type(metric), 1)
-    assert ((scores >= lowest) & (scores <= highest)).all()
+    highest = {Infidelity: math.inf, MaxSensitivity: math.inf, Complexity: math.log(SIDE**2)}
+    assert ((scores >= lowest) & (scores <= highest.get(type(metric), 1))).all()
 
 
 def test_declared_direction(metric):
     """The region itself beats its complement."""
-    if isinstance(metric, ClassSensitivity | IrrelevantEnergyShare):
+    skip_what_looks_at_no_map(metric)
+    if isinstance(
+        metric, ClassSensitivity | IrrelevantEnergyShare | MaxSensitivity | ModelRandomization
+    ):
         return  # asks nothing about the region, or the region is where nothing should be
     regions = scene()["regions"][:, None].float()
     perfect, _ = scores_of(metric, regions)
@@ -150,9 +206,10 @@ def test_declared_direction(metric):
 
 
 def test_all_zero_maps_are_counted(metric):
+    skip_what_looks_at_no_map(metric)
     scores, _ = scores_of(metric, torch.zeros(COUNT, 3, SIDE, SIDE))
     assert metric.ledger()["empty_map"] == COUNT
-    undefined = isinstance(metric, ClassSensitivity | Complexity)
+    undefined = isinstance(metric, ClassSensitivity | Complexity | ModelRandomization)
     assert scores.isnan().tolist() == [undefined] * COUNT
     if isinstance(metric, EnergyPointingGame | EnergyShare | GridConfusion | GridPointingGame):
         assert (scores == 0).all()
@@ -160,7 +217,9 @@ def test_all_zero_maps_are_counted(metric):
 
 def test_constant_maps_score_like_chance(metric):
     """Between the region and its complement, and never by the place of the first pixel."""
-    if isinstance(metric, ClassSensitivity | Complexity | Sparseness):
+    skip_what_looks_at_no_map(metric)
+    nowhere = ClassSensitivity | Complexity | MaxSensitivity | ModelRandomization | Sparseness
+    if isinstance(metric, nowhere):
         pytest.skip("asks nothing about the region")
     regions = scene()["regions"][:, None].float()
     constant, _ = scores_of(metric.clone(), torch.ones(COUNT, 1, SIDE, SIDE))
@@ -173,6 +232,7 @@ def test_constant_maps_score_like_chance(metric):
 
 
 def test_maps_that_are_not_finite_are_undefined_and_counted(metric):
+    skip_what_looks_at_no_map(metric)
     maps = scene()["maps"]
     whole, _ = scores_of(metric.clone(), maps)
     for index, bad in ((1, math.nan), (4, math.inf), (5, -math.inf)):
@@ -188,6 +248,7 @@ def test_maps_that_are_not_finite_are_undefined_and_counted(metric):
 
 
 def test_nothing_defined_is_nan(metric):
+    skip_what_looks_at_no_map(metric)
     scores_of(metric, torch.full((COUNT, 1, SIDE, SIDE), math.nan))
     assert metric.compute().isnan()
 
@@ -198,7 +259,8 @@ def test_input_is_left_alone_and_inference_mode_works(metric):
         update(metric, values)
     inside = metric.compute()
     for name, value in scene().items():
-        assert value == values[name] if name == "ids" else torch.equal(value, values[name])
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, values[name])
     metric.reset()
     assert update(metric, values).compute() == inside
 

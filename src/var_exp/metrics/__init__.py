@@ -15,6 +15,12 @@ from var_exp.metrics.grid_pointing_game import GridPointingGame
 from var_exp.metrics.infidelity import Infidelity
 from var_exp.metrics.insertion_deletion import DeletionAUC, InsertionAUC
 from var_exp.metrics.lerf import LerfAUC
+from var_exp.metrics.max_sensitivity import MaxSensitivity
+from var_exp.metrics.model_randomization import (
+    ModelRandomization,
+    RandomizedAccuracy,
+    RandomizedEntropy,
+)
 from var_exp.metrics.overlap import Overlap
 from var_exp.metrics.perturber import Perturber
 from var_exp.metrics.pointing_game import PointingGame
@@ -38,9 +44,13 @@ __all__ = [
     "InsertionAUC",
     "IrrelevantEnergyShare",
     "LerfAUC",
+    "MaxSensitivity",
+    "ModelRandomization",
     "Overlap",
     "Perturber",
     "PointingGame",
+    "RandomizedAccuracy",
+    "RandomizedEntropy",
     "RelevanceRankAccuracy",
     "Road",
     "RoadLerf",

@@ -26,8 +26,10 @@ class Again(Protocol):
         """Maps of the N rows of the update after a change; `change` runs once for a key."""
         ...
 
-    def logits(self, key: Hashable, change: Change) -> Float[Tensor, "N classes"]:
-        """Logits that go with these maps."""
+    def logits(
+        self, key: Hashable = None, change: Change | None = None
+    ) -> Float[Tensor, "N classes"]:
+        """Logits that go with these maps; without a change those of the batch as it is."""
         ...
 
     def once(self, key: Hashable, make: Callable[[], Result]) -> Result:

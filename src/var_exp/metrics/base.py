@@ -64,11 +64,13 @@ class SampleMetric(Metric):
 
     Attributes:
         chance_is_area: Whether a uniform map scores the share of the picture that the region takes.
+        about_model: Whether it scores the model rather than the map, and so the base row alone.
     """
 
     is_differentiable = False
     full_state_update = False
     chance_is_area = False
+    about_model: ClassVar[bool] = False
     row_states: ClassVar[dict[str, torch.dtype]] = {
         "scores": torch.float64,
         "flags": torch.int64,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from var_exp.metrics.base import Flag, SampleMetric
 from var_exp.metrics.share import Scored, pixel_values
+from var_exp.metrics.similarity import correlation
 
 
 def class_sensitivity(
@@ -74,13 +75,10 @@ def _scores(maps: Tensor, rival_maps: Tensor) -> Scored:
     left, right = (pixel_values(m, size).flatten(1) for m in (maps, rival_maps))
     empty = (left == 0).all(1) | (right == 0).all(1)
     finite = left.isfinite().all(1) & right.isfinite().all(1)
-    left, right = (values - values.mean(1, keepdim=True) for values in (left, right))
-    # each divided by its own norm first: the product of two small norms would vanish
-    left, right = (values / values.norm(dim=1, keepdim=True) for values in (left, right))
-    constant = (left.isnan() | right.isnan()).any(1)
-    scores = (left * right).sum(1).clamp(-1, 1)
+    scores = correlation(left, right)
+    constant = scores.isnan()
     flags = Flag.EMPTY_MAP * empty + Flag.NON_FINITE * ~finite + Flag.TIED * (constant & finite)
-    return scores.where(finite & ~constant, torch.nan), flags
+    return scores.where(finite, torch.nan), flags
 
 
 def _place(maps: Tensor) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What the metrics of perturbed pictures share: a borrowed model, options, curves."""
+"""What metrics share that keep a curve, and those that perturb pictures: a model, options."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +21,53 @@ from var_exp.metrics.perturber import Perturber, Score
 from var_exp.types import Images, Predict
 
 Ties = Literal["random", "base"]
+
+
+class CurveMetric(SampleMetric):
+    """A measure made of one curve per map, whose mean can be drawn.
+
+    Attributes:
+        x_label: What runs along x.
+    """
+
+    x_label: str = "share of the pixels"
+    row_states: ClassVar[dict[str, torch.dtype]] = {
+        **SampleMetric.row_states,
+        "curves": torch.float32,
+    }
+    curves: list[Tensor]
+
+    def places(self) -> list[float]:
+        """Where on x the points of the curve are."""
+        raise NotImplementedError
+
+    def y_label(self) -> str:
+        """What the curve shows."""
+        raise NotImplementedError
+
+    def keep(
+        self,
+        measured: Float[Tensor, "N points"],
+        flags: Int[Tensor, " N"],
+        classes: Int[Tensor, " N"],
+        ids: Sequence[str] | None,
+    ) -> None:
+        """Record what was measured of each map, and its curve."""
+        self.record(self._value(measured), flags, classes, ids)
+        self.curves.append(measured.to(torch.float32))
+
+    def curve(self) -> Float[Tensor, " points"]:
+        """Mean of what is defined at each point, over all processes (call it on each), float64."""
+        with self.sync_context():
+            return self._rows("curves").double().nanmean(0)
+
+    def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
+        """One number per curve."""
+        raise NotImplementedError
+
+    def row_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one row of a state."""
+        return (len(self.places()),) if name == "curves" else super().row_shape(name)
 
 
 class PerturbationMetric(SampleMetric):
@@ -124,51 +171,15 @@ class PerturbationMetric(SampleMetric):
         return measured
 
 
-class CurveMetric(PerturbationMetric):
-    """A measure made of one curve per map, whose mean can be drawn.
-
-    Attributes:
-        x_label: What runs along x.
-    """
-
-    x_label: ClassVar[str] = "share of the pixels"
-    row_states: ClassVar[dict[str, torch.dtype]] = {
-        **SampleMetric.row_states,
-        "curves": torch.float32,
-    }
-    curves: list[Tensor]
-
-    def places(self) -> list[float]:
-        """Where on x the points of the curve are."""
-        raise NotImplementedError
+class PerturbationCurve(CurveMetric, PerturbationMetric):
+    """A measure of perturbed pictures made of one curve per map."""
 
     def y_label(self) -> str:
         """What the curve shows."""
         return f"mean {self.score} of the class"
 
-    def keep(
-        self,
-        measured: Float[Tensor, "N points"],
-        flags: Int[Tensor, " N"],
-        classes: Int[Tensor, " N"],
-        ids: Sequence[str] | None,
-    ) -> None:
-        """Record the curve of each map."""
-        super().keep(measured, flags, classes, ids)
-        self.curves.append(measured.to(torch.float32))
 
-    def curve(self) -> Float[Tensor, " points"]:
-        """Mean curve over all processes (call it on each), float64."""
-        with self.sync_context():
-            curves = self._rows("curves").double()
-        return curves[~curves.isnan().any(1)].mean(0)
-
-    def row_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of one row of a state."""
-        return (len(self.places()),) if name == "curves" else super().row_shape(name)
-
-
-class PerturbationAUC(CurveMetric):
+class PerturbationAUC(PerturbationCurve):
     """Area under one curve per map, which is linear: the area under `curve()` is the value.
 
     Args:

@@ -12,11 +12,13 @@ from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.metrics.infidelity import infidelity
 from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
 from var_exp.metrics.lerf import lerf_auc
+from var_exp.metrics.max_sensitivity import max_sensitivity
 from var_exp.metrics.overlap import overlap
 from var_exp.metrics.pointing_game import pointing_game
 from var_exp.metrics.relevance_rank_accuracy import relevance_rank_accuracy
 from var_exp.metrics.road import road
 from var_exp.metrics.sensitivity_n import sensitivity_n
+from var_exp.metrics.similarity import map_similarity
 from var_exp.metrics.sparseness import sparseness
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "infidelity",
     "insertion_auc",
     "lerf_auc",
+    "map_similarity",
+    "max_sensitivity",
     "overlap",
     "pointing_game",
     "relevance_rank_accuracy",

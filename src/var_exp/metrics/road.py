@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.baselines import Baseline
-from var_exp.metrics.curve_metric import CurveMetric, Ties
+from var_exp.metrics.curve_metric import PerturbationCurve, Ties
 from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
 from var_exp.metrics.perturber import Order, Perturber, Score, read_scores
 from var_exp.types import Images, Predict
@@ -85,7 +85,7 @@ def road(
     )[0].mean(1)
 
 
-class Road(CurveMetric):
+class Road(PerturbationCurve):
     """Mean of `road`, most relevant pixels first.
 
     Args:

@@ -27,7 +27,7 @@ from torch import Tensor
 from var_exp.engine.chunks import check_at_least_one
 from var_exp.metrics.base import Flag
 from var_exp.metrics.baselines import Baseline
-from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.metrics.curve_metric import PerturbationCurve
 from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
 from var_exp.metrics.perturber import Perturber, Score, read_scores
 from var_exp.metrics.ranking import patch_sums, spread
@@ -91,7 +91,7 @@ def sensitivity_n(
     )[0].mean(1)
 
 
-class SensitivityN(CurveMetric):
+class SensitivityN(PerturbationCurve):
     """Mean of `sensitivity_n`.
 
     Args:

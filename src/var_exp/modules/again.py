@@ -1,7 +1,7 @@
 """One batch attributed again, under another model or other pictures, for all variants at once."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -54,10 +54,12 @@ class Reattribution:
         kept: Result = self._kept[key]
         return kept
 
-    def changed(self, key: Hashable, change: Change) -> Attributed:
-        """The batch after a change."""
+    def changed(self, key: Hashable, change: Change | None) -> Attributed:
+        """The batch after a change, or as it is."""
+        assert self._batch is not None  # `of` hands this out with a batch
+        if change is None:
+            return self._batch
         if key not in self._changed:
-            assert self._batch is not None  # `of` hands this out with a batch
             self._changed[key] = self._attribute(self._batch, change)
         return self._changed[key]
 
@@ -74,20 +76,29 @@ class Reattribution:
         return replace(batch, images=images, logits=logits, maps=maps)
 
 
-@dataclass(frozen=True)
 class VariantAgain:
-    """The part of a `Reattribution` that belongs to one variant; row n is class n % asked."""
+    """The part of a `Reattribution` that belongs to one variant; row n is class n % asked.
 
-    _of: Reattribution
-    _variant: str
-    _asked: int
+    It remembers the variant's maps, so one is given to all metrics of the variant and then dropped.
+    """
+
+    def __init__(self, of: Reattribution, variant: str, asked: int) -> None:
+        self._of = of
+        self._variant = variant
+        self._asked = asked
+        self._made: dict[Hashable, Tensor] = {}
 
     def maps(self, key: Hashable, change: Change) -> Float[Tensor, "N c H W"]:
         """Maps of the N rows of the update after a change; `change` runs once for a key."""
-        return self._of.variant(key, change, self._variant)[:, : self._asked].flatten(0, 1)
+        if key not in self._made:
+            maps = self._of.variant(key, change, self._variant)
+            self._made[key] = maps[:, : self._asked].flatten(0, 1)
+        return self._made[key]
 
-    def logits(self, key: Hashable, change: Change) -> Float[Tensor, "N classes"]:
-        """Logits that go with these maps."""
+    def logits(
+        self, key: Hashable = None, change: Change | None = None
+    ) -> Float[Tensor, "N classes"]:
+        """Logits that go with these maps; without a change those of the batch as it is."""
         return self._of.changed(key, change).logits.repeat_interleave(self._asked, 0)
 
     def once(self, key: Hashable, make: Callable[[], Result]) -> Result:

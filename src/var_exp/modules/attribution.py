@@ -64,7 +64,7 @@ class AttributionModule(LightningModule):
         self.keep: Callable[[Scored], None] | None = None
         self.keep_maps: Callable[[Batch, Attributed, Variants], None] | None = None
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
-        measures = {variant: make_metrics() for variant in variants}
+        measures = {variant: _about(variant, make_metrics()) for variant in variants}
         self.measures = measures[BASE]
         wanted = {
             name
@@ -171,6 +171,11 @@ class AttributionModule(LightningModule):
                 scored.add(name, variant, owners, labels, recorded)
         if self._again is not None:
             self._again.forget()
+
+
+def _about(variant: str, metrics: Mapping[str, SampleMetric]) -> dict[str, SampleMetric]:
+    """The metrics of a variant: what is about the model is scored once, with the base."""
+    return {name: m for name, m in metrics.items() if variant == BASE or not m.about_model}
 
 
 def _rivals(classes: Classes, logits: Tensor, asked: int) -> Classes:
