@@ -70,7 +70,7 @@ class SampleMetric(Metric):
     is_differentiable = False
     full_state_update = False
     chance_is_area = False
-    about_model: ClassVar[bool] = False
+    about_model = False
     row_states: ClassVar[dict[str, torch.dtype]] = {
         "scores": torch.float64,
         "flags": torch.int64,

@@ -18,7 +18,7 @@ Source: Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, arXiv 1
 import math
 from collections.abc import Hashable, Sequence
 from fractions import Fraction
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -150,7 +150,7 @@ class ModelRandomization(RandomizationCurve):
 class RandomizedModelScore(RandomizationCurve):
     """What the randomised models still know: a measure of the model, not of the map."""
 
-    about_model: ClassVar[bool] = True
+    about_model = True
 
     def update(
         self,
