@@ -49,7 +49,7 @@ class CurveMetric(SampleMetric):
         self,
         measured: Float[Tensor, "N points"],
         flags: Int[Tensor, " N"],
-        classes: Int[Tensor, " N"],
+        classes: Int[Tensor, " N"] | None,
         ids: Sequence[str] | None,
     ) -> None:
         """Record what was measured of each map, and its curve."""
@@ -154,7 +154,7 @@ class PerturbationMetric(SampleMetric):
         self,
         measured: Float[Tensor, "N ..."],
         flags: Int[Tensor, " N"],
-        classes: Int[Tensor, " N"],
+        classes: Int[Tensor, " N"] | None,
         ids: Sequence[str] | None,
     ) -> None:
         """Record what was measured of each map."""

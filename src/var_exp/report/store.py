@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.base import Recorded, flag_names
@@ -198,9 +198,9 @@ class Store:
             yield Row(id, index, name, variant, float("nan") if score is None else score, flags)
 
     def means(self, detail: str) -> dict[Measured, Float[np.ndarray, " n"]]:
-        """Mean of one detail over all rows where it is defined, float64, flattened."""
+        """Mean of one detail over all rows, each number of what is defined; float64, flattened."""
         sums: dict[Measured, Float[np.ndarray, " n"]] = {}
-        counts: dict[Measured, int] = {}
+        counts: dict[Measured, Int[np.ndarray, " n"]] = {}
         lines = self._read(
             "SELECT metric, variant, numbers FROM details JOIN scores USING (place, number) "
             "WHERE name = ? ORDER BY place, number",
@@ -208,14 +208,11 @@ class Store:
         )
         for metric, variant, numbers in lines:
             values = np.frombuffer(numbers, "<f4").astype(np.float64)
-            key = (metric, variant)
-            total = sums.setdefault(key, np.zeros_like(values))
-            defined = not np.isnan(values).any()
-            counts[key] = counts.get(key, 0) + defined
-            if defined:
-                total += values
+            key, defined = (metric, variant), ~np.isnan(values)
+            sums.setdefault(key, np.zeros_like(values))[defined] += values[defined]
+            counts.setdefault(key, np.zeros(values.shape, dtype=int))[defined] += 1
         return {
-            key: total / counts[key] if counts[key] else np.full_like(total, np.nan)
+            key: np.where(counts[key] > 0, total / np.maximum(counts[key], 1), np.nan)
             for key, total in sums.items()
         }
 
