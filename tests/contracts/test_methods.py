@@ -1,5 +1,6 @@
 """Every alias in conf/method, on a small ReLU network and a small vision transformer."""
 
+import gc
 import inspect
 from copy import deepcopy
 from dataclasses import fields
@@ -226,3 +227,19 @@ def test_yaml_names_every_option_of_the_class(alias, method):
         pytest.skip("its options belong to the class that it names")
     options = set(inspect.signature(type(method)).parameters)
     assert set(node) - {"_target_"} == options - {"seed"}  # the run has one seed for all
+
+
+def test_nothing_large_waits_for_pythons_cycle_collector(method, model, images, classes):
+    """It does not see how large tensors are, and would let them fill the memory."""
+    method.attribute(model, images, classes)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        method.attribute(model, images, classes)
+        gc.collect()
+        assert not [found for found in gc.garbage if isinstance(found, torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()

@@ -1,5 +1,7 @@
 """The module scores what it says it scores, whatever the batches; tested with plain loops."""
 
+import gc
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -275,3 +277,25 @@ def test_rivals_are_the_strongest_other_competing_classes(model):
         for label in asked:
             expected = max((c for c in competing if c != label), key=lambda c: logits[c])
             assert scores[sample.id, label, "rival", "var"] == expected
+
+
+def test_the_maps_of_a_batch_are_gone_with_it(model, monkeypatch):
+    """A cycle would keep them until Python looks for cycles: gigabytes, or a full accelerator."""
+    alive, most = weakref.WeakSet(), []
+    attribute = AttributionModule.attribute
+
+    def watched(self, batch, **given):
+        most.append(len(alive))
+        attributed = attribute(self, batch, **given)
+        alive.add(attributed)
+        return attributed
+
+    monkeypatch.setattr(AttributionModule, "attribute", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        run(model, lambda: {"grid": GridPointingGame()}, batch_size=1)
+    finally:
+        gc.enable()
+    assert len(most) == 7
+    assert max(most) == 0

@@ -72,15 +72,17 @@ class Variants(Mapping[str, Maps]):
         self._refiners = refiners
         self._seed = seed
         self._made: dict[str, Maps] = {}
-        self._makers: dict[str, Callable[[], Maps]] = {BASE: self._base}
-        self._makers |= {name: partial(self._refined, name) for name in refiners}
+        # Functions of this object, not bound to it: a cycle would keep every batch's maps alive
+        # until Python looks for cycles, and it does not see how large they are.
+        self._makers: dict[str, Callable[[Variants], Maps]] = {BASE: Variants._base}
+        self._makers |= {name: partial(Variants._refined, name=name) for name in refiners}
         if controls:
             self._makers |= self._controls()
 
     def __getitem__(self, name: str) -> Maps:
         if name in self._made:
             return self._made[name]
-        maps = self._makers[name]()
+        maps = self._makers[name](self)
         if name in self._refiners:  # a control asks for them again; the rest is not worth keeping
             self._made[name] = maps
         return maps
@@ -97,24 +99,25 @@ class Variants(Mapping[str, Maps]):
     def _refined(self, name: str) -> Maps:
         of = self._of
         competing = of.maps[:, : of.classes.shape[1]]
-        return self._refiners[name](competing, of.logits.gather(1, of.classes))[:, : of.shown]
+        refined = self._refiners[name](competing, of.logits.gather(1, of.classes))
+        return refined[:, : of.shown].contiguous()  # lets go of the other classes' maps
 
-    def _controls(self) -> dict[str, Callable[[], Maps]]:
+    def _controls(self) -> "dict[str, Callable[[Variants], Maps]]":
         of = self._of
         height, width = of.maps.shape[-2:]
         size = (len(of.maps), of.shown, 1, height, width)
         shown = of.classes[:, : of.shown]
-        makers: dict[str, Callable[[], Maps]] = {}
+        makers: dict[str, Callable[[Variants], Maps]] = {}
         for name in self._refiners:
-            makers[name + SAME_SPARSITY] = partial(self._same_sparsity, name)
+            makers[name + SAME_SPARSITY] = partial(Variants._same_sparsity, name=name)
             if of.strangers.shape[1]:
-                makers[name + _RANDOM_CLASSES] = partial(self._random_classes, name)
-        makers["uniform_map"] = lambda: of.maps.new_ones(()).expand(size)
-        makers["random_map"] = lambda: random_map(of.ids, shown, (height, width), self._seed)
-        makers["gaussian_map"] = lambda: gaussian_map(height, width).to(of.maps).expand(size)
-        makers["edge_map"] = lambda: edge_map(of.images)[:, None].expand(size)
+                makers[name + _RANDOM_CLASSES] = partial(Variants._random_classes, name=name)
+        makers["uniform_map"] = lambda _: of.maps.new_ones(()).expand(size)
+        makers["random_map"] = lambda my: random_map(of.ids, shown, (height, width), my._seed)
+        makers["gaussian_map"] = lambda _: gaussian_map(height, width).to(of.maps).expand(size)
+        makers["edge_map"] = lambda _: edge_map(of.images)[:, None].expand(size)
         if of.regions is not None:
-            makers["oracle_map"] = partial(self._oracle, of.regions, size)
+            makers["oracle_map"] = partial(Variants._oracle, regions=of.regions, size=size)
         return makers
 
     def _same_sparsity(self, name: str) -> Maps:
