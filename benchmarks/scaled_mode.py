@@ -24,7 +24,7 @@ from var_exp.metrics.functional import grid_pointing_game
 from var_exp.models import input_spec
 from var_exp.refine.var import class_distribution
 from var_exp.registry import from_alias
-from var_exp.report.statistics import cluster_bootstrap
+from var_exp.report.bootstrap import cluster_bootstrap
 from var_exp.types import UnsupportedModel
 
 SCALES = {"none": [10.0], "max": [10.0, 30.0], "rms": [1.0, 3.0, 10.0]}

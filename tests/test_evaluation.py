@@ -109,3 +109,18 @@ def test_integrated_gradients_report_their_completeness_error(composed, tmp_path
 def test_results_are_never_overwritten(composed, finished):
     with pytest.raises(ConfigError, match="already holds a finished run"):
         evaluate(composed(*SMALL), finished[0])
+
+
+def test_a_class_mean_is_computed_from_the_scores(composed, tmp_path):
+    """In the table as from the rows, and not the mean over all of them."""
+    metrics = "metric=[pointing_game,pointing_game_class_mean]"
+    cfg = composed("controls=false", "pictures=0", *SMALL, metrics, "data.count=16")
+    cfg.metric.pointing_game.tolerance = cfg.metric.pointing_game_class_mean.tolerance = 4
+    summary = {(row.metric, row.variant): row.value for row in evaluate(cfg, tmp_path)}
+    hits = defaultdict(list)
+    for row in read_rows(tmp_path / "scores.csv"):
+        if row.metric == "pointing_game_class_mean" and row.variant == "base":
+            hits[row.class_index].append(row.score)
+    expected = sum(sum(own) / len(own) for own in hits.values()) / len(hits)
+    assert summary["pointing_game_class_mean", "base"] == pytest.approx(expected)
+    assert summary["pointing_game_class_mean", "base"] != summary["pointing_game", "base"]

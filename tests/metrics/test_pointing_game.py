@@ -78,6 +78,97 @@ def test_edge_cases_are_flagged():
     assert scores.isnan().tolist() == [False, False, True, True]
 
 
+class TorchRay:
+    """`torchray.benchmark.pointing_game.PointingGame`, in loops: hits and misses per class."""
+
+    def __init__(self, num_classes, tolerance=15):
+        self.tolerance = tolerance
+        self.hits, self.misses = [0] * num_classes, [0] * num_classes
+
+    def add(self, saliency, region, label):
+        peak = saliency.flatten().argmax().item()  # the first of equal ones
+        y, x = divmod(peak, saliency.shape[1])
+        inside = region.nonzero().tolist()
+        hit = any((v - y) ** 2 + (u - x) ** 2 < self.tolerance**2 for v, u in inside)
+        (self.hits if hit else self.misses)[label] += 1
+
+    def accuracy(self):
+        pairs = zip(self.hits, self.misses, strict=True)
+        return sum(hits / max(1, hits + misses) for hits, misses in pairs) / len(self.hits)
+
+
+@pytest.fixture
+def game():
+    """Thirty maps of three classes, 20, 8 and 2 times, by which the regions are harder to hit."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.tensor([0] * 20 + [1] * 8 + [2] * 2)
+    maps = torch.rand(30, 1, 40, 40, generator=generator)
+    regions = torch.zeros(30, 40, 40, dtype=torch.bool)
+    for region, label in zip(regions, classes.tolist(), strict=True):
+        region[: 18 - 8 * label, : 18 - 8 * label] = True
+    return {"maps": maps, "regions": regions, "classes": classes}
+
+
+@pytest.mark.parametrize("tolerance", [5, 15])
+def test_the_mean_over_classes_is_that_of_torchray(game, tolerance):
+    theirs = TorchRay(3, tolerance)
+    for saliency, region, label in zip(
+        game["maps"][:, 0], game["regions"], game["classes"].tolist(), strict=True
+    ):
+        theirs.add(saliency, region, label)
+    metrics = {name: PointingGame(tolerance, name) for name in ("samples", "classes")}
+    for metric in metrics.values():
+        metric.update(**game)
+    assert metrics["classes"].compute().item() == pytest.approx(theirs.accuracy(), abs=1e-12)
+    assert metrics["samples"].compute().item() == pytest.approx(sum(theirs.hits) / 30, abs=1e-12)
+    assert metrics["samples"].compute() != metrics["classes"].compute()
+    rates = {k: h / (h + m) for k, h, m in zip(range(3), theirs.hits, theirs.misses, strict=True)}
+    assert metrics["samples"].by_class() == pytest.approx(rates)
+
+
+def test_a_class_never_seen_is_left_out_of_the_mean(game):
+    """TorchRay counts it as missed, so on part of a data set its figure is lower by seen / all."""
+    theirs = TorchRay(20)
+    metric = PointingGame(average="classes")
+    metric.update(**game)
+    for saliency, region, label in zip(
+        game["maps"][:, 0], game["regions"], game["classes"].tolist(), strict=True
+    ):
+        theirs.add(saliency, region, label)
+    assert theirs.accuracy() == pytest.approx(metric.compute().item() * 3 / 20)
+    game["regions"][-2:] = False  # class 2 is asked about, but nobody knows where it is
+    metric.reset()
+    metric.update(**game)
+    assert set(metric.by_class()) == {0, 1}
+    assert metric.compute().item() == pytest.approx(sum(metric.by_class().values()) / 2)
+
+
+def test_where_torchray_and_quantus_are_wrong():
+    """A constant map points nowhere: TorchRay takes its first pixel, Quantus calls it a hit."""
+    flat = torch.zeros(1, 1, 40, 40)
+    near, far = point(0, 0).bool(), point(39, 39).bool()
+    for region, hit in ((near, 1), (far, 0)):
+        theirs = TorchRay(1)
+        theirs.add(flat[0, 0], region[0], 0)
+        assert theirs.accuracy() == hit
+        quantus = bool((region & (flat[:, 0] == flat.max())).any())
+        assert quantus
+    assert pointing_game(flat, near).item() == pointing_game(flat, far).item()
+    assert 0 < pointing_game(flat, near).item() < 0.2
+
+
+def test_classes_of_one_picture_and_maps_without_class():
+    metric = PointingGame(average="classes")
+    metric.update(maps=torch.zeros(2, 1, 4, 4), regions=torch.ones(2, 4, 4).bool())
+    assert metric.by_class() == {-1: 1.0}
+    assert metric.compute() == 1
+
+
+def test_an_unknown_average():
+    with pytest.raises(ValueError, match="average must be samples or classes, got 'class'"):
+        PointingGame(average="class")
+
+
 @pytest.mark.parametrize("tolerance", [0, -1, math.nan])
 def test_mistakes(tolerance):
     with pytest.raises(ValueError, match="tolerance must be a positive number of pixels"):

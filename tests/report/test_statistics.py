@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from var_exp.report.bootstrap import cluster_bootstrap
 from var_exp.report.rows import Row
 from var_exp.report.statistics import (
     SummaryRow,
-    cluster_bootstrap,
     read_summary,
     summarise,
     write_summary,
@@ -42,23 +42,6 @@ def test_interval_of_independent_rows_is_that_of_scipy():
     assert ours.ci_high == pytest.approx(theirs.high, abs=0.03 * width)
 
 
-def test_cluster_bootstrap_is_the_loop_over_resampled_ids():
-    generator = np.random.default_rng(0)
-    clusters = np.array([0, 0, 0, 1, 2, 2, 3, 4, 4, 4, 4])
-    scores = generator.normal(size=(11, 2))
-    scores[[1, 6], [0, 0]] = np.nan  # cluster 3 has no defined score in the first column
-    low, high = cluster_bootstrap(scores, clusters, resamples=400, seed=7)
-    draws = np.random.default_rng(7).integers(5, size=(400, 5))
-    for column in range(2):
-        means = []
-        for draw in draws:
-            pooled = [s for g in draw for s in scores[clusters == g, column] if not math.isnan(s)]
-            if pooled:
-                means.append(sum(pooled) / len(pooled))
-        expected = np.percentile(means, [2.5, 97.5])
-        np.testing.assert_allclose([low[column], high[column]], expected, rtol=1e-12)
-
-
 def test_dependent_classes_widen_the_interval():
     shared = np.random.default_rng(0).normal(size=100)
     clustered = only(scored(np.repeat(shared, 4), classes=4))
@@ -69,20 +52,29 @@ def test_dependent_classes_widen_the_interval():
     assert ratio == pytest.approx(2.0, rel=0.1)  # sqrt(4): four copies carry no more than one
 
 
-def test_interval_covers_the_truth_about_95_times_in_100():
-    generator = np.random.default_rng(0)
-    clusters = np.repeat(np.arange(80), 3)
-    hits = 0
-    for _ in range(400):
-        scores = generator.normal(size=(80, 1)).repeat(3, axis=0) + generator.normal(size=(240, 1))
-        low, high = cluster_bootstrap(scores, clusters, resamples=300)
-        hits += bool(low[0] <= 0 <= high[0])
-    assert 0.91 <= hits / 400 <= 0.98
-
-
 def test_value_is_the_mean_over_rows_not_over_samples():
     rows = [Row("a", 0, "m", "base", 0.0), *(Row("b", c, "m", "base", 1.0) for c in range(3))]
     assert only(rows).value == 0.75
+
+
+def test_a_mean_over_classes_weighs_every_class_alike():
+    """Three classes of 4, 2 and 1 rows, one of them undefined; the fourth has no defined row."""
+    scores = {0: [1, 1, 0, 1], 1: [0, math.nan], 2: [0.5], 3: [math.nan]}
+    rows = [
+        Row(f"id-{i}", index, metric, variant, value * factor)
+        for index, values in scores.items()
+        for i, value in enumerate(values)
+        for metric in ("m", "w")
+        for variant, factor in (("base", 1.0), ("var", 0.5))
+    ]
+    figures = summarise(rows, refiners=["var"], class_means=["m"])
+    values = {(figure.metric, figure.variant): figure.value for figure in figures}
+    assert values["m", "base"] == pytest.approx((3 / 4 + 0 + 1 / 2) / 3)
+    assert values["m", "var-base"] == pytest.approx(-(3 / 4 + 0 + 1 / 2) / 6)
+    assert values["w", "base"] == pytest.approx(3.5 / 6)
+    assert {figure.n for figure in figures} == {6}
+    random.Random(0).shuffle(rows)
+    assert summarise(rows, refiners=["var"], class_means=["m"]) == figures
 
 
 def test_undefined_rows_are_left_out_and_counted():

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -43,6 +43,9 @@ def flag_names(flags: int) -> str:
     return "|".join(flag.name.lower() for flag in Flag if flag.name and flags & flag)
 
 
+Average = Literal["samples", "classes"]
+
+
 @dataclass(frozen=True)
 class Recorded:
     """What a metric recorded of N maps.
@@ -63,21 +66,26 @@ class SampleMetric(Metric):
     """Mean of per-sample scores; subclasses turn their input into scores and call `record`.
 
     Attributes:
+        average: "samples" for the mean over all scores, "classes" for the mean over the classes'
+            means, of the classes that have a defined score.
         chance_is_area: Whether a uniform map scores the share of the picture that the region takes.
         about_model: Whether it scores the model rather than the map, and so the base row alone.
     """
 
     is_differentiable = False
     full_state_update = False
+    average: Average = "samples"
     chance_is_area = False
     about_model = False
     row_states: ClassVar[dict[str, torch.dtype]] = {
         "scores": torch.float64,
         "flags": torch.int64,
+        "classes": torch.int64,
         "keys": torch.int64,
     }
     scores: list[Tensor]
     flags: list[Tensor]
+    classes: list[Tensor]
     keys: list[Tensor]
 
     def __init__(self) -> None:
@@ -105,13 +113,24 @@ class SampleMetric(Metric):
         """
         self.scores.append(scores)
         self.flags.append(flags)
+        unknown = torch.full_like(flags, -1)
+        self.classes.append(unknown if classes is None else classes.to(unknown))
         self.keys.append(_row_keys(len(scores), classes, ids).to(scores.device))
 
     def compute(self) -> Float[Tensor, ""]:
-        """Mean of the defined scores, float64; NaN when there are none."""
-        scores = self._rows("scores")
-        # Sorted, so that the rounding of the sum does not depend on the order of the samples.
-        return scores[~scores.isnan()].sort().values.mean()
+        """Mean of the defined scores, or of the classes' means; float64, NaN without any."""
+        if self.average == "classes":
+            means = _class_means(self._rows("scores"), self._rows("classes"))
+            return torch.tensor(list(means.values()), dtype=torch.float64).mean().to(self.device)
+        return _mean(self._rows("scores"))
+
+    def by_class(self) -> dict[int, float]:
+        """Mean of the defined scores of each class, over all processes (call it on each).
+
+        A class without a defined score is not in it; -1 are maps whose class was not given.
+        """
+        with self.sync_context():
+            return _class_means(self._rows("scores"), self._rows("classes"))
 
     @property
     def latest(self) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
@@ -155,6 +174,18 @@ class SampleMetric(Metric):
         """One state, first row of every key."""
         keys = _joined(self.keys)
         return _joined(getattr(self, name))[_first_rows(keys)]
+
+
+def _mean(scores: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+    """Mean of the defined scores; NaN when there are none."""
+    # Sorted, so that the rounding of the sum does not depend on the order of the samples.
+    return scores[~scores.isnan()].sort().values.mean()
+
+
+def _class_means(scores: Float[Tensor, " N"], classes: Int[Tensor, " N"]) -> dict[int, float]:
+    """Mean of the defined scores of each class that has some, by class."""
+    seen = classes[~scores.isnan()].unique().tolist()
+    return {index: _mean(scores[classes == index]).item() for index in seen}
 
 
 def _joined(rows: list[Tensor] | Tensor) -> Tensor:

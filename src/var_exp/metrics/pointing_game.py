@@ -7,20 +7,25 @@ them: 0 or 1 for a single maximum, the share of accepted pixels for a constant m
 take the first (TorchRay) or call any tie a hit (Quantus). The tolerance is in pixels of the
 regions; the customary 15 belongs to pictures of about 500 px.
 
-Source: Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016; tolerance and
-strict comparison as in TorchRay.
+Published figures on VOC and COCO are means over the classes' hit rates (average="classes"), in
+which a rare class weighs as much as a frequent one. A class without a defined score is left out;
+TorchRay counts it as 0, which makes no difference on a whole test set, where every class is seen.
+
+Source: Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016; tolerance,
+strict comparison and the mean over classes as in TorchRay.
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
-from var_exp.metrics.base import Flag, SampleMetric
+from var_exp.metrics.base import Average, Flag, SampleMetric
 from var_exp.metrics.share import TIE, Scored, score_in_blocks
 
 
@@ -48,17 +53,21 @@ class PointingGame(SampleMetric):
 
     Args:
         tolerance: Distance in pixels of the regions, positive.
+        average: "samples" for the mean over all maps, "classes" for the mean over the classes'.
 
     Raises:
-        ValueError: a tolerance not above 0.
+        ValueError: a tolerance not above 0, or an unknown average.
     """
 
     higher_is_better = True
 
-    def __init__(self, tolerance: float = 15.0) -> None:
+    def __init__(self, tolerance: float = 15.0, average: Average = "samples") -> None:
         super().__init__()
         _check_tolerance(tolerance)
+        if average not in get_args(Average):
+            raise ValueError(f"average must be samples or classes, got '{average}'.")
         self.tolerance = tolerance
+        self.average: Average = average
 
     def update(
         self,

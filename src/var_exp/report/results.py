@@ -47,12 +47,15 @@ def results_of(
         controls: The other variants.
     """
     area = store.facts("area")
+    class_means = [name for name, metric in metrics.items() if metric.average == "classes"]
     at_random = [name for name, metric in metrics.items() if metric.chance_is_area]
     return Results(
         summary=[
             figure
             for name in store.metrics()  # one at a time, which bounds the memory
-            for figure in summarise(store.rows(name), refiners=refiners, controls=controls)
+            for figure in summarise(
+                store.rows(name), refiners=refiners, controls=controls, class_means=class_means
+            )
         ],
         directions={name: bool(metric.higher_is_better) for name, metric in metrics.items()},
         curves=_curves(store, metrics),

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+from var_exp.report.bootstrap import cluster_bootstrap
 from var_exp.report.rows import Row
-from var_exp.report.statistics import cluster_bootstrap
 
 SampleScores = Mapping[str, float]
 """Mean score over its classes of each sample, by id; samples without a defined score are absent."""

@@ -6,13 +6,14 @@ ids are resampled, each with all its classes. The figure itself is the plain mea
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from var_exp.report.bootstrap import cluster_bootstrap
 from var_exp.report.files import whole_file
 from var_exp.report.rows import FLAGS, Row
 from var_exp.types import BadData
@@ -22,8 +23,6 @@ DIFFERENCE = "-base"
 """Ending of the variant that holds the paired difference to the base map."""
 SAME_SPARSITY = "_same_sparsity"
 """Ending of the control that cuts the base map to the refined map's count of non-zero pixels."""
-
-_CELLS = 2**21  # most weights of a bootstrap held at once: 16 MiB per copy
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ def summarise(
     *,
     refiners: Sequence[str] = (),
     controls: Sequence[str] = (),
+    class_means: Collection[str] = (),
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[SummaryRow]:
@@ -74,6 +74,8 @@ def summarise(
         rows: At most one score per sample, class, metric and variant, apart from repeats.
         refiners: Variants that are compared with the base, in the order of the result.
         controls: The other variants, in the order of the result.
+        class_means: Metrics whose figure is the mean over the classes' means, of the classes that
+            have a defined score, in place of the mean over all rows.
         resamples: Bootstrap resamples per interval.
         seed: Of the bootstrap; each metric starts anew, so it does not see the other metrics.
 
@@ -87,53 +89,10 @@ def summarise(
     return [
         figure
         for metric in sorted(by_metric)
-        for figure in _figures(metric, by_metric[metric], refiners, controls, resamples, seed)
-    ]
-
-
-def cluster_bootstrap(
-    scores: Float[np.ndarray, "U V"],
-    clusters: Int[np.ndarray, " U"],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Float[np.ndarray, " V"], Float[np.ndarray, " V"]]:
-    """95 % percentile interval of each column's mean, resampling whole clusters.
-
-    All columns see the same resamples. Memory is bounded whatever the number of clusters.
-
-    Args:
-        scores: One row per unit, one column per quantity; NaN is left out.
-        clusters: Cluster number of each unit, 0 ... G-1; G clusters are drawn with replacement.
-        resamples: Number of resamples.
-        seed: Of the draws.
-
-    Returns:
-        Lower and upper end per column; NaN where fewer than two clusters have a defined score.
-    """
-    total = int(clusters.max()) + 1
-    defined = np.isfinite(scores)
-    sums = np.zeros((total, scores.shape[1]))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, clusters, np.where(defined, scores, 0.0))
-    np.add.at(counts, clusters, defined.astype(float))
-    generator = np.random.default_rng(seed)
-    means = np.full((resamples, scores.shape[1]), np.nan)
-    step = max(1, _CELLS // total)
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        drawn = generator.integers(total, size=(size, total)) + np.arange(size)[:, None] * total
-        weights = np.bincount(drawn.ravel(), minlength=size * total).reshape(size, total)
-        weights = weights.astype(float)
-        drawn_counts = weights @ counts
-        np.divide(
-            weights @ sums, drawn_counts, out=means[start : start + size], where=drawn_counts > 0
+        for figure in _figures(
+            metric, by_metric[metric], refiners, controls, metric in class_means, resamples, seed
         )
-    low, high = np.full((2, scores.shape[1]), np.nan)
-    enough = (counts > 0).sum(axis=0) >= 2
-    if enough.any():
-        low[enough], high[enough] = np.nanpercentile(means[:, enough], [2.5, 97.5], axis=0)
-    return low, high
+    ]
 
 
 def write_summary(path: Path, summary: Iterable[SummaryRow]) -> None:
@@ -177,6 +136,7 @@ class _Scores:
     """One metric as arrays; a unit is one class of one sample, sorted by id and class."""
 
     clusters: Int[np.ndarray, " U"]
+    classes: Int[np.ndarray, " U"]
     scores: Float[np.ndarray, "U V"]
     flags: Bool[np.ndarray, "U V F"]
     scored: Bool[np.ndarray, "U V"]
@@ -187,6 +147,7 @@ def _figures(
     rows: Sequence[Row],
     refiners: Sequence[str],
     controls: Sequence[str],
+    class_mean: bool,
     resamples: int,
     seed: int,
 ) -> Iterator[SummaryRow]:
@@ -210,14 +171,16 @@ def _figures(
                     (table.flags[:, v] | table.flags[:, w]) & paired[:, None],
                 )
     scores = np.stack([column for column, _ in columns.values()], axis=1)
-    low, high = cluster_bootstrap(scores, table.clusters, resamples=resamples, seed=seed)
+    groups = table.classes if class_mean else np.zeros_like(table.classes)
+    low, high = cluster_bootstrap(scores, table.clusters, groups, resamples=resamples, seed=seed)
     for name in sorted(columns, key=lambda name: name in controls):  # stable: controls go last
         place = list(columns).index(name)
-        defined = scores[np.isfinite(scores[:, place]), place]
-        value = float(defined.mean()) if len(defined) else float("nan")
+        defined = np.isfinite(scores[:, place])
+        means = [scores[defined & (groups == g), place].mean() for g in np.unique(groups[defined])]
+        value = float(np.mean(means)) if means else float("nan")
         ledger = dict(zip(FLAGS, columns[name][1].sum(axis=0).tolist(), strict=True))
         yield SummaryRow(
-            metric, name, value, float(low[place]), float(high[place]), len(defined), **ledger
+            metric, name, value, float(low[place]), float(high[place]), int(defined.sum()), **ledger
         )
 
 
@@ -251,7 +214,8 @@ def _tabulate(rows: Sequence[Row], variants: Sequence[str]) -> _Scores:
     scores.flat[cells[::-1]] = np.where(np.isfinite(values), values, np.nan)[::-1]
     np.logical_or.at(flags.reshape(-1, len(FLAGS)), cells, _parse_flags(rows)[order])
     scored.flat[cells] = True
-    return _Scores(np.array([ids[name] for name, _ in keys]), scores, flags, scored)
+    clusters, classes = np.array([(ids[name], index) for name, index in keys]).T
+    return _Scores(clusters, classes, scores, flags, scored)
 
 
 def _parse_flags(rows: Sequence[Row]) -> Bool[np.ndarray, "R F"]:
