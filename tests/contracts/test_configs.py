@@ -1,12 +1,14 @@
 """Every YAML composes, passes the check of its arguments, and repeats no default wrongly."""
 
 import inspect
+from typing import get_args
 
 import pytest
 import yaml
 
 from var_exp.config import EvaluateConfig, TrainConfig, check
 from var_exp.experiment import GIVEN
+from var_exp.metrics.overlap import Measure, Threshold
 from var_exp.registry import aliases, conf_dir, locate
 
 SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
@@ -67,6 +69,18 @@ VARIANTS = {
     ("metric", "randomization_bottom_up"): {"order"},
     ("metric", "randomization_independent"): {"order"},
     ("metric", "randomization_full"): {"stages"},
+    ("metric", "insertion_auc_zero_baseline"): {"baseline"},
+    ("metric", "insertion_auc_mean_baseline"): {"baseline"},
+    ("metric", "insertion_auc_logit"): {"score"},
+    ("metric", "deletion_auc_mean_baseline"): {"baseline"},
+    ("metric", "deletion_auc_blur_baseline"): {"baseline"},
+    ("metric", "deletion_auc_logit"): {"score"},
+    ("metric", "pointing_game_class_mean"): {"average"},
+    **{
+        ("metric", f"{measure}_{threshold}"): {"measure", "threshold"}
+        for measure in get_args(Measure)
+        for threshold in get_args(Threshold)
+    },
     ("method", "softmax_gradient"): {"score"},
     ("method", "softmax_gbp"): {"score"},
     ("method", "captum"): {"factory", "max_batch", "arguments"},

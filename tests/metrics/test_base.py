@@ -90,7 +90,7 @@ def test_draining_hands_out_every_row_with_its_details_and_forgets_them():
         metric.update(images=images[part], classes=torch.tensor([row]), maps=images[part, :1])
     value, curve = metric.compute(), metric.curve()
     recorded = metric.drain()
-    assert recorded.scores.mean() == value
+    torch.testing.assert_close(recorded.scores.mean(), value)  # the sums differ in order
     assert recorded.flags.shape == (3,)
     torch.testing.assert_close(recorded.details["curves"].double().mean(0), curve)
     assert metric.scores == metric.curves == []

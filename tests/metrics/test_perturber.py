@@ -53,6 +53,9 @@ def curves(model):
         "insertion_zero": InsertionAUC(model, STEPS, "zero"),
         "deletion": DeletionAUC(model, STEPS),
         "deletion_logit": DeletionAUC(model, STEPS, score="logit"),
+        "deletion_mean": DeletionAUC(model, STEPS, "mean"),
+        "deletion_mean_logit": DeletionAUC(model, STEPS, "mean", score="logit"),
+        "lerf_blur_accuracy": LerfAUC(model, STEPS, "blur", score="accuracy"),
         "deletion_base": DeletionAUC(model, STEPS, ties="base"),
         "lerf": LerfAUC(model, STEPS),
         "abpc": ABPC(model, STEPS),
@@ -107,9 +110,11 @@ def agrees_with_separate_metrics(suite, counting, variants, inputs):
 
 def test_no_picture_is_run_twice_for_all_curves_and_variants(counting, run):
     agrees_with_separate_metrics(curves, counting, *run)
-    # three curves of 11 pictures between their ends, five of each other kind, for two variants
-    between = 3 * 2 * (3 * (STEPS - 1) + 5 + 5 + 5)
-    ends = 3 * 3  # each picture as it is, blurred and blank
+    # three baselines and three scores are four curves of 11 pictures between their ends: blurred,
+    # blank from either end, of the mean colour, on which road's five lie as well; of aopc and
+    # road_lerf five pictures each; for two variants
+    between = 3 * 2 * (4 * (STEPS - 1) + 5 + 5)
+    ends = 3 * 4  # each picture as it is, blurred, blank, of its mean colour
     assert len(counting.shown) == between + ends
     assert len(set(counting.shown)) == len(counting.shown) - 2  # the blank ones look alike
 

@@ -4,9 +4,9 @@
 
 What any order of the pixels costs the model cancels: a random order scores 0 in the mean, and a map
 turned upside down the negative. The symmetric relevance gain (SRG, Blücher et al. 2024) is this
-number under another name, so there is no second metric for it; averaging the difference of the
-curves over the steps, as some tools do, differs by the trapezoid rule's ends, where both curves
-meet. Costs no forward pass where deletion AUC and LeRF AUC of the same options are measured.
+number, so `srg` is another name and no other metric. Averaging the difference of the curves over
+the steps, as some tools do, differs by the trapezoid rule's ends, where both curves meet. Costs no
+forward pass where deletion AUC and LeRF AUC of the same options are measured.
 
 Source: Schulz et al., "Restricting the Flow", ICLR 2020 (degradation test, the area between both
 curves); Blücher, Vielhaben, Strodthoff, "Decoupling Pixel Flipping and Occlusion Strategy for
