@@ -9,7 +9,7 @@ import pytest
 from var_exp.evaluation import evaluate
 from var_exp.report.rows import read_rows
 from var_exp.report.statistics import read_summary
-from var_exp.types import ConfigError
+from var_exp.types import AlreadyFinished
 
 SMALL = ("logger=none", "data.count=64", "trainer=cpu")
 
@@ -107,7 +107,7 @@ def test_integrated_gradients_report_their_completeness_error(composed, tmp_path
 
 
 def test_results_are_never_overwritten(composed, finished):
-    with pytest.raises(ConfigError, match="already holds a finished run"):
+    with pytest.raises(AlreadyFinished, match="already holds a finished run"):
         evaluate(composed(*SMALL), finished[0])
 
 

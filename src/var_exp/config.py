@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from var_exp.launchers import refusal
 from var_exp.registry import aliases, did_you_mean, problems
-from var_exp.types import ConfigError, VarExpError
+from var_exp.types import AlreadyFinished, ConfigError, VarExpError
 
 FAILED = "failed.txt"
 """File that a run of a sweep leaves in its folder when it could not finish: the reason."""
@@ -112,15 +112,18 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     """Run a job in its Hydra folder; what it refuses ends in its sentences and exit code 2.
 
     A job of a sweep leaves the reason in its folder instead, and the other jobs go on; the end of
-    the sweep names it (`var_exp.sweep`).
+    the sweep names it (`var_exp.sweep`). One that is finished already is left as it is.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     of_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    (folder / FAILED).unlink(missing_ok=True)
     try:
         return job(cfg, folder)
     except SIGTERMException:  # the batch is done and kept; Lightning itself would exit with 0
         _complain(f"stopped by SIGTERM after a finished batch of {folder}.")
         sys.exit(_TERMINATED)
+    except AlreadyFinished as error:
+        return _say(str(error)) if of_sweep else _refuse(str(error))
     except VarExpError as error:
         if not of_sweep:
             return _refuse(str(error))
@@ -214,6 +217,11 @@ def _unknown(key: str, known: list[str]) -> str:
 
 def _keys(schema: type) -> list[str]:
     return [option.name for option in fields(schema)]
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text)
 
 
 @rank_zero_only

@@ -1,19 +1,18 @@
 """`evaluate`: one run, from a composed configuration to the table, the files and the report."""
 
 import logging
-import platform
 import time
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from var_exp.experiment import GIVEN, Experiment, prepare
 from var_exp.gallery import gallery, save_maps
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import control_names
+from var_exp.provenance import RunRecord, record_of
 from var_exp.registry import build
 from var_exp.report.classes import by_class
 from var_exp.report.files import write_whole
@@ -37,7 +37,7 @@ from var_exp.report.statistics import SummaryRow, write_summary
 from var_exp.report.store import Store
 from var_exp.report.table import summary_table
 from var_exp.report.verdicts import judge
-from var_exp.types import PREDICTED, ConfigError, SampleDataset
+from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
 
 _MAPS = "maps"  # folder of a run that holds its maps
 
@@ -55,8 +55,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     Raises:
         VarExpError: what the user must mend, before any work begins.
     """
-    if (run_dir / "summary.csv").exists():
-        raise ConfigError(f"{run_dir} already holds a finished run; choose another hydra.run.dir.")
+    _refuse_finished(run_dir)
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
     dataset = experiment.dataset
@@ -64,7 +63,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     module = _module(root, experiment)
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     with Store(run_dir, ids, trainer.global_rank) as store:
-        done = _open(run_dir, root, store) if trainer.is_global_zero else set()
+        done = _open(root, experiment, run_dir, trainer, store)
+        trainer.logger = _logger(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
         wanted = _wanted_maps(root["maps"], dataset)
@@ -79,7 +79,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         if not trainer.is_global_zero:
             return []
         store.absorb()
-        facts = _facts(root, experiment, module, seconds=time.perf_counter() - started)
+        seconds = {"seconds since the last start": f"{time.perf_counter() - started:.1f}"}
+        facts = {"samples": str(len(store)), **seconds, **RunRecord(run_dir).facts()}
         return _conclude(root, run_dir, experiment, module, store, trainer.logger, facts)
 
 
@@ -104,24 +105,42 @@ def _left_out(run_dir: Path, experiment: Experiment, scored: set[str]) -> dict[s
     return {"unreadable, left out": short, **experiment.notes}
 
 
-def _open(run_dir: Path, root: Mapping[str, Any], store: Store) -> set[int]:
-    """Begin a run, or go on with it; returns the places of the samples that are done."""
+def _refuse_finished(run_dir: Path) -> None:
+    if (run_dir / "summary.csv").exists():
+        raise AlreadyFinished(
+            f"{run_dir} already holds a finished run (report.html, summary.csv); to run it again, "
+            "remove that folder or choose another hydra.run.dir."
+        )
+
+
+def _open(
+    root: Mapping[str, Any], experiment: Experiment, run_dir: Path, trainer: Trainer, store: Store
+) -> set[int]:
+    """Begin a run, or go on with it; returns the places of the samples that are done.
+
+    The first process does it, and keeps others out from here on.
+    """
+    if not trainer.is_global_zero:
+        return set()
     store.absorb()
-    config = run_dir / "config.yaml"
-    text = OmegaConf.to_yaml(root)
-    if config.exists() and config.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"{run_dir} holds a run of another configuration; choose another.")
-    write_whole(config, text)
+    _refuse_finished(run_dir)  # which it may have become while this process prepared itself
+    record = record_of(root, experiment.model, experiment.dataset)
+    device = trainer.strategy.root_device
+    on_gpu = device.type == "cuda"
     done = store.done()
+    RunRecord(run_dir).begin(
+        record,
+        processes=trainer.world_size,
+        device=torch.cuda.get_device_name(device) if on_gpu else str(device),
+        done=len(done),
+    )
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(root))
     if done:
         print(f"going on in {run_dir}: {len(done)} of {len(store)} samples are done")
     return done
 
 
 def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
-    logger = (
-        build(root["logger"], where="logger", save_dir=str(run_dir)) if root["logger"] else False
-    )
     # Lightning's advice is for training loops; ours to give are errors in one sentence.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.pytorch")
@@ -129,7 +148,7 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
         trainer: Trainer = build(
             root["trainer"],
             where="trainer",
-            logger=logger,
+            logger=False,  # until the run has begun
             callbacks=[RichProgressBar()],
             default_root_dir=str(run_dir),
             inference_mode=False,  # attribution needs gradients
@@ -140,6 +159,13 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
     except MisconfigurationException as error:
         raise ConfigError(f"trainer: {error}") from error
     return trainer
+
+
+def _logger(root: Mapping[str, Any], run_dir: Path) -> Logger | None:
+    if not root["logger"]:
+        return None
+    logger: Logger = build(root["logger"], where="logger", save_dir=str(run_dir))
+    return logger
 
 
 def _module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModule:
@@ -153,21 +179,6 @@ def _module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModul
         controls=root["controls"],
         seed=root["seed"],
     )
-
-
-def _facts(
-    root: Mapping[str, Any], experiment: Experiment, module: AttributionModule, seconds: float
-) -> dict[str, str]:
-    """What a reader must know to trust or repeat the run."""
-    facts = {
-        "samples": str(len(experiment.dataset)),
-        "seconds": f"{seconds:.1f}",
-        "seed": str(root["seed"]),
-        "device": str(module.device),
-        "python": platform.python_version(),
-    }
-    packages = ("var_exp", "torch", "timm", "lightning", "captum", "torchmetrics")
-    return facts | {package: version(package) for package in packages}
 
 
 def _conclude(
@@ -214,7 +225,7 @@ def _conclude(
         facts={**told, **facts},
         classes=by_class(store.rows(), dataset.class_names, refiners=refiners),
     )
-    write_summary(run_dir / "summary.csv", found.summary)
+    write_summary(run_dir / "summary.csv", found.summary, facts["record"])
     console = Console()
     console.print(summary_table(found.summary, found.directions))
     for verdict in judge(found.summary, found.directions):

@@ -51,6 +51,10 @@ class BadData(VarExpError):  # noqa: N818
     """A data set is missing, empty, or holds what cannot be read."""
 
 
+class AlreadyFinished(VarExpError):  # noqa: N818
+    """The folder holds a finished run, which is never overwritten."""
+
+
 class CannotWrite(VarExpError):  # noqa: N818
     """The disk is full, or a folder may not be written."""
 

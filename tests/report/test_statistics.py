@@ -179,10 +179,11 @@ def test_summary_comes_back_exactly(tmp_path):
         SummaryRow("m", "base", 1 / 3, 0.1 + 0.2, 0.5, 7, 1, 2, 3, 4),
         SummaryRow("m", "var-base", math.nan, math.nan, math.nan, 0),
     ]
-    write_summary(path, figures)
+    write_summary(path, figures, record="0123456789ab")
     assert path.read_text().splitlines()[0] == (
-        "metric,variant,value,ci_low,ci_high,n,empty_map,empty_region,non_finite,tied"
+        "metric,variant,value,ci_low,ci_high,n,empty_map,empty_region,non_finite,tied,record"
     )
+    assert path.read_text().splitlines()[1].endswith(",7,1,2,3,4,0123456789ab")
     first, second = read_summary(path)
     assert first == figures[0]
     assert repr(astuple(second)) == repr(astuple(figures[1]))

@@ -23,6 +23,8 @@ DIFFERENCE = "-base"
 """Ending of the variant that holds the paired difference to the base map."""
 SAME_SPARSITY = "_same_sparsity"
 """Ending of the control that cuts the base map to the refined map's count of non-zero pixels."""
+RECORD = "record"
+"""Last column of `summary.csv`: the id of what the figures depend on, see `run.json`."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,12 @@ def summarise(
     ]
 
 
-def write_summary(path: Path, summary: Iterable[SummaryRow]) -> None:
-    """Write `summary.csv`: one line per figure, the ledger counts last."""
+def write_summary(path: Path, summary: Iterable[SummaryRow], record: str) -> None:
+    """Write `summary.csv`: one line per figure, then the ledger counts, then the run's record."""
     with whole_file(path) as file:
-        lines = csv.DictWriter(file, [field.name for field in fields(SummaryRow)])
+        lines = csv.DictWriter(file, [field.name for field in fields(SummaryRow)] + [RECORD])
         lines.writeheader()
-        lines.writerows(asdict(row) for row in summary)
+        lines.writerows({**asdict(row), RECORD: record} for row in summary)
 
 
 def read_summary(path: Path) -> list[SummaryRow]:
@@ -109,7 +111,7 @@ def read_summary(path: Path) -> list[SummaryRow]:
     Raises:
         BadData: the columns are not those of a summary.
     """
-    columns = [field.name for field in fields(SummaryRow)]
+    columns = [field.name for field in fields(SummaryRow)] + [RECORD]
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.DictReader(file)
         if list(lines.fieldnames or []) != columns:

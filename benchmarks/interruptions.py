@@ -1,0 +1,138 @@
+"""Kill a run again and again, start it again each time, and compare what it ends with.
+
+    python benchmarks/interruptions.py --kills 24 --processes 1
+
+SIGKILL and SIGTERM come at random moments of the whole program, from its first import to the last
+file; every third kill hits a transaction itself, between its writes and its commit or right after
+the commit. The same command then goes on. At the end the tables must be those of a run that nobody
+killed, byte for byte, and every batch but those killed must have been scored once.
+"""
+
+import argparse
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parent.parent
+OPTIONS = ("logger=none", "data.count=192", "batch_size=1", "pictures=1", "trainer.accelerator=cpu")
+INSIDE = """
+import os, runpy, signal, sqlite3, sys
+moment, after, script, *arguments = sys.argv[1:]
+commits = 0
+
+class Deadly(sqlite3.Connection):
+    def execute(self, text, *given):
+        global commits
+        commits += text == "COMMIT"
+        deadly = text == "COMMIT" and commits == int(after)
+        if deadly and moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        cursor = super().execute(text, *given)
+        if deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return cursor
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Deadly)
+sys.argv = [script, *arguments]
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def main() -> int:
+    """Run, kill, compare; 0 when nothing was lost."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with TemporaryDirectory() as folder:
+        whole, broken = Path(folder, "whole"), Path(folder, "broken")
+        seconds = time.perf_counter()
+        if start(whole, 1).wait() != 0:
+            return 1
+        seconds = time.perf_counter() - seconds
+        print(f"a run that nobody kills takes {seconds:.1f} s", flush=True)
+        kills, ended, before = 0, None, 0
+        while ended != 0 and kills < 20 * options.kills:
+            ended, how = attempt(broken, options, chance, kills, seconds)
+            kills += ended != 0 and ended != 2
+            done = committed(broken)
+            print(f"{kills:3d}  {how:22s} exit {ended}  samples done {done}", flush=True)
+            assert done >= before or ended == 0, "samples were lost"
+            before = done
+        same = all(
+            (whole / name).read_bytes() == (broken / name).read_bytes()
+            for name in ("scores.csv", "summary.csv")
+        )
+        rows = list(csv.DictReader((broken / "scores.csv").open()))
+        keys = {tuple(row[k] for k in ("sample_id", "class", "metric", "variant")) for row in rows}
+        print(
+            f"{kills} kills, {len(rows)} rows, {len(rows) - len(keys)} of them twice, tables "
+            f"{'the same' if same else 'NOT the same'}"
+        )
+        return int(not same or len(keys) != len(rows) or kills < options.kills)
+
+
+def attempt(
+    folder: Path, options: argparse.Namespace, chance: random.Random, kills: int, seconds: float
+) -> tuple[int, str]:
+    """Start the run once and kill it, or let it end when it has been killed often enough."""
+    if kills >= options.kills:
+        return start(folder, options.processes).wait(), "not killed"
+    if kills % 3 == 2:
+        moment, after = chance.choice(("before", "after")), chance.randint(1, 4)
+        process = start(folder, options.processes, moment, str(after))
+        return process.wait(), f"SIGKILL {moment} commit {after}"
+    kind = chance.choice((signal.SIGKILL, signal.SIGTERM))
+    process = start(folder, options.processes)
+    wait = chance.uniform(0.5, 1.0) * seconds if kills % 2 else chance.uniform(0.1, 0.6) * seconds
+    wait = min(wait, chance.uniform(3, 12))
+    try:
+        return process.wait(wait), "ended by itself"
+    except subprocess.TimeoutExpired:
+        process.send_signal(kind)
+        return process.wait(), f"{kind.name} after {wait:.1f} s"
+
+
+def start(folder: Path, processes: int, *inside: str) -> subprocess.Popen[bytes]:
+    """The command, always the same; `inside` kills it at a commit."""
+    trainer = ["trainer=cpu"] if processes == 1 else ["trainer=ddp", f"trainer.devices={processes}"]
+    script = ["-c", INSIDE, *inside] if inside else []
+    command = [sys.executable, *script, str(ROOT / "evaluate.py"), *OPTIONS, *trainer]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(
+        [*command, f"hydra.run.dir={folder}"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def committed(folder: Path) -> int:
+    """Samples that the stores of a run hold; read from copies, since reading would lock them."""
+    import shutil
+    import sqlite3
+
+    places: set[int] = set()
+    with TemporaryDirectory() as copy:
+        for file in folder.glob("store*.sqlite*"):
+            shutil.copy(file, copy)
+        for file in Path(copy).glob("*.sqlite"):
+            connection = sqlite3.connect(file)
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                places |= {place for (place,) in connection.execute("SELECT place FROM samples")}
+            connection.close()
+    return len(places)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
