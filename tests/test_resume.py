@@ -12,7 +12,10 @@ from var_exp.report.store import Store
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError
 
 FILES = ("scores.csv", "summary.csv")
-SMALL = ("logger=none", "trainer=cpu", "data.count=24", "batch_size=2", "pictures=1")
+SMALL = (
+    *("logger=none", "trainer=cpu", "data.count=24", "batch_size=2", "pictures=1"),
+    "controls=false",
+)
 METRICS = ("metric=[grid_pointing_game,insertion_auc]", "metric.insertion_auc.steps=3")
 
 

@@ -16,7 +16,6 @@ from PIL import Image
 
 import var_exp
 from var_exp.registry import conf_dir
-from var_exp.report.rows import read_rows
 
 pytestmark = pytest.mark.slow
 ROOT = conf_dir().parent
@@ -97,24 +96,6 @@ def test_a_sweep_over_methods_and_models_is_one_folder_each(tmp_path):
         "3_gradcam_critters_vit",
     ]
     assert all((folder / "summary.csv").is_file() for folder in sweep.iterdir() if folder.is_dir())
-
-
-@pytest.mark.ddp
-def test_two_processes_score_every_sample_once_and_the_same(tmp_path):
-    options = ["data.count=28", "logger=none", "batch_size=2", "method=smoothgrad"]
-    options += ["method.samples=2", "metric=[grid_pointing_game,insertion_auc]"]
-    options += ["metric.insertion_auc.steps=4", "trainer.accelerator=cpu"]
-    scores = []
-    for trainer in ("cpu", "ddp"):
-        done, _ = run(tmp_path, "evaluate.py", f"trainer={trainer}", *options)
-        assert done.returncode == 0, done.stderr
-        (file,) = tmp_path.glob("runs/evaluate/*/*/scores.csv")
-        scores.append(
-            {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in read_rows(file)}
-        )
-        file.rename(tmp_path / f"{trainer}.csv")
-    assert scores[0].keys() == scores[1].keys()
-    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""One, two and three processes score every sample once, and the same."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from var_exp.evaluation import evaluate
+from var_exp.registry import conf_dir
+from var_exp.report.rows import read_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.ddp]
+
+# Seven grids: neither two nor three processes share them evenly, nor do batches of two.
+SMALL = ("title=test", "logger=none", "trainer.accelerator=cpu", "data.count=28", "batch_size=2",
+         "metric=[grid_pointing_game,insertion_auc]", "metric.insertion_auc.steps=3",
+         "pictures=0")  # fmt: skip
+METHODS = {
+    "deterministic": ["method=gbp"],
+    "stochastic": ["method=smoothgrad", "method.samples=2"],
+}
+
+
+def in_processes(count, folder, options):
+    """Run the command in several processes."""
+    spread = ["trainer=ddp", f"trainer.devices={count}", f"hydra.run.dir={folder}"]
+    done = subprocess.run(
+        [sys.executable, str(conf_dir().parent / "evaluate.py"), *SMALL, *options, *spread],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def scores(folder):
+    rows = read_rows(folder / "scores.csv")
+    found = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in rows}
+    assert len(found) == len(rows) == 7 * 4 * 2 * 9
+    return found
+
+
+@pytest.mark.parametrize(("kind", "count"), [("stochastic", 2), ("deterministic", 3)])
+def test_processes_give_the_scores_of_one(composed, tmp_path, kind, count):
+    one, several = tmp_path / "one", tmp_path / "several"
+    one.mkdir()
+    evaluate(composed(*SMALL, *METHODS[kind], "trainer=cpu"), one)
+    in_processes(count, several, METHODS[kind])
+    assert list(scores(one)) == list(scores(several))
+    assert scores(one) == pytest.approx(scores(several), abs=1e-6)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(composed, tmp_path, monkeypatch):
+    one, stopped = tmp_path / "one", tmp_path / "stopped"
+    one.mkdir()
+    stopped.mkdir()
+    start = composed(*SMALL, *METHODS["stochastic"], "trainer=cpu")
+    evaluate(start, one)
+
+    class Dying(sqlite3.Connection):
+        commits = 0
+
+        def execute(self, statement, *given):
+            Dying.commits += statement == "COMMIT"
+            if Dying.commits == 2:
+                raise KeyboardInterrupt
+            return super().execute(statement, *given)
+
+    connect = sqlite3.connect
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Dying))
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            evaluate(start, stopped)
+    done = in_processes(3, stopped, METHODS["stochastic"])
+    assert "2 of 7 samples are done" in done.stdout
+    assert list(scores(one)) == list(scores(stopped))
+    assert scores(one) == pytest.approx(scores(stopped), abs=1e-6)
