@@ -7,7 +7,8 @@ READY := $(VENV)/ready
 .PHONY: demo test check fix docs benchmark help
 
 demo: $(READY) ## guided backpropagation with and without class competition, on critters
-	$(BIN)/python evaluate.py
+	rm -rf runs/demo # a finished run is never overwritten otherwise
+	$(BIN)/python evaluate.py hydra.run.dir=runs/demo
 
 test: $(READY) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
