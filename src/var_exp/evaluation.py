@@ -219,6 +219,7 @@ def _conclude(
         summary=found.summary,
         panels=panels,
         curves=found.curves,
+        matrices=found.matrices,
         higher_is_better=found.directions,
         chance=found.chance,
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),

@@ -1,9 +1,10 @@
 import math
+from math import nan
 
 import numpy as np
 import pytest
 
-from var_exp.report.plots import Curves, axis_of, axis_over
+from var_exp.report.plots import Curves, Matrix, axis_of, axis_over
 from var_exp.report.statistics import SummaryRow
 
 
@@ -40,3 +41,9 @@ def test_curves_that_do_not_fit_are_refused():
         Curves("t", "x", "y", [0, 1], {"var": [0, 1, 2]})
     with pytest.raises(ValueError, match="two places or more, got 1"):
         Curves("t", "x", "y", [0], {})
+
+
+def test_a_matrix_is_coloured_by_its_largest_entry_of_any_variant():
+    matrix = Matrix("m", "row", "column", {"base": [[0.5, nan], [0.0, 0.25]], "var": [[-2.0]]})
+    assert [matrix.depth(value) for value in (0.5, nan, 0.0, -2.0)] == [25, 0, 0, 100]
+    assert Matrix("m", "row", "column", {"base": [[0.0]]}).depth(0.0) == 0

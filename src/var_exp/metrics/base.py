@@ -70,6 +70,8 @@ class SampleMetric(Metric):
             means, of the classes that have a defined score.
         chance_is_area: Whether a uniform map scores the share of the picture that the region takes.
         about_model: Whether it scores the model rather than the map, and so the base row alone.
+        matrix_state: Row state whose mean is a square matrix to be shown; "" for none.
+        matrix_axes: What the rows and the columns of that matrix are.
     """
 
     is_differentiable = False
@@ -77,6 +79,8 @@ class SampleMetric(Metric):
     average: Average = "samples"
     chance_is_area = False
     about_model = False
+    matrix_state: ClassVar[str] = ""
+    matrix_axes: ClassVar[tuple[str, str]] = ("", "")
     row_states: ClassVar[dict[str, torch.dtype]] = {
         "scores": torch.float64,
         "flags": torch.int64,

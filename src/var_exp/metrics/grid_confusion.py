@@ -76,6 +76,8 @@ class GridConfusion(SampleMetric):
         **SampleMetric.row_states,
         "shares": torch.float64,
     }
+    matrix_state = "shares"
+    matrix_axes = ("class of cell", "share in cell")
     shares: list[Tensor]
     """Per map the matrix with its own line filled in and the others NaN, [N, A A]."""
 

@@ -13,7 +13,7 @@ from var_exp.report.exhibits import REASONS, Exhibit, colour_bar, exhibits
 from var_exp.report.files import write_whole
 from var_exp.report.live import live_data, live_samples
 from var_exp.report.panels import SCALE_RULE, Panel
-from var_exp.report.plots import Axis, Curves, axis_of
+from var_exp.report.plots import Axis, Curves, Matrix, axis_of
 from var_exp.report.statistics import BASE, SummaryRow
 from var_exp.report.templates import inline_script, templates
 from var_exp.report.verdicts import Role, Verdict, by_metric, judge, roles
@@ -46,6 +46,7 @@ def write_report(
     curves: Sequence[Curves],
     config_yaml: str,
     facts: Mapping[str, str],
+    matrices: Sequence[Matrix] = (),
     chance: Mapping[str, float] | None = None,
     classes: Mapping[str, Sequence[ClassFigures]] | None = None,
 ) -> None:
@@ -60,6 +61,7 @@ def write_report(
         curves: Mean curves to show; may be empty.
         config_yaml: The resolved configuration.
         facts: Provenance, such as versions, device, seed, duration: label to text.
+        matrices: Mean matrices to show.
         chance: Score of guessing per metric, where there is one.
         classes: Per metric the figures class by class.
 
@@ -71,7 +73,8 @@ def write_report(
     samples = exhibits(panels)
     playable = live_samples(panels)
     script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
-    chance, classes = chance or {}, classes or {}
+    chance = chance or {}
+    classes = {name: classes[name] for name in metrics if classes and name in classes}
     template = templates().get_template("page.html.jinja")
     page = template.render(
         title=title,
@@ -92,6 +95,7 @@ def write_report(
         classes=classes,
         class_axes={metric: _class_axis(table) for metric, table in classes.items()},
         curves=curves,
+        matrices=matrices,
         config_yaml=config_yaml,
         facts=facts,
     )

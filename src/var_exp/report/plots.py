@@ -93,3 +93,28 @@ class Curves:
         x = 100 * (np.asarray(self.x) - self.x[0]) / (self.x[-1] - self.x[0])
         y = 100 * (high - np.asarray(self.lines[name])) / (high - low)
         return " ".join(f"{a:.2f},{b:.2f}" for a, b in zip(x, y, strict=True) if isfinite(b))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Mean square matrices over the samples, one per variant, such as who is confused with whom.
+
+    Attributes:
+        title: Name of the measure.
+        row_label: What the rows are.
+        column_label: What the columns are.
+        values: Per variant the rows of the matrix, NaN where undefined.
+    """
+
+    title: str
+    row_label: str
+    column_label: str
+    values: Mapping[str, Sequence[Sequence[float]]]
+
+    def depth(self, value: float) -> int:
+        """How deep to colour a value, 0 to 100 per cent of the largest |value|; 0 for NaN."""
+        sizes = [
+            abs(v) for rows in self.values.values() for row in rows for v in row if isfinite(v)
+        ]
+        largest = max(sizes, default=0.0)
+        return round(100 * abs(value) / largest) if largest and isfinite(value) else 0

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.curve_metric import CurveMetric
-from var_exp.report.plots import Curves
-from var_exp.report.statistics import SummaryRow, summarise
+from var_exp.report.plots import Curves, Matrix
+from var_exp.report.statistics import BASE, SummaryRow, summarise
 from var_exp.report.store import Store
 
 
@@ -20,6 +21,7 @@ class Results:
         summary: Figures of every metric and variant.
         directions: Whether higher is better, by metric in the order of the configuration.
         curves: Mean curves, one set of lines per metric that has them.
+        matrices: Mean matrices, one set per metric that has them.
         chance: Score of a map without information, for the metrics where that is the area asked.
         facts: What else a reader should know, label to text.
     """
@@ -27,6 +29,7 @@ class Results:
     summary: list[SummaryRow]
     directions: dict[str, bool]
     curves: list[Curves]
+    matrices: list[Matrix]
     chance: dict[str, float]
     facts: dict[str, str]
 
@@ -59,6 +62,7 @@ def results_of(
         ],
         directions={name: bool(metric.higher_is_better) for name, metric in metrics.items()},
         curves=_curves(store, metrics),
+        matrices=_matrices(store, metrics, [BASE, *refiners]),
         chance=dict.fromkeys(at_random, float(area.mean())) if len(area) else {},
         facts=_facts(store),
     )
@@ -79,6 +83,23 @@ def _curves(store: Store, metrics: Mapping[str, SampleMetric]) -> list[Curves]:
         )
         for name, metric in drawn.items()
     ]
+
+
+def _matrices(
+    store: Store, metrics: Mapping[str, SampleMetric], variants: Sequence[str]
+) -> list[Matrix]:
+    """Of the base and the refiners; a measure whose samples differ in their number has none."""
+    found = []
+    for name, metric in metrics.items():
+        means = store.means(metric.matrix_state) if metric.matrix_state else {}
+        values = {
+            variant: means[name, variant].reshape(isqrt(len(means[name, variant])), -1).tolist()
+            for variant in variants
+            if (name, variant) in means
+        }
+        if values:
+            found.append(Matrix(name, *metric.matrix_axes, values))
+    return found
 
 
 def _facts(store: Store) -> dict[str, str]:

@@ -198,9 +198,13 @@ class Store:
             yield Row(id, index, name, variant, float("nan") if score is None else score, flags)
 
     def means(self, detail: str) -> dict[Measured, Float[np.ndarray, " n"]]:
-        """Mean of one detail over all rows, each number of what is defined; float64, flattened."""
+        """Mean of one detail over all rows, each number of what is defined; float64, flattened.
+
+        Rows that differ in length have no mean, and are left out.
+        """
         sums: dict[Measured, Float[np.ndarray, " n"]] = {}
         counts: dict[Measured, Int[np.ndarray, " n"]] = {}
+        ragged: set[Measured] = set()
         lines = self._read(
             "SELECT metric, variant, numbers FROM details JOIN scores USING (place, number) "
             "WHERE name = ? ORDER BY place, number",
@@ -209,11 +213,15 @@ class Store:
         for metric, variant, numbers in lines:
             values = np.frombuffer(numbers, "<f4").astype(np.float64)
             key, defined = (metric, variant), ~np.isnan(values)
-            sums.setdefault(key, np.zeros_like(values))[defined] += values[defined]
+            if len(sums.setdefault(key, np.zeros_like(values))) != len(values):
+                ragged.add(key)
+                continue
+            sums[key][defined] += values[defined]
             counts.setdefault(key, np.zeros(values.shape, dtype=int))[defined] += 1
         return {
             key: np.where(counts[key] > 0, total / np.maximum(counts[key], 1), np.nan)
             for key, total in sums.items()
+            if key not in ragged
         }
 
     def facts(self, name: str) -> Float[np.ndarray, " n"]:
