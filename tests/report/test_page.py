@@ -13,7 +13,7 @@ from var_exp.refine.var import VAR
 from var_exp.report.classes import by_class
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
-from var_exp.report.plots import Curves
+from var_exp.report.plots import Curves, Matrix
 from var_exp.report.rows import Row
 from var_exp.report.statistics import summarise
 
@@ -229,6 +229,16 @@ def test_page_can_be_walked_by_keyboard_and_screen_reader(tmp_path):
     assert labels == {a["id"] for tag in ("input", "select") for a in page.all(tag) if "id" in a}
     assert page.all("pre")[0]["tabindex"] == "0"
     assert all("scope" in attributes for attributes in page.all("th"))
+
+
+def test_matrices_are_tables_with_an_undefined_entry_left_open(tmp_path):
+    given = Matrix(HOSTILE, "class", "cell", {"base": [[0.75, 0.25], [float("nan"), 1.0]]})
+    _, page = report(tmp_path, matrices=[given])
+    words = " ".join(page.text.split())
+    assert f"{HOSTILE} rows: class, columns: cell" in words
+    assert "1 0.75 0.25 2 – 1.00" in words
+    depths = [a["style"] for a in page.all("td") if a.get("style", "").startswith("--depth")]
+    assert depths == [f"--depth: {depth}%" for depth in (75, 25, 0, 100)]
 
 
 def luminance(colour):
