@@ -236,7 +236,7 @@ def test_matrices_are_tables_with_an_undefined_entry_left_open(tmp_path):
     _, page = report(tmp_path, matrices=[given])
     words = " ".join(page.text.split())
     assert f"{HOSTILE} rows: class, columns: cell" in words
-    assert "1 0.75 0.25 2 – 1.00" in words
+    assert "1 0.75 0.25 2 \N{EN DASH} 1.00" in words
     depths = [a["style"] for a in page.all("td") if a.get("style", "").startswith("--depth")]
     assert depths == [f"--depth: {depth}%" for depth in (75, 25, 0, 100)]
 
