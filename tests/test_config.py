@@ -110,7 +110,7 @@ def test_all_mistakes_are_told_at_once(composed):
 
 
 def test_data_follow_the_model_unless_the_user_chooses(composed):
-    assert composed("model=vit_b16").data.labels == "imagenet"
+    assert composed("model=vit_b16").data._target_ == "var_exp.data.imagenet.ImageNet"
     assert "critters" in composed("model=vit_b16", "data=critters").data._target_
     assert "critters" in composed("model=critters_vit").data._target_
 

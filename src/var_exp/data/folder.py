@@ -1,4 +1,4 @@
-"""Pictures in folders on disk: your own (`data=folder`) or ImageNet's (`data=imagenet`)."""
+"""Your own pictures in folders on disk (`data=folder`)."""
 
 import os
 from collections import Counter
