@@ -161,6 +161,18 @@ class Batch:
         first = logits.argmax(1, keepdim=True)
         return replace(self, classes=torch.where(self.classes == PREDICTED, first, self.classes))
 
+    def at(self, rows: Int[Tensor, " n"]) -> "Batch":
+        """Some of its images, and what is known of them."""
+        return replace(
+            self,
+            images=self.images[rows],
+            classes=self.classes[rows],
+            regions=None if self.regions is None else self.regions[rows],
+            ids=tuple(self.ids[row] for row in rows.tolist()),
+            within=None if self.within is None else self.within[rows],
+            rivals=None if self.rivals is None else self.rivals[rows],
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device; Lightning moves batches by calling this."""
         move = functools.partial(Tensor.to, device=device, non_blocking=non_blocking)

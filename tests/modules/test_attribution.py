@@ -1,6 +1,7 @@
 """The module scores what it says it scores, whatever the batches; tested with plain loops."""
 
 import gc
+import logging
 import weakref
 from dataclasses import replace
 from types import SimpleNamespace
@@ -299,3 +300,39 @@ def test_the_maps_of_a_batch_are_gone_with_it(model, monkeypatch):
         gc.enable()
     assert len(most) == 7
     assert max(most) == 0
+
+
+@pytest.mark.parametrize("maps_at_once", [1, 8, 10**6])
+def test_many_competing_classes_take_fewer_images_at_once_and_change_nothing(
+    model, monkeypatch, maps_at_once
+):
+    rule = TopK(k=4)  # and three strangers
+    _, expected, _ = run(model, lambda: {"grid": GridPointingGame()}, rule=rule)
+    monkeypatch.setattr("var_exp.modules.attribution._MAP_BYTES", maps_at_once * 3 * 16 * 16 * 4)
+    together = []
+    step = AttributionModule._step
+    monkeypatch.setattr(
+        AttributionModule,
+        "_step",
+        lambda self, batch, rows: (together.append(len(rows)), step(self, batch, rows)),
+    )
+    _, scores, _ = run(model, lambda: {"grid": GridPointingGame()}, rule=rule)
+    assert max(together) == (1 if maps_at_once < 14 else 3)
+    assert scores == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+class Greedy(GridPointingGame):
+    """Runs out of memory with more than one image, after another metric has kept its scores."""
+
+    def update(self, *, maps, regions, classes, ids):
+        if len(set(ids)) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        super().update(maps=maps, regions=regions, classes=classes, ids=ids)
+
+
+def test_running_out_of_memory_anywhere_in_a_step_halves_it_and_changes_nothing(model, caplog):
+    _, expected, _ = run(model, lambda: {"a": GridPointingGame(), "z": GridPointingGame()})
+    with caplog.at_level(logging.WARNING):
+        _, scores, _ = run(model, lambda: {"a": GridPointingGame(), "z": Greedy()})
+    assert scores == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    assert "Setting batch_size=1 spares the first attempt" in caplog.text

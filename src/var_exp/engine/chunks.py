@@ -26,36 +26,47 @@ def check_at_least_one(**options: int) -> None:
 
 
 class ChunkLimit:
-    """How many images may share one forward pass; halved for good when memory runs out.
+    """How many images are worked on together; halved for good when memory runs out.
 
     Args:
         images: First limit.
+        option: What the user sets it with.
 
     Raises:
         ValueError: a limit below 1.
     """
 
-    def __init__(self, images: int) -> None:
-        check_at_least_one(max_batch=images)
+    def __init__(self, images: int, option: str = "max_batch") -> None:
+        check_at_least_one(**{option: images})
         self.images = images
+        self.option = option
 
     def chunks(
-        self, count: int, work: Callable[[Int[Tensor, " n"]], Result]
+        self,
+        count: int,
+        work: Callable[[Int[Tensor, " n"]], Result],
+        at_most: int | None = None,
     ) -> Iterator[tuple[Int[Tensor, " n"], Result]]:
         """Yield (indices, work(indices)) for 0 … count - 1, at most `images` indices at a time.
 
         Work that ran out of memory is done again in halves, so it must have no other effect than
         its result.
 
+        Args:
+            count: Number of indices.
+            work: What is done with a chunk of them.
+            at_most: Another limit, for this work alone.
+
         Raises:
             OutOfMemory: work on a single index does not fit.
         """
         start = 0
         while start < count:
-            indices = torch.arange(start, min(start + self.images, count))
+            size = min(self.images, at_most or self.images)
+            indices = torch.arange(start, min(start + size, count))
             try:
                 result = work(indices)
-            except RuntimeError as error:
+            except (RuntimeError, OutOfMemory) as error:
                 if not is_out_of_memory(error):
                     raise
                 failed = str(error).splitlines()[0]
@@ -87,15 +98,16 @@ class ChunkLimit:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _log.warning(
-            "Out of memory with %d images in one forward pass; going on with %d. "
-            "Setting max_batch=%d spares the first attempt.",
-            *(tried, self.images, self.images),
+            "Out of memory with %d images at once; going on with %d. "
+            "Setting %s=%d spares the first attempt.",
+            *(tried, self.images, self.option, self.images),
         )
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an accelerator, or the CPU's allocator, which has no error of its own, is full."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    known = isinstance(error, (torch.OutOfMemoryError, OutOfMemory))
+    return known or "can't allocate memory" in str(error)
 
 
 def add_by_row(

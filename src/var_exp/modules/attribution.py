@@ -1,15 +1,20 @@
 """Attribution, competition and measurement of one batch after another. Owns no formula."""
 
 import inspect
+import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
+from jaxtyping import Int
 from lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from var_exp.classes import Answers, ClassRule, random_others
+from var_exp.engine.chunks import ChunkLimit
 from var_exp.methods import Method
 from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
 from var_exp.metrics.base import SampleMetric
@@ -18,7 +23,9 @@ from var_exp.modules.variants import Attributed, Variants, control_names
 from var_exp.refine.base import Refiner
 from var_exp.report.statistics import BASE
 from var_exp.report.store import Scored
-from var_exp.types import Batch, Classes
+from var_exp.types import Batch, Classes, Logits
+
+_MAP_BYTES = 2**28  # most raw maps of all competing classes held at once: 256 MiB
 
 
 class AttributionModule(LightningModule):
@@ -80,16 +87,12 @@ class AttributionModule(LightningModule):
             for variant, metrics in measures.items()
         }
         self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
+        self._limit = ChunkLimit(sys.maxsize, "batch_size")
+        self._fitting: dict[tuple[object, ...], int] = {}
 
     def attribute(self, batch: Batch, *, controls: bool) -> Attributed:
         """Raw maps of the classes that compete, and for controls also of random strangers."""
-        with torch.no_grad():
-            logits = self.model(batch.images)
-        meant, answering = self.answers(logits)
-        asked = self.answers.meanings(batch.asking(logits).named)
-        competing = self.rule(meant, asked, batch.ids)
-        outside = self._strangers(competing, meant.shape[1], batch.ids, controls=controls)
-        classes, strangers = (answering.gather(1, chosen) for chosen in (competing, outside))
+        logits, classes, strangers = self._competing(batch, controls=controls)
         every = torch.cat([classes, strangers], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
         # those asked about, and one more where maps of two classes are compared
@@ -99,12 +102,41 @@ class AttributionModule(LightningModule):
         )
 
     def test_step(self, batches: Sequence[Batch], index: int) -> None:
-        """Score what was loaded together, one batch of equal shapes after another."""
-        for batch in batches:
-            self._step(batch)
+        """Score what was loaded together, one batch of equal shapes after another.
 
-    def _step(self, batch: Batch) -> None:
-        """Attribute one batch once, score every variant of its maps, commit what came out."""
+        In parts where the maps of all competing classes are large, or memory runs out.
+        """
+        for batch in batches:
+            step = partial(self._step, batch)
+            deque(self._limit.chunks(len(batch.ids), step, self._at_once(batch)), maxlen=0)
+
+    def _competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
+        """Logits, the classes that compete, and random strangers among the others."""
+        with torch.no_grad():
+            logits = self.model(batch.images)
+        meant, answering = self.answers(logits)
+        asked = self.answers.meanings(batch.asking(logits).named)
+        competing = self.rule(meant, asked, batch.ids)
+        outside = self._strangers(competing, meant.shape[1], batch.ids, controls=controls)
+        return logits, answering.gather(1, competing), answering.gather(1, outside)
+
+    def _at_once(self, batch: Batch) -> int:
+        """How many images' maps may be held together; found out once for each kind of batch."""
+        kind = (batch.images.shape[1:], batch.named.shape[1])
+        if kind not in self._fitting:
+            _, classes, strangers = self._competing(
+                batch.at(torch.zeros(1, dtype=torch.int64)), controls=self.controls
+            )
+            bytes_per_map = batch.images[0].numel() * 4
+            maps = _MAP_BYTES // bytes_per_map
+            self._fitting[kind] = max(1, maps // (classes.shape[1] + strangers.shape[1]))
+        return self._fitting[kind]
+
+    def _step(self, whole: Batch, rows: Int[Tensor, " n"]) -> None:
+        """Attribute images of a batch once, score every variant, commit what came out."""
+        batch = whole.at(rows)
+        for metrics in self.scores.values():
+            metrics.reset()  # of what a step that ran out of memory left
         scored = Scored(batch.ids)
         attributed = self.attribute(batch, controls=self.controls)
         top1 = attributed.logits.argmax(1, keepdim=True)
