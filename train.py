@@ -1,4 +1,4 @@
-"""Train a critters model from scratch: `python train.py`, `python train.py model=critters_vit`."""
+"""Train a model: `python train.py`, or `python train.py recipe=finetune model=… data=…`."""
 
 import hydra
 from omegaconf import DictConfig

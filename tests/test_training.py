@@ -2,11 +2,14 @@ import json
 
 import pytest
 import torch
+from lightning import seed_everything
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
+from var_exp.data.critter_pool import CritterPool
 from var_exp.data.critters import Critters
 from var_exp.models import input_spec, load_model
-from var_exp.training import Recipe, measure, train
+from var_exp.training import Recipe, fit, measure, train
 from var_exp.types import ConfigError
 
 SMALL = (
@@ -32,6 +35,39 @@ def test_a_training_writes_weights_that_load(composed, tmp_path, model):
     again.mkdir()
     train(cfg, again)
     assert (again / "checkpoint.safetensors").read_bytes() == file.read_bytes()
+
+
+def test_the_recipe_of_the_shipped_models_is_this_plain_loop():
+    """Nothing around it may change the order of the pictures or the arithmetic: equal to the bit."""
+    recipe = Recipe(pictures=96, pool=64, batch_size=32, learning_rate=3e-3)
+    seed_everything(0, verbose=False)
+    model = load_model("critters_cnn", pretrained=False)
+    quiet = {"accelerator": "cpu", "enable_progress_bar": False}
+    fit(model, recipe, {"_target_": "lightning.Trainer", **quiet})
+
+    seed_everything(0, verbose=False)
+    plain = load_model("critters_cnn", pretrained=False).requires_grad_(True).train()
+    plain.to(memory_format=torch.channels_last)
+    pool = CritterPool(64, 0.5, 64)
+    batches = BatchSampler(RandomSampler(pool, num_samples=96), 32, drop_last=True)
+    decayed = [p for p in plain.parameters() if p.ndim > 1]
+    others = [p for p in plain.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": 0.05},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=3e-3)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=3, pct_start=0.15)
+    for images, shares in DataLoader(pool, sampler=batches, batch_size=None):
+        normalised = ((images - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(plain(normalised), shares).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimizer.step()
+        cycle.step()
+    state = model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in plain.state_dict().items())
+    assert not torch.equal(state["fc.weight"], load_model("critters_cnn").state_dict()["fc.weight"])
 
 
 class Oracle(nn.Module):

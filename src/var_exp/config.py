@@ -60,8 +60,14 @@ class EvaluateConfig:
 
 @dataclass
 class TrainConfig:
-    """Root of `train.py`."""
+    """Root of `train.py`; what a data file chooses for `evaluate.py` has no meaning here."""
 
+    layout: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    refine: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)

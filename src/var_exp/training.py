@@ -1,4 +1,4 @@
-"""Train a model on critters, measure it on fresh pictures, write its weights."""
+"""Train a model: on critters from scratch, measured on fresh pictures, or by another recipe."""
 
 import json
 import time
@@ -19,6 +19,8 @@ from var_exp.data.critter_pool import CritterPool
 from var_exp.data.critters import Critters
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.layouts import Grid
+from var_exp.experiment import GIVEN
+from var_exp.finetuning import FineTuning, fine_tune
 from var_exp.models import input_spec
 from var_exp.models.frozen import frozen
 from var_exp.modules.classifier import Classifier
@@ -67,20 +69,26 @@ class Recipe:
 
 
 def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
-    """Train as configured; write `checkpoint.safetensors` (float16) and `accuracy.json`.
+    """Train as configured; write `checkpoint.safetensors` and `accuracy.json`.
+
+    Critters models from scratch are written in float16.
 
     Args:
-        cfg: Root of `train.py`: model, recipe, trainer, seed, workers, checked.
+        cfg: Root of `train.py`: model, data, recipe, trainer, logger, seed, workers, checked.
         folder: Where the files go.
 
     Returns:
-        What `measure` says of the weights as written, and the training's `seconds`.
+        What `measure` or `fine_tune` says of the weights as written, with the `seconds` it took.
 
     Raises:
         ConfigError: the configuration does not fit together.
     """
-    root = check(cfg, TrainConfig, given={})
-    recipe: Recipe = build(root["recipe"], where="recipe")
+    root = check(cfg, TrainConfig, GIVEN)
+    recipe: Recipe | FineTuning = build(root["recipe"], where="recipe")
+    if isinstance(recipe, FineTuning):
+        return fine_tune(root, recipe, folder)
+    if root["data"].get("_target_") != "var_exp.data.critters.Critters":
+        raise ConfigError("this recipe draws its own critters; for other data use recipe=finetune.")
     seed_everything(root["seed"], verbose=False)
     model: nn.Module = build({**root["model"], "pretrained": False}, where="model")
     started = time.monotonic()

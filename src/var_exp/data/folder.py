@@ -102,6 +102,12 @@ class PictureFolder:
         """Path of the file below the root."""
         return self._id(self.files[index][0])
 
+    def content(self, index: int) -> bytes:
+        """What tells a picture from every other: its file's length and the first of its bytes."""
+        file = self.files[index][0]
+        with file.open("rb") as opened:
+            return file.stat().st_size.to_bytes(8, "little") + opened.read(2**16)
+
     def __getitem__(self, index: int) -> Sample:
         file, label = self.files[index]
         with sparing(self.on_error):
