@@ -11,7 +11,7 @@ from var_exp.config import EvaluateConfig, check
 from var_exp.experiment import GIVEN, prepare
 from var_exp.finetuning import FineTuning
 from var_exp.models import class_names, load_model
-from var_exp.modules.classifier import Classifier
+from var_exp.modules.classifier import TunedClassifier
 from var_exp.training import train
 from var_exp.types import BadData, ConfigError
 
@@ -97,7 +97,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(
             raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "on_train_epoch_start", killed)
+        patched.setattr(TunedClassifier, "on_train_epoch_start", killed)
         with pytest.raises(RuntimeError, match="killed"):
             tune(composed, tmp_path / "run", *own)
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()

@@ -38,7 +38,7 @@ def test_a_training_writes_weights_that_load(composed, tmp_path, model):
 
 
 def test_the_recipe_of_the_shipped_models_is_this_plain_loop():
-    """Nothing around it may change the order of the pictures or the arithmetic: equal to the bit."""
+    """Equal to the bit: nothing around it may change the order of the pictures, or the sums."""
     recipe = Recipe(pictures=96, pool=64, batch_size=32, learning_rate=3e-3)
     seed_everything(0, verbose=False)
     model = load_model("critters_cnn", pretrained=False)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from var_exp.data.training_pictures import Attempt, Order, Views, collate_attempts, hold_out
 from var_exp.models import class_names, input_spec
 from var_exp.models.checkpoint import read_checkpoint, write_checkpoint
-from var_exp.modules.classifier import ACCURACY, LOSS, Classifier
+from var_exp.modules.classifier import ACCURACY, LOSS, TunedClassifier
 from var_exp.registry import build
 from var_exp.report.loggers import finish
 from var_exp.types import BadData, ConfigError, SampleDataset
@@ -150,7 +150,7 @@ def fine_tune(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> dict
     data = TrainingModule(dataset, split, recipe, workers=root["workers"], seed=root["seed"])
     model.requires_grad_(True).train().to(memory_format=torch.channels_last)
     rate = (recipe.learning_rate, recipe.weight_decay, recipe.warmup)
-    module = Classifier(model, spec, *rate, class_names=names)
+    module = TunedClassifier(model, spec, *rate, class_names=names)
     trainer = _trainer(root, recipe, folder)
     last = folder / _LAST
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None)

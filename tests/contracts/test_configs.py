@@ -28,7 +28,8 @@ def test_each_choice_composes_and_has_only_known_options(composed, group, alias)
 
 @pytest.mark.parametrize("recipe", aliases("recipe"))
 def test_each_recipe_composes(composed, recipe):
-    check(composed(f"model={recipe}", root="train"), TrainConfig, {})
+    model = recipe if recipe in aliases("model") else "resnet50"
+    check(composed(f"model={model}", f"recipe={recipe}", root="train"), TrainConfig, GIVEN)
 
 
 @pytest.mark.parametrize("experiment", aliases("experiment"))

@@ -25,7 +25,6 @@ class Classifier(LightningModule):
         learning_rate: Highest of the cycle.
         weight_decay: Of all parameters with more than one dimension; biases and scales have none.
         warmup: Share of the steps until the learning rate is highest.
-        class_names: Name of each class, which checkpoints take along; None takes none.
     """
 
     def __init__(
@@ -35,14 +34,12 @@ class Classifier(LightningModule):
         learning_rate: float,
         weight_decay: float = 0.05,
         warmup: float = 0.15,
-        class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup = warmup
-        self.class_names = class_names
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(spec.mean).view(3, 1, 1), persistent=False)
@@ -62,24 +59,6 @@ class Classifier(LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor] | None, batch_index: int) -> None:
-        """Cross entropy, and the share of the pictures whose class comes first.
-
-        None stands for a batch of which nothing could be read, which Lightning skips in training.
-        """
-        if batch is None:
-            return
-        images, targets = batch
-        logits = self(images).float()
-        right = (logits.argmax(1) == targets.argmax(1)).float().mean()
-        for name, value in ((LOSS, cross_entropy(logits, targets)), (ACCURACY, right)):
-            self.log(name, value, prog_bar=True, batch_size=len(images), sync_dist=True)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the file say what goes with its weights."""
-        if self.class_names is not None:
-            checkpoint[ABOUT] = about(self.model, self.class_names)
-
     def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]  # Lightning's union has no such plain form
         """AdamW under one cycle over all steps of the trainer."""
         parameters = list(self.model.parameters())
@@ -98,3 +77,33 @@ class Classifier(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+class TunedClassifier(Classifier):
+    """A classifier that is also measured on held-out pictures, and whose checkpoints know names.
+
+    Args:
+        class_names: Name of each class, by number.
+        arguments: Those of `Classifier`.
+    """
+
+    def __init__(self, *arguments: Any, class_names: Sequence[str]) -> None:
+        super().__init__(*arguments)
+        self.class_names = class_names
+
+    def validation_step(self, batch: tuple[Tensor, Tensor] | None, batch_index: int) -> None:
+        """Cross entropy, and the share of the pictures whose class comes first.
+
+        None stands for a batch of which nothing could be read, which Lightning skips in training.
+        """
+        if batch is None:
+            return
+        images, targets = batch
+        logits = self(images).float()
+        right = (logits.argmax(1) == targets.argmax(1)).float().mean()
+        for name, value in ((LOSS, cross_entropy(logits, targets)), (ACCURACY, right)):
+            self.log(name, value, prog_bar=True, batch_size=len(images), sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the file say what goes with its weights."""
+        checkpoint[ABOUT] = about(self.model, self.class_names)
