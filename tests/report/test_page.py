@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from var_exp.refine.var import VAR
-from var_exp.report.classes import by_class
+from var_exp.report.classes import ClassFigures, by_class
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
 from var_exp.report.plots import Curves, Matrix
 from var_exp.report.rows import Row
-from var_exp.report.statistics import summarise
+from var_exp.report.statistics import SummaryRow, summarise
 
 HOSTILE = "<script>a_balert('x')</script> \"&amp; `${1}`"
 VOID = {"meta", "link", "img", "br", "wbr", "input", "hr"}
@@ -278,6 +278,34 @@ def test_undefined_figures_are_said(tmp_path):
     assert not re.search(
         r"\bnan\b", re.sub(r"base64,[^\")]*|<script.*?</script>", "", text, flags=re.S)
     )
+
+
+def test_a_thousand_classes_stay_light_and_what_is_left_out_is_said(tmp_path):
+    metrics = [f"measure_{i}" for i in range(5)]
+    figure = {
+        variant: SummaryRow("m", variant, 0.123456789, 0.1, 0.2, 1000)
+        for variant in ("base", "var", "var-base")
+    }
+    rows = [
+        ClassFigures(
+            f"a class with a long name {i}",
+            figure["base"],
+            {"var": (figure["var"], figure["var-base"])},
+        )
+        for i in range(1000)
+    ]
+    summary = figures(metrics=metrics)
+    panels = [sample(i, size=224, classes=list("abcd")) for i in range(8)]
+    text, page = report(
+        tmp_path,
+        summary=summary,
+        higher_is_better=dict.fromkeys(metrics, True),
+        classes=dict.fromkeys(metrics, rows),
+        panels=panels,
+    )
+    assert len(text) < 9_500_000
+    assert len(page.all("details")) == 3
+    assert "measure_3, measure_4 are left out here" in " ".join(page.text.split())
 
 
 @pytest.mark.parametrize(

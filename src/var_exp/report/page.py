@@ -6,6 +6,7 @@ figures are there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from var_exp.report.classes import ClassFigures
@@ -18,6 +19,7 @@ from var_exp.report.statistics import BASE, SummaryRow
 from var_exp.report.templates import inline_script, templates
 from var_exp.report.verdicts import Role, Verdict, by_metric, judge, roles
 
+_CLASS_ROWS = 3000  # of all tables class by class: about 2 MB
 _GROUPS: dict[str, tuple[Role, ...]] = {
     "Maps": ("base", "refined"),
     "Controls": ("control",),
@@ -74,7 +76,8 @@ def write_report(
     playable = live_samples(panels)
     script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
     chance = chance or {}
-    classes = {name: classes[name] for name in metrics if classes and name in classes}
+    known = [name for name in metrics if classes and name in classes]
+    shown = _light(known, classes or {})
     template = templates().get_template("page.html.jinja")
     page = template.render(
         title=title,
@@ -92,8 +95,9 @@ def write_report(
         live=live_data([panels[place] for place in playable]) if playable else None,
         script=script,
         policy=policy,
-        classes=classes,
-        class_axes={metric: _class_axis(table) for metric, table in classes.items()},
+        classes=shown,
+        unfolded=[name for name in known if name not in shown],
+        class_axes={metric: _class_axis(table) for metric, table in shown.items()},
         curves=curves,
         matrices=matrices,
         config_yaml=config_yaml,
@@ -123,6 +127,18 @@ def _lead(verdicts: Sequence[Verdict], samples: Sequence[Exhibit]) -> int | None
         return None
     wanted = {BASE, verdicts[0].refined.variant}
     return next((i for i, sample in enumerate(samples) if wanted <= sample.rows.keys()), None)
+
+
+def _light(
+    names: Sequence[str], classes: Mapping[str, Sequence[ClassFigures]]
+) -> dict[str, Sequence[ClassFigures]]:
+    """Tables of the first metrics, as many as the page bears; one at least."""
+    ends = list(accumulate(len(classes[name]) for name in names))
+    return {
+        name: classes[name]
+        for place, (name, end) in enumerate(zip(names, ends, strict=True))
+        if place == 0 or end <= _CLASS_ROWS
+    }
 
 
 def _class_axis(table: Sequence[ClassFigures]) -> Axis:
