@@ -93,7 +93,7 @@ def panels(experiment, run):
     picks = pick_samples(
         rows, metric="grid", higher_is_better=True, refiners=["var", "cgi"], count=12, seed=0
     )
-    return gallery(experiment, module, picks)
+    return gallery(experiment, module, picks, batch_size=5)
 
 
 def test_the_maps_shown_have_the_scores_of_the_run(run, panels):
@@ -133,7 +133,7 @@ def test_a_panel_holds_every_competing_class(experiment, panels):
 
 
 def test_nothing_wanted_draws_nothing(experiment, run):
-    assert gallery(experiment, run[0], []) == []
+    assert gallery(experiment, run[0], [], batch_size=8) == []
 
 
 def test_competition_is_that_of_the_run_or_the_papers(experiment):

@@ -211,7 +211,7 @@ def _conclude(
         count=root["pictures"],
         seed=root["seed"],
     )
-    panels = gallery(experiment, module, picks)
+    panels = gallery(experiment, module, picks, root["batch_size"])
     write_rows(run_dir / "scores.csv", store.rows())
     write_report(
         run_dir / "report.html",

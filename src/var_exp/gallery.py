@@ -19,11 +19,11 @@ from var_exp.report.maps import MapWriter
 from var_exp.report.panels import Panel, panel_picture
 from var_exp.report.selection import Pick
 from var_exp.report.statistics import BASE
-from var_exp.types import Batch, Sample
+from var_exp.types import Batch
 
 
 def gallery(
-    experiment: Experiment, module: AttributionModule, picks: Sequence[Pick]
+    experiment: Experiment, module: AttributionModule, picks: Sequence[Pick], batch_size: int
 ) -> list[Panel]:
     """Base and refined maps of every competing class of the chosen samples.
 
@@ -31,13 +31,25 @@ def gallery(
         experiment: What the run was made of.
         module: Its attribution, on the device where it ran.
         picks: Samples of the experiment's data set.
+        batch_size: Most samples that are attributed together.
 
     Returns:
         One panel per pick, in their order. Samples may differ in size and number of classes.
     """
     dataset = experiment.dataset
     places = {dataset.sample_id(index): index for index in range(len(dataset))} if picks else {}
-    return [_panel(experiment, module, dataset[places[pick.sample_id]], pick) for pick in picks]
+    panels: dict[str, Panel] = {}
+    for start in range(0, len(picks), batch_size):
+        chosen = {pick.sample_id: pick for pick in picks[start : start + batch_size]}
+        samples = [dataset[places[name]] for name in chosen]
+        for batch in collate(samples, experiment.spec):
+            attributed = module.attribute(batch.to(module.device), controls=False)
+            labels = batch.asking(attributed.logits.cpu()).classes.tolist()
+            for panel, asked in zip(
+                panels_of(experiment, module, batch, attributed), labels, strict=True
+            ):
+                panels[panel.sample_id] = _scored(panel, asked, chosen[panel.sample_id])
+    return [panels[pick.sample_id] for pick in picks]
 
 
 def panels_of(
@@ -62,20 +74,13 @@ def panels_of(
         )
 
 
-def _panel(experiment: Experiment, module: AttributionModule, sample: Sample, pick: Pick) -> Panel:
-    (batch,) = collate([sample], experiment.spec)
-    attributed = module.attribute(batch.to(module.device), controls=False)
-    (panel,) = panels_of(experiment, module, batch, attributed)
-    asked = batch.asking(attributed.logits.cpu()).classes[0].tolist()
-    return replace(
-        panel,
-        kind=pick.kind,
-        scores={
-            name: [pick.scores.get((name, label), float("nan")) for label in asked]
-            for name in panel.maps
-        },
-        metric=pick.metric,
-    )
+def _scored(panel: Panel, asked: Sequence[int], pick: Pick) -> Panel:
+    """The panel with why it was chosen, and the scores of the classes asked about."""
+    scores = {
+        name: [pick.scores.get((name, label), float("nan")) for label in asked]
+        for name in panel.maps
+    }
+    return replace(panel, kind=pick.kind, scores=scores, metric=pick.metric)
 
 
 def save_maps(

@@ -146,15 +146,16 @@ def outline_path(region: Bool[Tensor, "H W"]) -> str:
     padded = np.pad(region.cpu().numpy(), 1)
     down = padded[1:, 1:-1] != padded[:-1, 1:-1]  # [H+1, W]: borders between rows
     across = padded[1:-1, 1:] != padded[1:-1, :-1]  # [H, W+1]: borders between columns
-    runs = [f"M{a} {y}H{b}" for y, line in enumerate(down) for a, b in _runs(line)]
-    runs += [f"M{x} {a}V{b}" for x, line in enumerate(across.T) for a, b in _runs(line)]
+    runs = [f"M{first} {y}H{end}" for y, first, end in _runs(down)]
+    runs += [f"M{x} {first}V{end}" for x, first, end in _runs(across.T)]
     return "".join(runs)
 
 
-def _runs(line: Bool[np.ndarray, " n"]) -> list[tuple[int, int]]:
-    """First and one past the last place of every run of True."""
-    edges = np.flatnonzero(np.diff(np.pad(line, 1).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+def _runs(lines: Bool[np.ndarray, "L n"]) -> list[tuple[int, int, int]]:
+    """Every run of True: its line, its first place and one past its last."""
+    edges = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8))
+    (line, first), (_, end) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    return list(zip(line.tolist(), first.tolist(), end.tolist(), strict=True))
 
 
 def _outline(region: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
