@@ -4,12 +4,14 @@ Exit codes: 0 the run completed, 2 the user's command must be mended, 143 stoppe
 anything else.
 """
 
+import errno
 import logging
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from var_exp.launchers import refusal
 from var_exp.registry import aliases, did_you_mean, problems
-from var_exp.types import AlreadyFinished, ConfigError, VarExpError
+from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
 FAILED = "failed.txt"
 """File that a run of a sweep leaves in its folder when it could not finish: the reason."""
@@ -33,6 +35,10 @@ FAILED = "failed.txt"
 _USAGE_ERROR = 2
 _SEVERAL = ("refine", "metric")  # groups of which several members can be chosen at a time
 _TERMINATED = 128 + signal.SIGTERM  # as shells and SLURM report it
+_DISK = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
+}
 _log = logging.getLogger(__name__)
 
 
@@ -93,6 +99,11 @@ def command(main: Callable[[], Any], schema: type) -> None:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(_sentence(error, _keys(schema)))
+    except OSError as error:  # Hydra makes the folder
+        sentence = _mendable(error)
+        if sentence is None:
+            raise
+        _refuse(sentence)
     except RuntimeError as error:
         sentence = refusal(error)
         if sentence is None:
@@ -130,17 +141,20 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
         sys.exit(_TERMINATED)
     except AlreadyFinished as error:
         return _say(str(error)) if of_sweep else _refuse(str(error))
-    except VarExpError as error:
-        if not of_sweep:
-            return _refuse(str(error))
-        reason = str(error)
-        _complain(reason)
     except Exception as error:
+        sentence = _mendable(error)
         if not of_sweep:
-            raise
-        reason = f"{type(error).__name__}: {error}"
-        _log.exception("This run failed; the sweep goes on.")
-    (folder / FAILED).write_text(reason, encoding="utf-8")
+            if sentence is None:
+                raise
+            # any process may be the one whose disk is full
+            return _refuse(sentence, of_all=isinstance(error, CannotWrite | OSError))
+        reason = sentence or f"{type(error).__name__}: {error}"
+        if sentence is None:
+            _log.exception("This run failed; the sweep goes on.")
+        else:
+            _complain(reason)
+    with suppress(OSError):  # a full disk, perhaps; the end of the sweep names the run all the same
+        (folder / FAILED).write_text(reason, encoding="utf-8")
     return None
 
 
@@ -215,6 +229,19 @@ def _sentence(error: Exception, keys: list[str]) -> str:
     return " ".join(text.split())
 
 
+def _mendable(error: Exception) -> str | None:
+    """What the user must mend, in one sentence; None where it is not for the user to mend."""
+    if isinstance(error, VarExpError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        place = f" {error.filename}" if error.filename else ""
+        return (
+            f"cannot write{place} ({error.strerror}); make room there, or choose another folder "
+            "with hydra.run.dir (of a sweep: hydra.sweep.dir). What is done is kept."
+        )
+    return None
+
+
 def _unknown(key: str, known: list[str]) -> str:
     if key.startswith("hydra."):
         return f"there is no option '{key}'; --cfg hydra lists Hydra's."
@@ -235,6 +262,9 @@ def _complain(text: str) -> None:
     print(f"error: {text}", file=sys.stderr)
 
 
-def _refuse(text: str) -> None:
-    _complain(text)
+def _refuse(text: str, *, of_all: bool = False) -> None:
+    if of_all:
+        print(f"error: {text}", file=sys.stderr)
+    else:
+        _complain(text)
     sys.exit(_USAGE_ERROR)
