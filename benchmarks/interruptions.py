@@ -19,6 +19,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -100,7 +101,7 @@ def attempt(
     process = start(folder, options.processes)
     how = f"{kind.name} anywhere"
     if kills % 3 == 0:
-        wait_for_growth(folder / "store.sqlite-wal", process)
+        wait_for_commits(folder / "store.sqlite-wal", process)
         how = f"{kind.name} at work"
     try:
         return process.wait(chance.uniform(0, 3 if kills % 3 == 0 else 12)), "ended by itself"
@@ -113,14 +114,13 @@ def attempt(
         return process.wait(), how
 
 
-def wait_for_growth(file: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until something is committed, or the process has ended."""
-    size = file.stat().st_size if file.exists() else 0
-    while process.poll() is None and (
-        not file.exists() or file.stat().st_size <= max(size, 40_000)
-    ):
-        time.sleep(0.02)
-        size = min(size, file.stat().st_size if file.exists() else 0)
+def wait_for_commits(file: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the store has been written to a few times, or the process has ended."""
+    seen: set[int] = set()
+    while process.poll() is None and len(seen) < 4:
+        with suppress(FileNotFoundError):
+            seen.add(file.stat().st_mtime_ns)
+        time.sleep(0.01)
 
 
 def start(folder: Path, processes: int, *inside: str) -> subprocess.Popen[bytes]:
