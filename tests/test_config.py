@@ -1,5 +1,6 @@
 """Every mistake in a command ends in one sentence that names the fix, with exit code 2."""
 
+import errno
 import sys
 
 import pytest
@@ -8,10 +9,10 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
-from var_exp.config import EvaluateConfig, check, command, run
+from var_exp.config import FAILED, EvaluateConfig, check, command, run
 from var_exp.experiment import GIVEN
 from var_exp.registry import build
-from var_exp.types import ConfigError
+from var_exp.types import AlreadyFinished, ConfigError
 
 
 def sentence(capsys, composed, *overrides):
@@ -128,3 +129,52 @@ def test_a_run_that_sigterm_stopped_does_not_exit_with_0(monkeypatch, tmp_path, 
     assert left.value.code == 128 + 15
     assert "stopped by SIGTERM" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())  # it did not fail
+
+
+def runs_as(monkeypatch, tmp_path, mode, error):
+    """Let a job end with an error, alone or in a sweep."""
+    hydra = {"runtime": {"output_dir": str(tmp_path)}, "mode": mode}
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": hydra}))
+
+    def job(cfg, folder):
+        raise error
+
+    return run(job, OmegaConf.create())
+
+
+def test_a_finished_run_is_refused_alone_and_left_as_it_is_in_a_sweep(
+    monkeypatch, tmp_path, capsys
+):
+    finished = AlreadyFinished("there it is")
+    with pytest.raises(SystemExit) as left:
+        runs_as(monkeypatch, tmp_path, RunMode.RUN, finished)
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: there it is\n"
+    (tmp_path / FAILED).write_text("an older failure")
+    assert runs_as(monkeypatch, tmp_path, RunMode.MULTIRUN, finished) is None
+    assert capsys.readouterr().out == "there it is\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch, tmp_path, capsys):
+    full = OSError(errno.ENOSPC, "No space left on device", "scores.csv.part")
+    with pytest.raises(SystemExit) as left:
+        runs_as(monkeypatch, tmp_path, RunMode.RUN, full)
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: cannot write scores.csv.part (No space left on device); make")
+    runs_as(monkeypatch, tmp_path, RunMode.MULTIRUN, full)
+    assert (tmp_path / FAILED).read_text() == told.removeprefix("error: ").strip()
+
+
+def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(monkeypatch, tmp_path):
+    with pytest.raises(ConnectionError):
+        runs_as(monkeypatch, tmp_path, RunMode.RUN, ConnectionError(errno.ECONNRESET, "gone"))
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as left:
+        command((tmp_path / "file" / "run").mkdir, EvaluateConfig)
+    assert left.value.code == 2
+    assert "cannot write" in capsys.readouterr().err
