@@ -165,6 +165,7 @@ def _lacking(batch: Batch) -> dict[str, str]:
             "to know the object that is asked about and these data do not say; use "
             "data=critter_siblings, layout=pair, or metric=[energy_pointing_game]",
         ),
+        "asked": (batch.classes.shape[1] < 2, "several classes in one picture; use layout=grid"),
         "cells": (
             not apart,
             "several classes in one picture, each in a place of its own; use layout=grid or "

@@ -64,6 +64,7 @@ VARIANTS = {
     ("metric", "deletion_auc_coarse"): {"steps"},
     ("metric", "insertion_auc_base_ties"): {"ties"},
     ("metric", "deletion_auc_base_ties"): {"ties"},
+    ("metric", "intervention_kept"): {"mode", "baseline"},
     ("metric", "randomization_abs"): {"similarity"},
     ("metric", "randomization_union"): {"similarity"},
     ("metric", "randomization_ssim"): {"similarity"},

@@ -25,6 +25,7 @@ from var_exp.metrics import (
     GridConfusion,
     GridPointingGame,
     Infidelity,
+    Intervention,
     IrrelevantEnergyShare,
     MaxSensitivity,
     ModelRandomization,
@@ -118,6 +119,7 @@ def scene(count=COUNT):
         "regions": regions,
         "cells": quarters.expand(count, 4, SIDE, SIDE),
         "own": classes,
+        "asked": torch.arange(4).expand(count, 4),
         "maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "base_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "within": torch.ones(count, SIDE, SIDE, dtype=torch.bool),
@@ -187,7 +189,7 @@ def test_value_is_the_mean_of_the_scores(metric):
 
 def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
-    signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion
+    signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion | Intervention
     signed |= ModelRandomization | SensitivityN
     if isinstance(metric, PerturbationAUC) and metric.score == "logit":
         assert scores.isfinite().all()

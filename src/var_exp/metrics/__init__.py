@@ -14,6 +14,7 @@ from var_exp.metrics.grid_confusion import GridConfusion
 from var_exp.metrics.grid_pointing_game import GridPointingGame
 from var_exp.metrics.infidelity import Infidelity
 from var_exp.metrics.insertion_deletion import DeletionAUC, InsertionAUC
+from var_exp.metrics.intervention import Intervention
 from var_exp.metrics.lerf import LerfAUC
 from var_exp.metrics.max_sensitivity import MaxSensitivity
 from var_exp.metrics.model_randomization import (
@@ -42,6 +43,7 @@ __all__ = [
     "GridPointingGame",
     "Infidelity",
     "InsertionAUC",
+    "Intervention",
     "IrrelevantEnergyShare",
     "LerfAUC",
     "MaxSensitivity",

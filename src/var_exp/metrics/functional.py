@@ -11,6 +11,7 @@ from var_exp.metrics.grid_confusion import grid_confusion
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.metrics.infidelity import infidelity
 from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
+from var_exp.metrics.intervention import intervention
 from var_exp.metrics.lerf import lerf_auc
 from var_exp.metrics.max_sensitivity import max_sensitivity
 from var_exp.metrics.overlap import overlap
@@ -34,6 +35,7 @@ __all__ = [
     "grid_pointing_game",
     "infidelity",
     "insertion_auc",
+    "intervention",
     "lerf_auc",
     "map_similarity",
     "max_sensitivity",

@@ -13,17 +13,14 @@ Source: this project; the shares are those of the grid pointing game (Rao, Böhl
 Better Understanding Attribution Methods", CVPR 2022).
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, distributed
-from torchmetrics.utilities.distributed import gather_all_tensors
+from torch import Tensor
 
-from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.matrix_metric import MatrixMetric
 from var_exp.metrics.share import Magnitude, check_magnitude, score_in_blocks, share_inside
 
 
@@ -50,7 +47,7 @@ def grid_confusion(
     return _shares(maps, cells, magnitude)[0]
 
 
-class GridConfusion(SampleMetric):
+class GridConfusion(MatrixMetric):
     """Mean lead of the own cell, and the matrix of mean shares.
 
     Args:
@@ -72,20 +69,12 @@ class GridConfusion(SampleMetric):
     """
 
     higher_is_better = True
-    row_states: ClassVar[dict[str, torch.dtype]] = {
-        **SampleMetric.row_states,
-        "shares": torch.float64,
-    }
-    matrix_state = "shares"
     matrix_axes = ("class of cell", "share in cell")
-    shares: list[Tensor]
-    """Per map the matrix with its own line filled in and the others NaN, [N, A A]."""
 
     def __init__(self, magnitude: Magnitude = "positive") -> None:
         super().__init__()
         check_magnitude(magnitude)
         self.magnitude: Magnitude = magnitude
-        self._width = 0
 
     def update(
         self,
@@ -104,27 +93,8 @@ class GridConfusion(SampleMetric):
         shares, flags = _shares(maps, cells, self.magnitude)
         one = torch.nn.functional.one_hot(own, cells.shape[1]).bool()
         lead = shares[one] - shares.masked_fill(one, -torch.inf).amax(1)
-        lines = torch.where(one[:, :, None], shares[:, None], torch.nan)
         self.record(lead, flags, classes, ids)
-        self.shares.append(lines.flatten(1))
-
-    def matrix(self) -> Float[Tensor, "A A"]:
-        """Mean share of class i's maps in cell j over all processes (call it on each), float64."""
-        with self.sync_context():
-            mean = self._rows("shares").nanmean(0)
-        return mean.view(math.isqrt(len(mean)), -1)
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Agree on the number of cells first: a process without a map has not seen any."""
-        self._width = self.shares[0].shape[1] if len(self.shares) else 0
-        if distributed.is_available() and distributed.is_initialized():
-            widths = gather_all_tensors(torch.tensor(self._width, device=self.device))
-            self._width = max(int(width) for width in widths)
-        super().sync(*args, **kwargs)
-
-    def row_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of one row of a state."""
-        return (self._width,) if name == "shares" else super().row_shape(name)
+        self.keep_lines(shares, own)
 
 
 def _shares(

@@ -73,20 +73,21 @@ class AttributionModule(LightningModule):
         variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
         measures = {variant: _about(variant, make_metrics()) for variant in variants}
         self.measures = measures[BASE]
-        wanted = {
+        self._wanted = {
             name
             for metric in self.measures.values()
             for name in inspect.signature(metric.update).parameters
         }
-        self._compares_classes = "rival_maps" in wanted
-        self._compares_cells = "cells" in wanted
-        self._again = Reattribution(method, model, self._variants) if "again" in wanted else None
+        self._compares_classes = "rival_maps" in self._wanted
+        self._again = None
+        if "again" in self._wanted:
+            self._again = Reattribution(method, model, self._variants)
         self.scores: dict[str, MetricCollection] = {
             # Equal states on a first batch would make torchmetrics share them between measures.
             variant: MetricCollection(dict(metrics), compute_groups=False)
             for variant, metrics in measures.items()
         }
-        self.registered = nn.ModuleDict(self.scores)  # so that they move with the module
+        self.registered = nn.ModuleList(self.scores.values())  # so that they move with the module
         self._limit = ChunkLimit(sys.maxsize, "batch_size")
         self._fitting: dict[tuple[object, ...], int] = {}
 
@@ -182,13 +183,14 @@ class AttributionModule(LightningModule):
             "rivals": rivals.flatten(),
             "ids": owners,
             "base_maps": variants[BASE][:, :asked].flatten(0, 1),
+            "asked": attributed.classes[:, :asked].repeat_interleave(asked, 0),
+            "own": torch.arange(asked, device=classes.device).repeat(len(batch.ids)),
         }
         if batch.regions is not None:
             known["regions"] = batch.regions.flatten(0, 1)
+            if "cells" in self._wanted:  # the places of all classes asked about
+                known["cells"] = batch.regions[:, None].expand(-1, asked, -1, -1, -1).flatten(0, 1)
             scored.note("area", batch.regions.float().mean((2, 3)))
-        if self._compares_cells and batch.regions is not None:  # the places of all classes asked
-            known["cells"] = batch.regions.repeat_interleave(asked, 0)
-            known["own"] = torch.arange(asked, device=classes.device).repeat(len(batch.ids))
         if batch.within is not None:
             known["within"] = batch.within.flatten(0, 1)
         for variant, maps in variants.items():
