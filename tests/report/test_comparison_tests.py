@@ -35,6 +35,14 @@ def run(label, base, gain):
 RUNS = [run("gbp", 0.3, 0.5), run("ig", 0.5, 0.0), run("gradcam", 0.6, -0.1)]
 
 
+def test_a_refiner_without_a_defined_score_is_not_tested():
+    empty = Run({"method": "lrp"}, FIGURES, {("game", "base"): RUNS[0].scores["game", "base"]})
+    assert refiner_tests([empty], "game") == []
+    assert len(refiner_tests([RUNS[0], empty], "game")) == 1
+    found = compare([*RUNS, empty], {"game": True})
+    assert [len(ranks) for ranks in found.rankings.values()] == [4, 3]
+
+
 def test_each_refiner_is_tested_against_its_own_base():
     tests = refiner_tests(RUNS, "game")
     assert [(test.left, test.right) for test in tests] == [

@@ -62,7 +62,8 @@ def refiner_tests(runs: Sequence[Run], metric: str) -> list[PairedTest]:
     for run in runs:
         for name in refiners_of([run], metric):
             columns = {
-                f"{run.name} {variant}": run.scores[metric, variant] for variant in (name, BASE)
+                f"{run.name} {variant}": run.scores.get((metric, variant), {})  # none defined
+                for variant in (name, BASE)
             }
             left, right = columns
             tests.append(paired_test(left, right, columns))
