@@ -180,3 +180,12 @@ def test_pictures_that_the_model_cannot_take_are_refused(composed):
             *TINY_VIT,
             "layout.cell=full",
         )
+
+
+def test_grids_of_pictures_that_the_model_is_sure_of(composed, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAR_EXP_CACHE", str(tmp_path))
+    parts = experiment(composed, "data.count=32", "layout.confidence=0.6", "layout.related=true")
+    (said,) = parts.notes.values()
+    assert said.endswith(" of 32")
+    assert len(parts.dataset) <= int(said.split()[0]) // 4
+    assert len(list(tmp_path.iterdir())) == 1

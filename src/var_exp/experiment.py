@@ -21,7 +21,7 @@ from var_exp.types import Batch, ConfigError, InputSpec, Logits, SampleDataset
 
 GIVEN = {
     "data": {"spec", "num_classes", "model_names"},
-    "layout": {"dataset", "spec"},
+    "layout": {"dataset", "spec", "model", "workers"},
     "method": {"seed"},
     "classes": {"siblings", "seed"},
     "metric": {"model", "seed"},
@@ -79,7 +79,14 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         num_classes=getattr(model, "num_classes", None),
         model_names=class_names(model),
     )
-    dataset: SampleDataset = build(root["layout"], where="layout", dataset=data, spec=spec)
+    dataset: SampleDataset = build(
+        root["layout"],
+        where="layout",
+        dataset=data,
+        spec=spec,
+        model=model,
+        workers=root["workers"],
+    )
     seed = root["seed"]
     perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
     siblings = getattr(data, "siblings", torch.empty(0, 0, dtype=torch.int64))
@@ -99,7 +106,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             for name, node in root["metric"].items()
         },
         skipped=getattr(data, "skipped", {}),
-        notes=getattr(data, "notes", {}),
+        notes=getattr(data, "notes", {}) | getattr(dataset, "notes", {}),
         answers=Answers(getattr(data, "members", None)),
         model_names=getattr(data, "model_names", ()),
     )

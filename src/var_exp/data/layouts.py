@@ -6,11 +6,14 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch.nn.functional import interpolate
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
 
+from var_exp.data.confidence import confidences
 from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample, SampleDataset
 
 
@@ -51,9 +54,18 @@ class Grid:
         cell: "full" keeps every picture's size, so the grid is n times larger (the published game);
             "rescaled" shrinks the cells so that the grid has the size of one picture, for models
             that take only one size; "auto" picks by the model.
+        confidence: Take only pictures that the model classifies correctly with at least this
+            softmax probability; see `confidences`. None takes all.
+        related: Put classes together that the model finds alike, by the cosine of their weights in
+            its last layer: to the class with the most pictures left the n² - 1 nearest.
+        model: The model at hand, for these two.
+        workers: Loader processes while the model is asked.
+
+    Attributes:
+        notes: How many pictures were confident enough.
 
     Raises:
-        ConfigError: fewer than n² classes have pictures.
+        ConfigError: fewer than n² classes have pictures, or an option out of its range.
     """
 
     def __init__(
@@ -64,6 +76,10 @@ class Grid:
         count: int | None = None,
         seed: int = 0,
         cell: Literal["auto", "full", "rescaled"] = "auto",
+        confidence: float | None = None,
+        related: bool = False,
+        model: nn.Module | None = None,
+        workers: int = 0,
     ) -> None:
         if n < 2:
             raise ConfigError(
@@ -74,13 +90,34 @@ class Grid:
         self.dataset = dataset
         self.n = n
         self.rescaled = cell == "rescaled" or (cell == "auto" and spec.fixed_size)
-        self.cells = _group(dataset, n * n, seed)[:count]
+        self.notes: dict[str, str] = {}
+        usable = list(range(len(dataset)))
+        if confidence is not None:
+            usable = self._sure(confidence, model, spec, workers)
+        alike = _likeness(dataset, model) if related else None
+        self.cells = _group(dataset, usable, n * n, seed, count, alike)
         if not self.cells:
+            options = "layout.n" if confidence is None else "layout.n or layout.confidence"
             raise ConfigError(
                 f"layout=grid with n={n} needs pictures of {n * n} different classes, and "
-                f"{type(dataset).__name__} with {len(dataset)} pictures has fewer; "
-                "use a smaller layout.n or more data."
+                f"{type(dataset).__name__} with {len(usable)} pictures has fewer; "
+                f"use a smaller {options} or more data."
             )
+
+    def _sure(
+        self, least: float, model: nn.Module | None, spec: InputSpec, workers: int
+    ) -> list[int]:
+        """Pictures of which the model is sure."""
+        if model is None or not 0 < least < 1:
+            raise ConfigError(
+                f"layout.confidence must lie between 0 and 1 and needs a model, got {least}."
+            )
+        found = confidences(self.dataset, model, spec, workers)
+        usable = [index for index, value in enumerate(found) if value >= least]
+        self.notes[f"pictures classified correctly with confidence {least:g}"] = (
+            f"{len(usable)} of {len(found)}"
+        )
+        return usable
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -100,6 +137,10 @@ class Grid:
 
     def __getitem__(self, index: int) -> Sample:
         samples = [self.dataset[cell] for cell in self.cells[index]]
+        if len({sample.image.shape for sample in samples}) > 1:
+            raise ConfigError(
+                "the pictures of a grid must have one size; use data.view=crop or layout=single."
+            )
         images = torch.stack([sample.image for sample in samples])
         if self.rescaled:
             height, width = (side // self.n for side in images.shape[-2:])
@@ -116,14 +157,21 @@ class Grid:
         )
 
 
-def _group(dataset: SampleDataset, size: int, seed: int) -> list[list[int]]:
-    """Disjoint groups of `size` pictures of distinct classes."""
+def _group(
+    dataset: SampleDataset,
+    usable: Sequence[int],
+    size: int,
+    seed: int,
+    count: int | None,
+    alike: Float[Tensor, "N N"] | None,
+) -> list[list[int]]:
+    """Disjoint groups of `size` usable pictures of distinct classes, at most `count` of them."""
 
     def order(*key: int) -> bytes:
         return blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
 
     left: dict[int, list[int]] = {}
-    for index in sorted(range(len(dataset)), key=order):
+    for index in sorted(usable, key=order):
         left.setdefault(dataset.label(index), []).append(index)
     if PREDICTED in left:
         raise ConfigError(
@@ -131,9 +179,25 @@ def _group(dataset: SampleDataset, size: int, seed: int) -> list[list[int]]:
             "use layout=single."
         )
     groups: list[list[int]] = []
-    while len(left) >= size:
+    while len(left) >= size and (count is None or len(groups) < count):
         by_stock = sorted(left, key=lambda label: (-len(left[label]), order(len(groups), label)))
+        if alike is not None:
+            near = alike[by_stock[0]].tolist()
+            by_stock[1:] = sorted(by_stock[1:], key=lambda label: -near[label])
         chosen = sorted(by_stock[:size], key=lambda label: order(len(groups), label, 1))
         groups.append([left[label].pop() for label in chosen])
         left = {label: stock for label, stock in left.items() if stock}
     return groups
+
+
+def _likeness(dataset: SampleDataset, model: nn.Module | None) -> Float[Tensor, "N N"]:
+    """Cosine of the weights that two classes have in the last layer."""
+    last: Any = getattr(model, "get_classifier", lambda: None)()  # as timm's models have it
+    weights = getattr(last, "weight", None)
+    if weights is None or len(weights) != len(dataset.class_names):
+        raise ConfigError(
+            "layout.related needs a model whose last layer has weights for each class of the data; "
+            "leave it out, or use data of the model's own classes."
+        )
+    unit = normalize(weights.detach().flatten(1).float())
+    return unit @ unit.T
