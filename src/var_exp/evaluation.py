@@ -30,6 +30,7 @@ from var_exp.report.files import write_whole
 from var_exp.report.loggers import finish, log_results
 from var_exp.report.maps import MapWriter
 from var_exp.report.page import write_report
+from var_exp.report.plots import write_curves
 from var_exp.report.results import results_of
 from var_exp.report.rows import write_rows
 from var_exp.report.selection import pick_samples
@@ -60,7 +61,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     experiment = prepare(root)
     dataset = experiment.dataset
     trainer = _trainer(root, run_dir)
-    module = _module(root, experiment)
+    module = attribution_module(root, experiment)
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     with Store(run_dir, ids, trainer.global_rank) as store:
         done = _open(root, experiment, run_dir, trainer, store)
@@ -168,7 +169,8 @@ def _logger(root: Mapping[str, Any], run_dir: Path) -> Logger | None:
     return logger
 
 
-def _module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModule:
+def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModule:
+    """What attributes and scores in a run with this configuration."""
     return AttributionModule(
         model=experiment.model,
         method=experiment.method,
@@ -226,6 +228,7 @@ def _conclude(
         facts={**told, **facts},
         classes=by_class(store.rows(), dataset.class_names, refiners=refiners),
     )
+    write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
     console = Console()
     console.print(summary_table(found.summary, found.directions))
@@ -237,6 +240,8 @@ def _conclude(
         log_results(logger, root, found.summary, store.rows(), panels, found.curves)
         console.print(finish(logger), soft_wrap=True)
     files = "report.html, summary.csv, scores.csv"
+    if found.curves:
+        files += ", curves.csv"
     if (run_dir / _MAPS).is_dir():
         files += f", {_MAPS}/index.csv"
     console.print(f"written to {run_dir}: {files}", soft_wrap=True)

@@ -107,8 +107,8 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
     Raises:
         BadData: no run in a folder, or files that are not those of a run.
     """
-    jobs = [job for folder in folders for job in _jobs(folder)]
-    names = _labels(jobs)
+    jobs = [job for folder in folders for job in find_jobs(folder)]
+    names = label_jobs(jobs)
     finished = [job for job in jobs if job.finished]
     failed = {
         " ".join(f"{key}={value}" for key, value in labels.items()): job.reason
@@ -119,11 +119,13 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
     if finished:
         out.mkdir(parents=True, exist_ok=True)
         runs = [
-            _read(job, labels, out) for job, labels in zip(jobs, names, strict=True) if job.finished
+            read_run(job, labels, out)
+            for job, labels in zip(jobs, names, strict=True)
+            if job.finished
         ]
         directions: dict[str, bool] = {}
         for job in finished:
-            directions |= _directions(job)
+            directions |= directions_of(job)
         _write(out, runs, directions, failed, _shared(jobs))
         console.print(f"{len(finished)} of {len(jobs)} runs merged into {out}: ", end="")
         console.print(
@@ -157,7 +159,7 @@ def _write(
     )
 
 
-def _jobs(folder: Path) -> list[Job]:
+def find_jobs(folder: Path) -> list[Job]:
     """Folders of runs at or below a folder, those of a sweep in its order."""
     if not folder.is_dir():
         raise BadData(f"there is no folder {folder}; name folders of runs or of a sweep.")
@@ -193,7 +195,7 @@ def _keys(jobs: Sequence[Job]) -> list[str]:
     return [key for key in keys if key.split(".")[0] not in _IRRELEVANT]
 
 
-def _labels(jobs: Sequence[Job]) -> list[dict[str, str]]:
+def label_jobs(jobs: Sequence[Job]) -> list[dict[str, str]]:
     """What sets each job apart from the others: the options that differ, else its folder."""
     varied = [key for key in _keys(jobs) if len({job.option(key) for job in jobs}) > 1]
     labels = [{key: job.option(key) for key in varied} for job in jobs]
@@ -213,7 +215,8 @@ def _shared(jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
-def _read(job: Job, labels: Mapping[str, str], out: Path) -> Run:
+def read_run(job: Job, labels: Mapping[str, str], out: Path) -> Run:
+    """What a finished run wrote, to be compared in the folder `out`."""
     return Run(
         labels,
         read_summary(job.folder / "summary.csv"),
@@ -222,7 +225,7 @@ def _read(job: Job, labels: Mapping[str, str], out: Path) -> Run:
     )
 
 
-def _directions(job: Job) -> dict[str, bool]:
+def directions_of(job: Job) -> dict[str, bool]:
     """Whether higher is better, for each metric that a run was configured with."""
     metrics = yaml.safe_load((job.folder / "config.yaml").read_text())["metric"]
     return {

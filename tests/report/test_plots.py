@@ -1,11 +1,13 @@
 import math
+from dataclasses import replace
 from math import nan
 
 import numpy as np
 import pytest
 
-from var_exp.report.plots import Curves, Matrix, axis_of, axis_over
+from var_exp.report.plots import Curves, Matrix, axis_of, axis_over, read_curves, write_curves
 from var_exp.report.statistics import SummaryRow
+from var_exp.types import BadData
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,18 @@ def test_a_matrix_is_coloured_by_its_largest_entry_of_any_variant():
     matrix = Matrix("m", "row", "column", {"base": [[0.5, nan], [0.0, 0.25]], "var": [[-2.0]]})
     assert [matrix.depth(value) for value in (0.5, nan, 0.0, -2.0)] == [25, 0, 0, 100]
     assert Matrix("m", "row", "column", {"base": [[0.0]]}).depth(0.0) == 0
+
+
+def test_curves_are_read_back_as_they_were_written(tmp_path):
+    curves = [
+        Curves("a", "share", "p", [0, 0.5, 1], {"base": [0.1, 1 / 3, 1], "var": [0, 0.25, 0.5]}),
+        Curves("b", "stage", "rank", [0, 1], {"base": [1, float("nan")]}),
+    ]
+    write_curves(tmp_path / "curves.csv", curves)
+    read = read_curves(tmp_path / "curves.csv")
+    assert read[0] == curves[0]
+    assert str(read[1]) == str(replace(curves[1], x=[0.0, 1.0], lines={"base": [1.0, math.nan]}))
+    assert read_curves(tmp_path / "none.csv") == []
+    (tmp_path / "curves.csv").write_text("a,b\n")
+    with pytest.raises(BadData, match="must have the columns metric"):
+        read_curves(tmp_path / "curves.csv")

@@ -31,6 +31,8 @@ _STYLE = {
     "svg.fonttype": "path",  # letters as outlines: no font needed
     "svg.hashsalt": "var_exp",  # the same file in every repeat
     "savefig.dpi": 300,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.03,
 }
 
 
@@ -43,6 +45,9 @@ def printed() -> Iterator[None]:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.pdf`, `.svg` and `.png` and close the figure; call it within `printed`."""
+    if figure.get_layout_engine() is not None:  # laid out once, not for each file
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     paths = [stem.with_name(stem.name + kind) for kind in KINDS]
     for path in paths:
         dated = {".pdf": "CreationDate", ".svg": "Date"}.get(path.suffix)

@@ -143,12 +143,17 @@ def _opacity(values: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:
 
 def outline_path(region: Bool[Tensor, "H W"]) -> str:
     """Border of a region as an SVG path in pixels of the picture, each straight run one line."""
+    lines = outline_lines(region)
+    return "".join(f"M{a} {b}H{c}" if b == d else f"M{a} {b}V{d}" for a, b, c, d in lines)
+
+
+def outline_lines(region: Bool[Tensor, "H W"]) -> list[tuple[int, int, int, int]]:
+    """The same as lines (x, y, x, y) from end to end, the horizontal ones first."""
     padded = np.pad(region.cpu().numpy(), 1)
     down = padded[1:, 1:-1] != padded[:-1, 1:-1]  # [H+1, W]: borders between rows
     across = padded[1:-1, 1:] != padded[1:-1, :-1]  # [H, W+1]: borders between columns
-    runs = [f"M{first} {y}H{end}" for y, first, end in _runs(down)]
-    runs += [f"M{x} {first}V{end}" for x, first, end in _runs(across.T)]
-    return "".join(runs)
+    lines = [(first, y, end, y) for y, first, end in _runs(down)]
+    return lines + [(x, first, x, end) for x, first, end in _runs(across.T)]
 
 
 def _runs(lines: Bool[np.ndarray, "L n"]) -> list[tuple[int, int, int]]:

@@ -1,13 +1,16 @@
 """Numbers behind the page's small plots: where a value sits on an axis, and mean curves."""
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from var_exp.report.statistics import SummaryRow
+from var_exp.types import BadData
 
 _MARGIN = 3.0  # per cent of the width kept free at both ends, for the dots
 
@@ -118,3 +121,50 @@ class Matrix:
         ]
         largest = max(sizes, default=0.0)
         return round(100 * abs(value) / largest) if largest and isfinite(value) else 0
+
+
+_COLUMNS = ["metric", "variant", "x", "y", "x_label", "y_label"]
+
+
+def write_curves(path: Path, curves: Sequence[Curves]) -> None:
+    """Write mean curves as CSV, one line per point; no file when there are none."""
+    if not curves:
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(_COLUMNS)
+        lines.writerows(
+            (curve.title, variant, x, y, curve.x_label, curve.y_label)
+            for curve in curves
+            for variant, line in curve.lines.items()
+            for x, y in zip(curve.x, line, strict=True)
+        )
+
+
+def read_curves(path: Path) -> list[Curves]:
+    """Curves of a `curves.csv`, exactly as they were written; none when there is no such file.
+
+    Raises:
+        BadData: the columns are not those of a curves file.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file)
+        if list(lines.fieldnames or []) != _COLUMNS:
+            raise BadData(
+                f"{path} must have the columns {', '.join(_COLUMNS)}, got "
+                f"{', '.join(lines.fieldnames or ['none'])}; give a curves.csv that a run wrote."
+            )
+        points: dict[tuple[str, str, str], dict[str, list[tuple[float, float]]]] = {}
+        for line in lines:
+            of = points.setdefault((line["metric"], line["x_label"], line["y_label"]), {})
+            of.setdefault(line["variant"], []).append((float(line["x"]), float(line["y"])))
+    return [
+        Curves(
+            *labels,
+            x=[x for x, _ in next(iter(found.values()))],
+            lines={variant: [y for _, y in line] for variant, line in found.items()},
+        )
+        for labels, found in points.items()
+    ]

@@ -1,0 +1,301 @@
+"""Figures for a paper, one command each, from finished runs.
+
+    python -m var_exp.figures grid SWEEP            methods as columns, base and refined as rows
+    python -m var_exp.figures classes RUN RUN       several classes of one picture, on two models
+    python -m var_exp.figures intervention RUN      probabilities before and after maps are cut out
+    python -m var_exp.figures curves RUN …          base dashed, refined solid
+
+Each is written as PDF, SVG and PNG, with its numbers in LaTeX and Markdown beside it. The picture
+of a whole comparison is made by `python -m var_exp.sweep`.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from var_exp.config import EvaluateConfig, check
+from var_exp.data.datamodule import collate
+from var_exp.evaluation import attribution_module
+from var_exp.experiment import GIVEN, Experiment, prepare
+from var_exp.gallery import gallery, panels_of
+from var_exp.metrics.ranking import rank
+from var_exp.report.comparison import comparison_tables
+from var_exp.report.line_figures import (
+    Intervention,
+    curve_figure,
+    intervention_figure,
+    intervention_table,
+)
+from var_exp.report.map_figures import Tile, class_blocks, grid_blocks, sheet
+from var_exp.report.panels import Panel
+from var_exp.report.plots import read_curves
+from var_exp.report.rows import Row, read_rows
+from var_exp.report.selection import Pick, pick_samples
+from var_exp.report.statistics import BASE
+from var_exp.report.tables import Cell, Table, write_tables
+from var_exp.report.verdicts import number
+from var_exp.seeds import sample_generator
+from var_exp.sweep import Job, directions_of, find_jobs, label_jobs, read_run
+from var_exp.types import BadData, Batch, VarExpError
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that can be looked at again.
+
+    Attributes:
+        job: Its folder and options.
+        labels: What sets it apart from the other runs of the figure.
+    """
+
+    job: Job
+    labels: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """As it stands in the figure."""
+        return " ".join(self.labels.values())
+
+    @cached_property
+    def root(self) -> dict[str, Any]:
+        """Its configuration, checked again."""
+        text = (self.job.folder / "config.yaml").read_text(encoding="utf-8")
+        return check(OmegaConf.create(dict(yaml.safe_load(text))), EvaluateConfig, GIVEN)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """Its parts, built again."""
+        return prepare(self.root)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Its scores."""
+        return read_rows(self.job.folder / "scores.csv")
+
+    @property
+    def refiners(self) -> list[str]:
+        """The refiners it scored."""
+        return [name for name in self.root["refine"] if name != "none"]
+
+    def picks(self, count: int) -> list[str]:
+        """Samples that its report would show first."""
+        (metric, higher), *_ = directions_of(self.job).items()
+        chosen = pick_samples(
+            self.rows,
+            metric=metric,
+            higher_is_better=higher,
+            refiners=self.refiners,
+            count=count,
+            seed=self.root["seed"],
+        )
+        return [pick.sample_id for pick in chosen]
+
+    def panels(self, ids: Sequence[str]) -> list[Panel]:
+        """Maps of some samples, made again as in the run, with the scores that it gave them."""
+        metric = next(iter(directions_of(self.job)))
+        scores = {
+            id: {
+                (row.variant, row.class_index): row.score
+                for row in self.rows
+                if row.sample_id == id and row.metric == metric
+            }
+            for id in ids
+        }
+        if missing := [id for id in ids if not scores[id]]:
+            known = ", ".join(sorted({row.sample_id for row in self.rows})[:5])
+            raise BadData(
+                f"{self.job.folder} has no sample '{missing[0]}'; it has {known} … (scores.csv)."
+            )
+        module = attribution_module(self.root, self.experiment)
+        return gallery(
+            self.experiment, module, [Pick(id, "random", metric, scores[id]) for id in ids]
+        )
+
+    def batch(self, id: str) -> Batch:
+        """One sample as the model sees it."""
+        dataset = self.experiment.dataset
+        found = [i for i in range(len(dataset)) if dataset.sample_id(i) == id]
+        if not found:
+            raise BadData(f"{self.job.folder} has no sample '{id}'; see its scores.csv.")
+        (batch,) = collate([dataset[found[0]]], self.experiment.spec)
+        return batch
+
+
+Options = argparse.Namespace
+
+
+def _grid(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
+    ids = options.samples or runs[0].picks(options.count or 2)
+    panels = {run.name: run.panels(ids) for run in runs}
+    return sheet(out, grid_blocks(panels, _variants(runs, options))) + _compared(runs, out)
+
+
+def _classes(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
+    (id, *_) = options.samples or runs[0].picks(1)
+    panels = {run.name: run.panels([id])[0] for run in runs}
+    variants = _variants(runs, options)
+    files = sheet(out, class_blocks(panels, variants, options.classes))
+    rows = [
+        [
+            Cell(name, code=True),
+            Cell(panel.class_names[column]),
+            *(Cell(number(panel.scores[v][column])) for v in variants),
+        ]
+        for name, panel in panels.items()
+        for column in range(min(panel.asked, options.classes))
+    ]
+    metric = next(iter(panels.values())).metric
+    columns = [Cell("run"), Cell("class"), *(Cell(name, code=True) for name in variants)]
+    return files + write_tables(out, [Table(f"{metric} of {id}", columns, rows, names=2)])
+
+
+def _intervention(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
+    files, tables = [], []
+    for place, run in enumerate(runs):
+        (id, *_) = options.samples or runs[0].picks(1)
+        found = intervene(run, id, _variants(runs, options), options.share, options.classes)
+        stem = out if len(runs) == 1 else out.with_name(f"{out.name}_{place}")
+        files += intervention_figure(stem, found)
+        tables.append(intervention_table(found))
+    return files + write_tables(out, tables)
+
+
+def _curves(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
+    curves = {run.name: read_curves(run.job.folder / "curves.csv") for run in runs}
+    titles = {curve.title for found in curves.values() for curve in found}
+    if not titles:
+        raise BadData("these runs have no curves; score metrics that have, such as insertion_auc.")
+    files = curve_figure(out, curves, _variants(runs, options))
+    return files + _compared(runs, out, titles)
+
+
+FIGURES: dict[str, Callable[[Sequence[FinishedRun], Path, Options], list[Path]]] = {
+    "grid": _grid,
+    "classes": _classes,
+    "intervention": _intervention,
+    "curves": _curves,
+}
+
+
+def intervene(
+    run: FinishedRun, id: str, variants: Sequence[str], share: float, classes: int
+) -> Intervention:
+    """Take the strongest pixels of each class's map out of a picture and ask the model again.
+
+    A pixel taken out becomes 0, the mean colour. Only pixels that speak for the class go; where
+    equal values decide, chance does, seeded by the id.
+
+    Args:
+        run: Whose model and maps.
+        id: The sample.
+        variants: Base and refiners.
+        share: Of the pixels that are taken out at most.
+        classes: At most so many of the competing classes, in their order.
+    """
+    experiment = run.experiment
+    module = attribution_module(run.root, experiment)
+    batch = run.batch(id)
+    attributed = module.attribute(batch, controls=False)
+    (panel,) = panels_of(experiment, module, batch, attributed)
+    names, labels = panel.class_names[:classes], attributed.classes[0, :classes].tolist()
+    height, width = batch.images.shape[-2:]
+    taken = round(share * height * width)
+    chance = torch.randperm(
+        height * width, generator=sample_generator(run.root["seed"], f"{id}/intervention")
+    )
+
+    def probabilities(images: torch.Tensor) -> list[list[float]]:
+        with torch.no_grad():
+            found: list[list[float]] = experiment.model(images).softmax(1)[:, labels].tolist()
+        return found
+
+    masked, after = {}, {}
+    pixels = panel.image.permute(1, 2, 0).numpy()
+    for variant in variants:
+        maps = panel.maps[variant][: len(names)]
+        order = rank([maps], chance.expand(len(names), -1), (height, width), 1)
+        kept = (order.places >= taken) | (maps.sum(1) <= 0)
+        after[variant] = probabilities(batch.images * kept[:, None])
+        masked[variant] = [
+            Tile(
+                np.where(one[..., None], pixels, np.uint8(225)),
+                caption=f"{100 * (~one).float().mean():.1f} % cut out",
+            )
+            for one in kept
+        ]
+    picture = Tile(pixels, caption=run.name)
+    (before,) = probabilities(batch.images)
+    return Intervention(run.name, id, names, share, picture, before, masked, after)
+
+
+def _variants(runs: Sequence[FinishedRun], options: Options) -> list[str]:
+    """Base and the refiners that every run has, or those that were asked for."""
+    common = [name for name in runs[0].refiners if all(name in run.refiners for run in runs)]
+    known = [BASE, *common]
+    for name in options.variants or []:
+        if name not in known:
+            raise BadData(f"there is no variant '{name}' in all of these runs: {', '.join(known)}.")
+    return options.variants or known
+
+
+def _compared(
+    runs: Sequence[FinishedRun], out: Path, metrics: set[str] | None = None
+) -> list[Path]:
+    """The tables of the runs' figures, of the first metric or of those named."""
+    directions = directions_of(runs[0].job)
+    chosen = metrics or set(list(directions)[:1])
+    read = [read_run(run.job, run.labels, out.parent) for run in runs]
+    wanted = {name: higher for name, higher in directions.items() if name in chosen}
+    return write_tables(out, comparison_tables(read, wanted))
+
+
+def _runs(folders: Sequence[Path]) -> list[FinishedRun]:
+    jobs = [job for folder in folders for job in find_jobs(folder) if job.finished]
+    if not jobs:
+        raise BadData(f"no run in {', '.join(map(str, folders))} is finished; run them first.")
+    labels = label_jobs(jobs)
+    if len(jobs) == 1:
+        labels = [{"method": jobs[0].option("method"), "model": jobs[0].option("model")}]
+    return [FinishedRun(job, each) for job, each in zip(jobs, labels, strict=True)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the figure that the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m var_exp.figures", description="Figures for a paper from finished runs."
+    )
+    parser.add_argument("kind", choices=FIGURES)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="of runs or of sweeps")
+    parser.add_argument("--out", type=Path, metavar="PATH", help="without ending; default: KIND")
+    parser.add_argument("--samples", nargs="+", metavar="ID", help="as in scores.csv")
+    parser.add_argument("--count", type=int, help="how many samples, when none is named")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="base and refiners to show")
+    parser.add_argument("--classes", type=int, default=4, help="most classes of a picture shown")
+    parser.add_argument("--share", type=float, default=0.1, help="of the pixels cut out")
+    options = parser.parse_args(arguments)
+    if not 0 < options.share < 1 or options.classes < 1 or (options.count or 1) < 1:
+        parser.error("--share must lie between 0 and 1, --classes and --count be 1 or more.")
+    sys.path.append(str(Path.cwd()))  # a class of the user's own, as `evaluate.py` finds it
+    out = options.out or Path(options.kind)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        files = FIGURES[options.kind](_runs(options.runs), out, options)
+    except (VarExpError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    Console().print("written: " + " ".join(map(str, files)), soft_wrap=True, highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""Printed sheets of maps: pictures at the left, a column per method or class, a row per variant."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from textwrap import wrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Bool, UInt8
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from var_exp.report.figure_style import INK, SOFT, printed, save
+from var_exp.report.overlays import greyed, note, outline_lines, overlay
+from var_exp.report.panels import Panel
+
+_WIDTH = 6.9  # inches: the text of a two-column page
+_LARGEST, _GAP, _LINE, _GUTTER = 1.15, 0.05, 0.16, 0.2  # inches: a cell, between cells, text
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One cell of a sheet.
+
+    Attributes:
+        pixels: [H, W, 3].
+        region: Outlined when given.
+        caption: Stands under it.
+    """
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    region: Bool[Tensor, "H W"] | None = None
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One picture with its rows of maps.
+
+    Attributes:
+        picture: The picture itself.
+        heads: Over the columns.
+        rows: By variant, one tile per column.
+    """
+
+    picture: Tile
+    heads: Sequence[str]
+    rows: Mapping[str, Sequence[Tile]]
+
+
+def grid_blocks(
+    panels: Mapping[str, Sequence[Panel]], variants: Sequence[str], classes: int = 1
+) -> list[Block]:
+    """Methods as columns, base and refined as rows; a block for each class of each sample.
+
+    Args:
+        panels: By method, the same samples in the same order.
+        variants: The rows.
+        classes: How many of the classes asked about are shown of each sample.
+    """
+    first, *_ = panels.values()
+    return [
+        Block(
+            _picture(sample, column),
+            list(panels),
+            {
+                variant: [_tile(shown[place], variant, column) for shown in panels.values()]
+                for variant in variants
+            },
+        )
+        for place, sample in enumerate(first)
+        for column in range(min(classes, sample.asked))
+    ]
+
+
+def class_blocks(panels: Mapping[str, Panel], variants: Sequence[str], classes: int) -> list[Block]:
+    """Several classes of one picture as columns, base and refined as rows; a block for each run.
+
+    Args:
+        panels: By run, such as a CNN and a transformer.
+        variants: The rows.
+        classes: At most so many columns.
+    """
+    return [
+        Block(
+            Tile(_picture(panel, None).pixels, caption=run),
+            list(panel.class_names[:classes]),
+            {
+                variant: [
+                    _tile(panel, variant, column)
+                    for column in range(min(classes, len(panel.class_names)))
+                ]
+                for variant in variants
+            },
+        )
+        for run, panel in panels.items()
+    ]
+
+
+def sheet(stem: Path, blocks: Sequence[Block]) -> list[Path]:
+    """Draw the blocks one under the other; returns the files."""
+    columns = 1 + max(len(block.heads) for block in blocks)
+    cell = min(_LARGEST, (_WIDTH - _GUTTER) / columns - _GAP)
+    heights = [_height(blocks, i, cell) for i in range(len(blocks))]
+    size = (_GUTTER + columns * (cell + _GAP), sum(heights))
+    with printed():
+        figure = plt.figure(figsize=size)
+        top = 0.0
+        for i, block in enumerate(blocks):
+            _draw(figure, block, top, cell, heads=_has_heads(blocks, i))
+            top += heights[i]
+        return save(figure, stem)
+
+
+def _has_heads(blocks: Sequence[Block], place: int) -> bool:
+    """Whether a block names its columns: it does unless they are those of the block above."""
+    return place == 0 or blocks[place].heads != blocks[place - 1].heads
+
+
+def _height(blocks: Sequence[Block], place: int, cell: float) -> float:
+    block = blocks[place]
+    head = _head(blocks[place], cell) if _has_heads(blocks, place) else 0.0
+    rows = [cell * _aspect(block) + _below(tiles) for tiles in block.rows.values()]
+    return head + sum(rows) + (len(rows) - 1) * _GAP + _LINE
+
+
+def _head(block: Block, cell: float) -> float:
+    """Inches that the names of the columns take."""
+    lines = max(wrapped(head, cell).count("\n") + 1 for head in block.heads)
+    return (0.4 + lines * 0.85) * _LINE
+
+
+def _below(tiles: Sequence[Tile]) -> float:
+    return _LINE if any(tile.caption for tile in tiles) else 0.0
+
+
+def _aspect(block: Block) -> float:
+    height, width = block.picture.pixels.shape[:2]
+    return float(height / width)
+
+
+def _draw(figure: Figure, block: Block, top: float, cell: float, *, heads: bool) -> None:
+    """One block, `top` inches below the upper edge."""
+    tall = cell * _aspect(block)
+
+    def place(tile: Tile, column: int, y: float) -> Axes:
+        width, height = figure.get_size_inches()
+        left = column * (cell + _GAP) + (_GUTTER if column else 0)
+        axis = figure.add_axes((left / width, 1 - (y + tall) / height, cell / width, tall / height))
+        show(axis, tile)
+        return axis
+
+    y = top + (_head(block, cell) if heads else 0.0)
+    for row, (variant, tiles) in enumerate(block.rows.items()):
+        if row == 0:
+            place(block.picture, 0, y)
+        for column, tile in enumerate(tiles):
+            axis = place(tile, column + 1, y)
+            if row == 0 and heads:
+                axis.set_title(wrapped(block.heads[column], cell), pad=3)
+            if column == 0:
+                axis.set_ylabel(variant, labelpad=2, fontweight="bold" if row else "normal")
+        y += tall + _below(tiles) + _GAP
+
+
+def show(axis: Axes, tile: Tile) -> None:
+    """Draw one cell into an axis of its own."""
+    height, width = tile.pixels.shape[:2]
+    axis.imshow(tile.pixels, interpolation="nearest", extent=(0, width, height, 0))
+    axis.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+    axis.spines[:].set_visible(False)
+    if tile.region is not None:
+        lines = [((a, b), (c, d)) for a, b, c, d in outline_lines(tile.region)]
+        for colour, thick in (("white", 1.8), (INK, 0.9)):  # to be seen on light and dark
+            drawn = LineCollection(
+                lines, colors=colour, linewidths=thick, capstyle="projecting", clip_on=False
+            )
+            axis.add_collection(drawn, autolim=False)
+    if tile.caption:
+        axis.set_xlabel(tile.caption, labelpad=2, color=SOFT)
+
+
+def _picture(panel: Panel, column: int | None) -> Tile:
+    """The picture itself; with a column, that class is named and its region outlined."""
+    pixels = panel.image.permute(1, 2, 0).cpu().numpy()
+    if column is None:
+        return Tile(pixels)
+    return Tile(pixels, panel.region(column), wrapped(panel.class_names[column], 1.3))
+
+
+def _tile(panel: Panel, variant: str, column: int) -> Tile:
+    """One map over the greyed picture, its score below."""
+    values = panel.flat(variant)[column]
+    drawn = Image.alpha_composite(
+        greyed(panel.image).convert("RGBA"), overlay(values, panel.scale).convert("RGBA")
+    )
+    scores = panel.scores.get(variant, [])
+    score = scores[column] if column < len(scores) else float("nan")
+    remark = note(values)
+    caption = remark or (f"{score:.2f}" if isfinite(score) else "")
+    return Tile(np.asarray(drawn.convert("RGB")), panel.region(column), caption)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Broken into two lines at most of about the width of a cell."""
+    return "\n".join(wrap(text, max(6, int(inches / 0.065)), max_lines=2, placeholder=" …"))
