@@ -117,9 +117,8 @@ class FinishedRun:
                 f"{self.job.folder} has no sample '{missing[0]}'; it has {known} … (scores.csv)."
             )
         module = attribution_module(self.root, self.experiment)
-        return gallery(
-            self.experiment, module, [Pick(id, "random", metric, scores[id]) for id in ids]
-        )
+        picks = [Pick(id, "random", metric, scores[id]) for id in ids]
+        return gallery(self.experiment, module, picks, self.root["batch_size"])
 
     def batch(self, id: str) -> Batch:
         """One sample as the model sees it."""
