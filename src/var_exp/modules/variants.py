@@ -16,16 +16,15 @@ from var_exp.refine.controls import (
     random_map,
     same_sparsity,
 )
-from var_exp.report.statistics import BASE, SAME_SPARSITY
+from var_exp.report.statistics import BASE, RANDOM_CLASSES, SAME_SPARSITY
 from var_exp.types import Classes, Images, Logits, Maps, Regions
 
-_RANDOM_CLASSES = "_random_classes"
 _PLAIN_CONTROLS = ("uniform_map", "random_map", "gaussian_map", "edge_map", "oracle_map")
 
 
 def control_names(refiners: Sequence[str]) -> list[str]:
     """Names of the control variants that go with these refiners."""
-    competition = [name + kind for name in refiners for kind in (SAME_SPARSITY, _RANDOM_CLASSES)]
+    competition = [name + kind for name in refiners for kind in (SAME_SPARSITY, RANDOM_CLASSES)]
     return [*competition, *_PLAIN_CONTROLS]
 
 
@@ -111,7 +110,7 @@ class Variants(Mapping[str, Maps]):
         for name in self._refiners:
             makers[name + SAME_SPARSITY] = partial(Variants._same_sparsity, name=name)
             if of.strangers.shape[1]:
-                makers[name + _RANDOM_CLASSES] = partial(Variants._random_classes, name=name)
+                makers[name + RANDOM_CLASSES] = partial(Variants._random_classes, name=name)
         makers["uniform_map"] = lambda _: of.maps.new_ones(()).expand(size)
         makers["random_map"] = lambda my: random_map(of.ids, shown, (height, width), my._seed)
         makers["gaussian_map"] = lambda _: gaussian_map(height, width).to(of.maps).expand(size)

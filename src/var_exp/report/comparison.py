@@ -1,7 +1,7 @@
 """Several runs side by side: tables for people, files for programs, one picture."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -10,11 +10,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from var_exp.report.figure_style import INK, LINE, mark_of, printed, save
+from var_exp.report.figure_style import INK, LINE, SOFT, mark_of, printed, save
 from var_exp.report.significance import SampleScores
-from var_exp.report.statistics import BASE, SAME_SPARSITY, SummaryRow
+from var_exp.report.statistics import BASE, RANDOM_CLASSES, SAME_SPARSITY, SummaryRow
 from var_exp.report.tables import Cell, Table
 from var_exp.report.verdicts import Role, Verdict, interval, judge, mean, roles
+
+_CONTROLS = {
+    "uniform_map": "|",
+    "random_map": "x",
+    "gaussian_map": "+",
+    "edge_map": "2",
+    "oracle_map": "*",
+}
+"""Marks of the controls that never saw the model."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,8 @@ def comparison_picture(
 ) -> list[Path]:
     """Draw each run as a row: base map (ring), refined maps and their 95 % intervals.
 
-    A tick marks the control at the refined map's sparsity.
+    Controls have no interval: beside each refiner the base map at its sparsity (tick) and random
+    competitors (cross), beside the base, in grey, what never saw the model.
 
     Returns:
         The files, `<stem>.pdf`, `.svg` and `.png`.
@@ -108,7 +118,7 @@ def comparison_picture(
     with printed():
         figure, axes = plt.subplots(
             *(1, len(metrics)),
-            figsize=(1.6 + 2.6 * len(metrics), 0.9 + (0.12 + 0.07 * len(names)) * len(runs)),
+            figsize=(1.8 + 2.6 * len(metrics), 1.6 + (0.12 + 0.07 * len(names)) * len(runs)),
             sharey=True,
             squeeze=False,
             layout="constrained",
@@ -124,16 +134,10 @@ def comparison_picture(
             axis.tick_params(axis="y", length=0)
         axes[0][0].set_yticks(range(len(runs)), ["  ".join(run.labels.values()) for run in runs])
         axes[0][0].set_ylim(len(runs) - 0.5, -0.5)
-        marks = [
-            Line2D([], [], marker="o", color=INK, mfc="white", ls="", ms=4, label=BASE),
-            Line2D([], [], ls="", label=" "),  # the legend goes down its columns, two by two
-        ]
-        for name in names:
-            colour, shape = mark_of(names, name)
-            marks.append(Line2D([], [], marker=shape, color=colour, ls="", ms=4, label=name))
-            sparse = f"same sparsity as {name}"
-            marks.append(Line2D([], [], marker="|", color=colour, ls="", ms=7, label=sparse))
-        figure.legend(handles=marks, loc="outside lower center", ncols=1 + len(names))
+        shown = {name for m in metrics for run in runs for name in run.figures(m)}
+        marks = _legend(names, shown)
+        columns = min(len(marks), 2 + len(metrics))
+        figure.legend(handles=marks, loc="outside lower center", ncols=columns)
         return save(figure, stem)
 
 
@@ -142,12 +146,38 @@ def _row(axis: Axes, figures: Mapping[str, SummaryRow], names: Sequence[str], ro
     places = np.linspace(-0.28, 0.28, 1 + len(names)) + row
     if BASE in figures:
         _dot(axis, figures[BASE], places[0], INK, "o", filled=False)
+    for name, shape in _CONTROLS.items():
+        if name in figures:
+            axis.plot(figures[name].value, places[0], shape, color=SOFT, ms=3.5, zorder=1)
     for name, y in zip(names, places[1:], strict=True):
         colour, shape = mark_of(names, name)
         if name in figures:
             _dot(axis, figures[name], y, colour, shape, filled=True)
-        if name + SAME_SPARSITY in figures:
-            axis.plot(figures[name + SAME_SPARSITY].value, y, "|", color=colour, ms=6)
+        for kind, control in ((SAME_SPARSITY, "|"), (RANDOM_CLASSES, "x")):
+            if name + kind in figures:
+                size = 6 if kind == SAME_SPARSITY else 3.5
+                axis.plot(figures[name + kind].value, y, control, color=colour, ms=size)
+
+
+def _legend(names: Sequence[str], shown: Collection[str]) -> list[Line2D]:
+    """One mark per variant, and one for each kind of control."""
+    marks = [Line2D([], [], marker="o", color=INK, mfc="white", ls="", ms=4, label=BASE)]
+    for name in names:
+        colour, shape = mark_of(names, name)
+        marks.append(Line2D([], [], marker=shape, color=colour, ls="", ms=4, label=name))
+    if any(name.endswith(SAME_SPARSITY) for name in shown):
+        marks.append(
+            Line2D([], [], marker="|", color=INK, ls="", ms=6, label="base at its sparsity")
+        )
+    if any(name.endswith(RANDOM_CLASSES) for name in shown):
+        marks.append(
+            Line2D([], [], marker="x", color=INK, ls="", ms=3.5, label="random competitors")
+        )
+    return marks + [
+        Line2D([], [], marker=shape, color=SOFT, ls="", ms=3.5, label=name.replace("_", " "))
+        for name, shape in _CONTROLS.items()
+        if name in shown
+    ]
 
 
 def _dot(axis: Axes, row: SummaryRow, y: float, colour: str, shape: str, *, filled: bool) -> None:

@@ -23,6 +23,8 @@ DIFFERENCE = "-base"
 """Ending of the variant that holds the paired difference to the base map."""
 SAME_SPARSITY = "_same_sparsity"
 """Ending of the control that cuts the base map to the refined map's count of non-zero pixels."""
+RANDOM_CLASSES = "_random_classes"
+"""Ending of the control in which random classes compete."""
 RECORD = "record"
 """Last column of `summary.csv`: the id of what the figures depend on, see `run.json`."""
 
