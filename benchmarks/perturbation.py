@@ -11,6 +11,10 @@ Each is compared with bare forward passes of as many pictures, in batches of the
 and its bare passes run in turn, round after round, so that other work on the machine slows both
 alike; times are medians over the rounds, ratios are medians of the ratios within a round. Weights
 are random: they do not change the cost.
+
+Where Quantus is installed, its pixel flipping is timed in turn with deletion: the same images,
+maps and baseline, and the ratio is that of pictures per second, since it flips every channel on its
+own and so runs three times as many. It batches over images only, which is its design.
 """
 
 import argparse
@@ -34,6 +38,8 @@ from var_exp.metrics.functional import (
     road,
     sensitivity_n,
 )
+
+WAYS = ("insertion", "deletion", "suite", "road", "quantus")
 
 
 class Counting:
@@ -70,11 +76,49 @@ def suite(model, images, classes, variants, ids, steps, max_batch) -> None:
         sensitivity_n(model, images, classes, maps, max(2, steps // 5), **given)
 
 
+def quantus_flipping(images, classes, maps, steps) -> Callable[[Counting], object] | None:
+    """Deletion as Quantus does it; None when it is not installed."""
+    try:
+        import quantus
+    except ImportError:
+        return None
+    measure = quantus.PixelFlipping(
+        features_in_step=images[0, 0].numel() // steps,  # it must divide the pixels
+        perturb_baseline=0.0,
+        abs=False,
+        normalise=False,
+        disable_warnings=True,
+    )
+    given = {"x_batch": images, "y_batch": classes, "a_batch": maps.sum(1, keepdim=True)}
+    arrays = {name: tensor.numpy() for name, tensor in given.items()}
+    options = {"device": "cpu", "softmax": True, "batch_size": len(images), "channel_first": True}
+    return lambda model: measure(model=model.model, **arrays, **options)
+
+
 def seconds(run: Callable[[], object]) -> float:
     """Wall time of one run."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
+
+
+def compare(flipping, deletion, model, images, options) -> None:
+    """Time Quantus and deletion in turn."""
+    counting = Counting(model)
+    flipping(counting), deletion(counting)  # warm-up
+    pictures, theirs = counting.pictures, images.numel() // images[0, 0].numel() * options.steps
+    times = [
+        (
+            seconds(lambda: flipping(counting)),
+            seconds(lambda: deletion(counting)),
+        )
+        for _ in range(options.rounds)
+    ]
+    ratio = statistics.median(flip / theirs / (own / pictures) for flip, own in times)
+    per_image = statistics.median(flip for flip, _ in times) / len(images)
+    print(
+        f"{'quantus':9} {theirs:8} {per_image:8.3f}   deletion runs {ratio:.2f} times as many per s"
+    )
 
 
 def main() -> None:
@@ -86,6 +130,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--max-batch", type=int, default=32, help="pictures in one forward")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -103,12 +148,15 @@ def main() -> None:
         "suite": lambda model: suite(Perturber(model), *several),
         "road": lambda model: road(model, *one, 9, max_batch=options.max_batch),
     }
+    flipping = quantus_flipping(*one, options.steps)
     print(
         f"{options.model}, {options.size} px, {options.images} images, {options.steps} steps, "
         f"{torch.get_num_threads()} threads, {options.rounds} rounds"
     )
     print(f"{'':9} {'pictures':>8} {'s/image':>8} {'throughput / bare':>18}")
     for name, way in ways.items():
+        if name not in options.ways:
+            continue
         counting = Counting(model)
         way(counting)  # warm-up
         pictures = counting.pictures
@@ -122,9 +170,14 @@ def main() -> None:
         per_image = statistics.median(own for _, own in times) / options.images
         ratio = statistics.median(floor / own for floor, own in times)
         print(f"{name:9} {pictures:8} {per_image:8.3f} {ratio:18.3f}", flush=True)
-    alone = Counting(model)
-    suite(alone, *several)
-    print(f"the suite without a shared perturber would run {alone.pictures} pictures")
+    if flipping is None:
+        print("quantus: not installed; pip install quantus==0.6.0 to compare with it")
+    elif "quantus" in options.ways:
+        compare(flipping, ways["deletion"], model, one[0], options)
+    if "suite" in options.ways:
+        alone = Counting(model)
+        suite(alone, *several)
+        print(f"the suite without a shared perturber would run {alone.pictures} pictures")
 
 
 if __name__ == "__main__":

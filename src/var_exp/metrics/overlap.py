@@ -134,7 +134,7 @@ def _overlaps(
         hits, marked = _best_level(values, inside, size)
     else:
         mean = threshold == "mean_threshold"
-        cut = values.mean(1) if mean else fraction * highest.clamp_min(0)
+        cut = values.mean(1) if mean else fraction * highest
         above = values > (cut + TIE * size)[:, None]
         hits, marked = (above & inside).sum(1), above.sum(1)
     both: dict[Measure, Tensor] = {
@@ -145,7 +145,7 @@ def _overlaps(
     }
     scores = hits / both[measure].double().where(hits > 0, 1)
     empty = highest <= 0 if threshold == "fixed_fraction" else size == 0
-    constant = highest - values.amin(1) <= TIE * size
+    constant = size < 0
     flags = (
         Flag.EMPTY_MAP * empty
         + Flag.EMPTY_REGION * (area == 0)
