@@ -145,7 +145,7 @@ def _overlaps(
     }
     scores = hits / both[measure].double().where(hits > 0, 1)
     empty = highest <= 0 if threshold == "fixed_fraction" else size == 0
-    constant = size < 0
+    constant = highest - values.amin(1) <= TIE * size
     flags = (
         Flag.EMPTY_MAP * empty
         + Flag.EMPTY_REGION * (area == 0)
