@@ -5,6 +5,7 @@ The functions are in `var_exp.metrics.functional`.
 
 from var_exp.metrics.abpc import ABPC
 from var_exp.metrics.aopc import AOPC
+from var_exp.metrics.average_drop import AverageDrop, AverageIncrease
 from var_exp.metrics.class_sensitivity import ClassSensitivity
 from var_exp.metrics.complexity import Complexity
 from var_exp.metrics.contrastive_deletion import ContrastiveDeletion
@@ -33,6 +34,8 @@ from var_exp.metrics.sparseness import Sparseness
 __all__ = [
     "ABPC",
     "AOPC",
+    "AverageDrop",
+    "AverageIncrease",
     "ClassSensitivity",
     "Complexity",
     "ContrastiveDeletion",

@@ -2,6 +2,7 @@
 
 from var_exp.metrics.abpc import abpc
 from var_exp.metrics.aopc import aopc
+from var_exp.metrics.average_drop import average_drop, average_increase
 from var_exp.metrics.class_sensitivity import class_sensitivity
 from var_exp.metrics.complexity import complexity
 from var_exp.metrics.contrastive_deletion import contrastive_deletion
@@ -25,6 +26,8 @@ from var_exp.metrics.sparseness import sparseness
 __all__ = [
     "abpc",
     "aopc",
+    "average_drop",
+    "average_increase",
     "class_sensitivity",
     "complexity",
     "contrastive_deletion",
