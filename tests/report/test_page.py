@@ -16,6 +16,7 @@ from var_exp.report.panels import Panel
 from var_exp.report.plots import Curves, Matrix
 from var_exp.report.rows import Row
 from var_exp.report.statistics import SummaryRow, summarise
+from var_exp.report.templates import templates
 
 HOSTILE = "<script>a_balert('x')</script> \"&amp; `${1}`"
 VOID = {"meta", "link", "img", "br", "wbr", "input", "hr"}
@@ -146,6 +147,13 @@ def test_a_sample_says_why_it_is_shown_and_how_it_scored(tmp_path):
     assert {a["d"] for a in paths} == {"M0 0H64M0 32H64M0 0V32M64 0V32"}
     drawn = {a["href"][1:] for a in page.all("use")}
     assert drawn == {a["id"] for a in paths}
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100 %"), (0.0123, "1.2 %"), (0.000456, "0.046 %"), (0.0, "0 %")]
+)
+def test_shares_read_as_per_cent(share, text):
+    assert templates().filters["percent"](share) == text
 
 
 def test_without_competition_there_is_nothing_to_play_with(tmp_path):

@@ -31,6 +31,7 @@ def templates() -> Environment:
         ledger=_ledger,
         breakable=_breakable,
         tick=_tick,
+        percent=_percent,
         p_value=_p_value,
     )
     return environment
@@ -67,6 +68,11 @@ def _tick(value: float, *, signed: bool = False) -> str:
     """Label of a tick, never in powers of ten."""
     sign = "+" if signed and value > 0 else ""
     return f"{sign}{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _percent(share: float) -> str:
+    """Two digits, never in powers of ten."""
+    return f"{float(f'{100 * share:.2g}'):.12g} %"
 
 
 def _p_value(value: float) -> str:
