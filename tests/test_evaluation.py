@@ -9,7 +9,7 @@ import pytest
 from var_exp.evaluation import evaluate
 from var_exp.report.rows import read_rows
 from var_exp.report.statistics import read_summary
-from var_exp.types import AlreadyFinished
+from var_exp.types import AlreadyFinished, ConfigError
 
 SMALL = ("logger=none", "data.count=64", "trainer=cpu")
 
@@ -124,3 +124,8 @@ def test_a_class_mean_is_computed_from_the_scores(composed, tmp_path):
     expected = sum(sum(own) / len(own) for own in hits.values()) / len(hits)
     assert summary["pointing_game_class_mean", "base"] == pytest.approx(expected)
     assert summary["pointing_game_class_mean", "base"] != summary["pointing_game", "base"]
+
+
+def test_a_precision_that_scores_do_not_stand_is_refused(composed, tmp_path):
+    with pytest.raises(ConfigError, match="must be 32-true or bf16-mixed, got 64-true"):
+        evaluate(composed(*SMALL, "trainer.precision=64-true"), tmp_path)

@@ -40,6 +40,7 @@ from var_exp.report.table import summary_table
 from var_exp.report.verdicts import judge
 from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
 
+_PRECISIONS = ("32-true", "bf16-mixed")
 _MAPS = "maps"  # folder of a run that holds its maps
 
 
@@ -159,6 +160,11 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
         )
     except MisconfigurationException as error:
         raise ConfigError(f"trainer: {error}") from error
+    if trainer.precision not in _PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision must be {' or '.join(_PRECISIONS)}, got {trainer.precision}; "
+            "float16 loses small gradients, so set trainer.precision=bf16-mixed."
+        )
     return trainer
 
 

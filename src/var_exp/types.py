@@ -174,8 +174,18 @@ class Batch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The same batch on another device; Lightning moves batches by calling this."""
-        move = functools.partial(Tensor.to, device=device, non_blocking=non_blocking)
+        """The same batch on another device; Lightning moves batches by calling this.
+
+        From pinned memory it is copied while the device computes.
+        """
+        non_blocking = non_blocking or self.images.is_pinned()
+        return self._each(functools.partial(Tensor.to, device=device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in pinned memory; PyTorch's loader calls this where CUDA is at hand."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, move: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(
             self,
             images=move(self.images),

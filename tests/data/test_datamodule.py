@@ -114,3 +114,21 @@ def test_samples_that_are_done_are_left_out_and_the_others_stay_together():
     assert dealt(1, done={0, 1, 4}) == [[("2", "3"), ("5",), ("6",)]]
     assert dealt(2, done={0, 1, 4}) == [[("2", "3"), ("6",)], [("5",)]]
     assert dealt(2, done=range(7)) == [[], []]
+
+
+def test_a_batch_is_pinned_and_moved_whole(monkeypatch):
+    moved = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: True)
+    (batch,) = collate([scene("a", 2)], SPEC)
+    pinned = batch.pin_memory()
+    assert torch.equal(pinned.images, batch.images)
+    assert pinned.regions.data_ptr() != batch.regions.data_ptr()
+    to = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda self, *, device, non_blocking: (moved.append(non_blocking), to(self, device))[1],
+    )
+    assert torch.equal(pinned.to("cpu").images, pinned.images)
+    assert set(moved) == {True}

@@ -248,3 +248,10 @@ def test_input_spec_of_published_models():
 def test_input_of_a_foreign_network_is_unknown():
     with pytest.raises(ConfigError, match="the input of Linear is unknown"):
         input_spec(nn.Linear(2, 2))
+
+
+def test_channels_last_changes_the_memory_and_nothing_else():
+    images = torch.randn(2, 3, 64, 64)
+    plain, last = (load_model("critters_cnn", channels_last=choice) for choice in (False, True))
+    assert last.conv1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(images), plain(images), rtol=1e-4, atol=1e-4)

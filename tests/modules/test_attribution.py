@@ -3,6 +3,7 @@
 import gc
 import logging
 import weakref
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -80,21 +81,21 @@ def model():
     return net.eval().requires_grad_(False)
 
 
-def run(model, metrics, *, data=None, batch_size=3, rule=None, controls=True, answers=None):
+def run(model, metrics, *, precision="32-true", data=None, batch_size=3, **chosen):
     module = AttributionModule(
         model,
         get_method("gbp"),
-        rule or Given(),
+        chosen.pop("rule", None) or Given(),
         {"var": VAR(temperature=1000.0)},
         metrics,
-        controls=controls,
-        answers=answers,
+        **chosen,
     )
     data = data or Scenes()
     store = Store(None, [data.sample_id(place) for place in range(len(data))])
     module.keep = store.commit
     trainer = Trainer(
         accelerator="cpu",
+        precision=precision,
         inference_mode=False,
         logger=False,
         enable_progress_bar=False,
@@ -336,3 +337,23 @@ def test_running_out_of_memory_anywhere_in_a_step_halves_it_and_changes_nothing(
         _, scores, _ = run(model, lambda: {"a": GridPointingGame(), "z": Greedy()})
     assert scores == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert "Setting batch_size=1 spares the first attempt" in caplog.text
+
+
+class Watching(GridPointingGame):
+    """Refuses to be measured in reduced precision."""
+
+    def update(self, *, maps, regions, classes, ids):
+        assert maps.dtype == torch.float32
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+        super().update(maps=maps, regions=regions, classes=classes, ids=ids)
+
+
+def test_in_mixed_precision_the_model_alone_computes_in_bfloat16(model):
+    seen, mixed = set(), deepcopy(model)
+    mixed[0].register_forward_hook(lambda _m, _i, output: seen.add(output.dtype))
+    _, expected, _ = run(model, lambda: {"grid": GridPointingGame()})
+    _, scores, _ = run(mixed, lambda: {"grid": Watching()}, precision="bf16-mixed")
+    assert seen == {torch.bfloat16}
+    base = {key: score for key, score in expected.items() if key[3] == "base"}
+    assert {key: scores[key] for key in base} == pytest.approx(base, abs=0.02)
+    assert any(scores[key] != score for key, score in base.items())

@@ -86,6 +86,7 @@ class SampleModule(LightningDataModule):
             batch_sampler=left,
             num_workers=self.workers,
             collate_fn=partial(_collate_read, spec=self.spec),
+            pin_memory=torch.cuda.is_available(),  # copied while the device computes
             persistent_workers=self.workers > 0,
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import huggingface_hub
 import timm
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -61,6 +62,7 @@ def timm_model(
     shipped: str | None = None,
     embed_layer: Callable[..., nn.Module] | None = None,
     options: Mapping[str, Any] | None = None,
+    channels_last: bool = False,
 ) -> nn.Module:
     """Build a timm model and give it its weights; the target of the files in `conf/model`.
 
@@ -74,6 +76,8 @@ def timm_model(
         shipped: File of this package with the weights, for a model that is not on the hub.
         embed_layer: Replaces the patch embedding of a vision transformer.
         options: Further arguments of `timm.create_model`.
+        channels_last: Keep images and features in channels-last memory, which most convolutions
+            are faster in; results differ by rounding (docs/speed.md).
 
     Raises:
         ConfigError: no such model, or an option it does not have.
@@ -95,6 +99,8 @@ def timm_model(
         with _explained(file, name):
             model.load_state_dict(read.of(model.state_dict()))
         _tell(model, read)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
     return model.eval().requires_grad_(False)
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Int
 from lightning import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -18,6 +19,7 @@ from var_exp.engine.chunks import ChunkLimit
 from var_exp.methods import Method
 from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
 from var_exp.metrics.base import SampleMetric
+from var_exp.models.precision import run_forward_in
 from var_exp.modules.again import Reattribution
 from var_exp.modules.variants import Attributed, Variants, control_names
 from var_exp.refine.base import Refiner
@@ -102,14 +104,21 @@ class AttributionModule(LightningModule):
             batch.images, batch.ids, logits, classes, strangers, maps, shown, batch.regions
         )
 
+    def setup(self, stage: str) -> None:
+        """Let the model, and nothing else, compute in the trainer's precision."""
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision):
+            run_forward_in(self.model, precision.forward_context)
+
     def test_step(self, batches: Sequence[Batch], index: int) -> None:
         """Score what was loaded together, one batch of equal shapes after another.
 
         In parts where the maps of all competing classes are large, or memory runs out.
         """
-        for batch in batches:
-            step = partial(self._step, batch)
-            deque(self._limit.chunks(len(batch.ids), step, self._at_once(batch)), maxlen=0)
+        with torch.autocast(self.device.type, enabled=False):  # Lightning's, see `setup`
+            for batch in batches:
+                step = partial(self._step, batch)
+                deque(self._limit.chunks(len(batch.ids), step, self._at_once(batch)), maxlen=0)
 
     def _competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
         """Logits, the classes that compete, and random strangers among the others."""
