@@ -12,7 +12,7 @@ import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -27,7 +27,7 @@ from var_exp.provenance import RunRecord, record_of
 from var_exp.registry import build
 from var_exp.report.classes import by_class
 from var_exp.report.files import write_whole
-from var_exp.report.loggers import finish, log_results
+from var_exp.report.loggers import Told, log_results
 from var_exp.report.maps import MapWriter
 from var_exp.report.page import write_report
 from var_exp.report.plots import write_curves
@@ -195,7 +195,7 @@ def _conclude(
     experiment: Experiment,
     module: AttributionModule,
     store: Store,
-    logger: object,
+    logger: Logger | None,
     facts: Mapping[str, str],
 ) -> list[SummaryRow]:
     """Aggregate the scores; write, show and log what came out.
@@ -242,9 +242,9 @@ def _conclude(
         console.print(str(verdict), soft_wrap=True)
     for label, text in told.items():
         console.print(f"{label}: {text}", soft_wrap=True)
-    if isinstance(logger, WandbLogger):
-        log_results(logger, root, found.summary, store.rows(), panels, found.curves)
-        console.print(finish(logger), soft_wrap=True)
+    if logger is not None:
+        news = Told(root, found.summary, found.directions, store.rows(), panels, found.curves)
+        console.print(log_results(logger, news), soft_wrap=True)
     files = "report.html, summary.csv, scores.csv"
     if found.curves:
         files += ", curves.csv"

@@ -1,20 +1,33 @@
 """What a real offline W&B run wrote is read back from its files."""
 
+import io
 import json
 import struct
 import time
+from math import nan
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import wandb
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from var_exp.report.loggers import finish, log_results, logged_in, wandb_logger
-from var_exp.report.panels import Panel
+from var_exp.report.loggers import (
+    Told,
+    finish,
+    log_results,
+    logged_in,
+    tensorboard_logger,
+    wandb_logger,
+)
+from var_exp.report.panels import Panel, panel_picture
 from var_exp.report.plots import Curves
 from var_exp.report.rows import Row
 from var_exp.report.statistics import SummaryRow
+from var_exp.types import ConfigError
 
 
 def read_records(file: Path) -> list[Record]:
@@ -56,28 +69,42 @@ def test_a_key_in_the_environment_or_the_netrc_file_is_a_login(logged_out, monke
     assert logged_in()
 
 
-def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out):
-    logger = wandb_logger(str(logged_out), project="test", name="a run")
+@pytest.fixture(scope="module")
+def told():
+    """A run of two samples, as the dashboards are told of it."""
     panel = Panel(
         sample_id="a",
         image=torch.zeros(3, 32, 32, dtype=torch.uint8),
         class_names=["one", "two"],
         asked=2,
-        maps={"base": torch.randn(2, 3, 32, 32), "var": torch.zeros(2, 1, 32, 32)},
+        maps={"base": torch.randn(2, 1, 32, 32), "var": torch.zeros(2, 1, 32, 32)},
+        kind="best",
+        scores={"base": [0.2, 0.4], "var": [0.75, float("nan")]},
     )
-    curves = Curves("insertion", "share", "probability", [0, 0.5, 1], {"base": [0, 0.2, 1]})
-    log_results(
-        logger,
-        {"seed": 3, "method": {"_target_": "gbp"}},
-        [SummaryRow("grid", name, mean, 0.2, 0.3, 4) for name, mean in MEANS.items()],
-        [Row("a", 1, "grid", "base", 0.25), Row("a", 2, "grid", "base", float("nan"), "tied")],
-        [panel],
-        [curves],
+    return Told(
+        config={"seed": 3, "method": {"_target_": "gbp"}},
+        summary=[
+            SummaryRow("grid", "base", 0.25, 0.2, 0.3, 4),
+            SummaryRow("grid", "var", 0.75, 0.7, 0.8, 4),
+            SummaryRow("grid", "var-base", 0.5, 0.4, 0.6, 4),
+        ],
+        directions={"grid": True},
+        rows=[Row("a", 1, "grid", "base", 0.25), Row("a", 2, "grid", "base", nan, "tied")],
+        panels=[panel],
+        curves=[
+            Curves(
+                "grid", "share", "probability", [0, 0.5, 1], {"base": [0, 0.2, 1], "var": [1, 1, 1]}
+            )
+        ],
     )
-    told = finish(logger)
+
+
+def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out, told):
+    logger = wandb_logger(str(logged_out), project="test", name="a run")
+    where = log_results(logger, told)
 
     (folder,) = logged_out.glob("wandb/offline-run-*")
-    assert told == f"W&B is offline; upload with: wandb sync {folder}"
+    assert where == f"W&B is offline; upload with: wandb sync {folder}"
     (file,) = folder.glob("*.wandb")
     records = read_records(file)
     for _ in range(60):  # W&B's service writes the file in a process of its own
@@ -100,16 +127,55 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out):
 
     tables = {
         name: json.loads((folder / "files" / history[f"{name}/path"]).read_text())
-        for name in ("summary", "scores")
+        for name in ("summary", "scores", "maps")
     }
     assert tables["summary"]["columns"][:3] == ["metric", "variant", "value"]
     assert tables["summary"]["data"][0][:5] == ["grid", "base", 0.25, 0.2, 0.3]
     assert tables["scores"]["data"][0] == ["a", 1, "grid", "base", 0.25, ""]
     (lines,) = folder.glob("files/media/table/curves/*.json")
-    assert [row[2] for row in json.loads(lines.read_text())["data"]] == [0, 0.2, 1]
-    (picture,) = folder.glob("files/media/images/maps_*.png")
-    assert history["maps/captions"] == ["a"]
-    assert picture.stat().st_size > 1000
+    assert [row[2] for row in json.loads(lines.read_text())["data"]] == [0, 0.2, 1, 1, 1, 1]
+    (bars,) = folder.glob("files/media/table/means/grid_table*.json")
+    assert json.loads(bars.read_text())["data"] == [
+        ["base", 0.25],
+        ["var", 0.75],
+        ["var-base", 0.5],
+    ]
+    columns, row = tables["maps"]["columns"], tables["maps"]["data"][0]
+    assert columns == ["sample", "shown as", "model says", "base score", "var score", "maps"]
+    assert row[:5] == ["a", "best", "", pytest.approx(0.3), 0.75]
+    assert (folder / "files" / row[5]["path"]).stat().st_size > 1000
+
+
+def test_tensorboard_holds_scalars_tables_pictures_curves_and_hyperparameters(tmp_path, told):
+    logger = tensorboard_logger(str(tmp_path))
+    where = log_results(logger, told)
+    assert where == f"TensorBoard: tensorboard --logdir {tmp_path / 'tensorboard'}"
+    events = EventAccumulator(str(tmp_path / "tensorboard"), {"images": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    curve = [(event.step, event.value) for event in events.Scalars("curves/grid/base")]
+    assert curve == [(0, 0), (500, pytest.approx(0.2)), (1000, 1)]
+    assert [events.Scalars(f"grid/{name}")[0].value for name in ("base", "var-base")] == [0.25, 0.5]
+    assert set(tags["images"]) == {"maps/a", "curves"}
+    (picture,) = events.Images("maps/a")
+    expected = panel_picture(told.panels[0])
+    shown = Image.open(io.BytesIO(picture.encoded_image_string))
+    assert np.array_equal(np.asarray(shown), np.asarray(expected))
+    (table,) = events.Tensors("summary/grid (higher is better)/text_summary")
+    assert b"| `var-base` | +0.500 | [+0.400, +0.600] | 4 |" in table.tensor_proto.string_val[0]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"method/_target_" in start
+    assert b"seed" in start
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    def missing(*_, **__):
+        raise ModuleNotFoundError
+
+    monkeypatch.setattr("var_exp.report.loggers.TensorBoardLogger", missing)
+    with pytest.raises(ConfigError, match="var_exp\\[tensorboard\\]"):
+        tensorboard_logger(str(tmp_path))
 
 
 def test_wandb_mode_decides_when_it_is_set(logged_out, monkeypatch):

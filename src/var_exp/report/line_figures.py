@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -23,37 +24,41 @@ _WIDTH = 6.9  # inches: the text of a two-column page
 def curve_figure(
     stem: Path, runs: Mapping[str, Sequence[Curves]], variants: Sequence[str]
 ) -> list[Path]:
+    """Write the figure of `draw_curves`; returns the files."""
+    with printed():
+        return save(draw_curves(runs, variants), stem)
+
+
+def draw_curves(runs: Mapping[str, Sequence[Curves]], variants: Sequence[str]) -> Figure:
     """Mean curves, a row for each measure and a column for each run; base dashed, refined solid.
 
     Args:
-        stem: Path without its ending.
         runs: Curves by run.
         variants: The lines, the base among them.
     """
     titles = list(dict.fromkeys(curve.title for curves in runs.values() for curve in curves))
     refiners = [name for name in variants if name != BASE]
     wide = min(2.6, _WIDTH / len(runs))
-    with printed():
-        figure, axes = plt.subplots(
-            *(len(titles), len(runs)),
-            figsize=(max(3.2, wide * len(runs)), 0.4 + 1.7 * len(titles)),
-            squeeze=False,
-            sharey="row",
-            layout="constrained",
-        )
-        for row, title in zip(axes, titles, strict=True):
-            for axis, (run, curves) in zip(row, runs.items(), strict=True):
-                axis.set_title(run if title == titles[0] else "")
-                for curve in curves:
-                    if curve.title == title:
-                        _lines(axis, curve, variants, refiners)
-            row[0].set_ylabel(f"{title}\n{row[0].get_ylabel()}")
-            for axis in row[1:]:
-                axis.set_ylabel("")
-        handles = [_line(BASE, refiners)] if BASE in variants else []
-        handles += [_line(name, refiners) for name in refiners]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-        return save(figure, stem)
+    figure, axes = plt.subplots(
+        *(len(titles), len(runs)),
+        figsize=(max(3.2, wide * len(runs)), 0.4 + 1.7 * len(titles)),
+        squeeze=False,
+        sharey="row",
+        layout="constrained",
+    )
+    for row, title in zip(axes, titles, strict=True):
+        for axis, (run, curves) in zip(row, runs.items(), strict=True):
+            axis.set_title(run if title == titles[0] else "")
+            for curve in curves:
+                if curve.title == title:
+                    _lines(axis, curve, variants, refiners)
+        row[0].set_ylabel(f"{title}\n{row[0].get_ylabel()}")
+        for axis in row[1:]:
+            axis.set_ylabel("")
+    handles = [_line(BASE, refiners)] if BASE in variants else []
+    handles += [_line(name, refiners) for name in refiners]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
 
 
 def _lines(axis: Axes, curve: Curves, variants: Sequence[str], refiners: Sequence[str]) -> None:

@@ -1,21 +1,28 @@
-"""What a run tells Weights & Biases: means by name, the tables, the pictures, the curves."""
+"""What a run tells Weights & Biases or TensorBoard: means by name, tables, pictures, curves."""
 
 import netrc
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, fields
 from itertools import islice
+from math import fsum, isfinite, nan
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import wandb
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from var_exp.report.figure_style import printed
+from var_exp.report.line_figures import draw_curves
 from var_exp.report.panels import Panel, panel_picture
 from var_exp.report.plots import Curves
 from var_exp.report.rows import Row
 from var_exp.report.statistics import SummaryRow
+from var_exp.report.tables import markdown, summary_tables
+from var_exp.report.verdicts import roles
+from var_exp.types import ConfigError
 
 _CONNECT_SECONDS = 20
 _TABLE_ROWS = 10_000  # W&B shows no more in one table
@@ -66,42 +73,127 @@ def _open(save_dir: str, project: str, name: str | None, *, offline: bool) -> Wa
     )
 
 
-def log_results(
-    logger: WandbLogger,
-    config: Mapping[str, Any],
-    summary: Sequence[SummaryRow],
-    rows: Iterable[Row],
-    panels: Sequence[Panel],
-    curves: Sequence[Curves],
-) -> None:
-    """Log the tables, the pictures and the curves of a finished run.
+def tensorboard_logger(save_dir: str) -> TensorBoardLogger:
+    """Lightning's TensorBoard logger; its files go into `<save_dir>/tensorboard`.
 
-    Args:
-        logger: A started W&B logger.
-        config: Resolved configuration.
-        summary: Logged as the table "summary", one row per metric and variant.
-        rows: Logged as the table "scores"; of very long runs only the first rows, the file
-            `scores.csv` has them all.
-        panels: Logged as the pictures "maps".
-        curves: Logged as line charts under "curves".
+    Raises:
+        ConfigError: TensorBoard is not installed.
     """
-    first = [list(astuple(row)) for row in islice(rows, _TABLE_ROWS)]
-    logger.log_hyperparams(dict(config))
-    logger.log_metrics({f"{row.metric}/{row.variant}": row.value for row in summary})
-    logger.log_table("summary", _columns(SummaryRow), [list(astuple(row)) for row in summary])
+    try:
+        return TensorBoardLogger(save_dir, name="", version="tensorboard", default_hp_metric=False)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "logger=tensorboard needs the package tensorboard; pip install 'var_exp[tensorboard]'."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a dashboard is told of a finished run; the names are the same in every dashboard.
+
+    Attributes:
+        config: Resolved configuration.
+        summary: Means go by "metric/variant"; everything goes into the table "summary".
+        directions: Whether higher is better, by metric.
+        rows: Score rows, of which a dashboard may show the first.
+        panels: Samples with their maps, "maps".
+        curves: Mean curves, "curves/<metric>".
+    """
+
+    config: Mapping[str, Any]
+    summary: Sequence[SummaryRow]
+    directions: Mapping[str, bool]
+    rows: Iterable[Row]
+    panels: Sequence[Panel]
+    curves: Sequence[Curves]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean by "metric/variant", as W&B and TensorBoard group them."""
+        return {f"{row.metric}/{row.variant}": row.value for row in self.summary}
+
+
+def log_results(logger: Logger, told: Told) -> str:
+    """Tell a dashboard what a run found and close it; returns where to look."""
+    if isinstance(logger, WandbLogger):
+        log_wandb(logger, told)
+        return finish(logger)
+    if isinstance(logger, TensorBoardLogger):
+        log_tensorboard(logger, told)
+        logger.experiment.close()
+        return f"TensorBoard: tensorboard --logdir {logger.log_dir}"
+    logger.log_metrics(told.means)  # one of the user's own
+    return f"told {type(logger).__name__} the means"
+
+
+def log_wandb(logger: WandbLogger, told: Told) -> None:
+    """Means as the run's summary values, tables, pictures in a table, curves as line charts.
+
+    Of very long runs only the first score rows; the file `scores.csv` has them all.
+    """
+    logger.log_hyperparams(dict(told.config))
+    logger.log_metrics(told.means)
+    summary = [list(astuple(row)) for row in told.summary]
+    logger.log_table("summary", _columns(SummaryRow), summary)
+    first = [list(astuple(row)) for row in islice(told.rows, _TABLE_ROWS)]
     logger.log_table("scores", _columns(Row), first)
-    if panels:
-        captions = [panel.sample_id for panel in panels]
-        logger.log_image("maps", [panel_picture(panel) for panel in panels], caption=captions)
-    for curve in curves:
+    log = logger.experiment.log
+    for metric in told.directions:
+        bars = wandb.Table(
+            ["variant", metric],
+            [[row.variant, row.value] for row in told.summary if row.metric == metric],
+        )
+        log({f"means/{metric}": wandb.plot.bar(bars, "variant", metric, title=metric)})
+    if told.panels:
+        variants = list(told.panels[0].maps)
+        columns = ["sample", "shown as", "model says", *(f"{v} score" for v in variants), "maps"]
+        log({"maps": wandb.Table(columns, [_gallery_row(p, variants) for p in told.panels])})
+    for curve in told.curves:
         chart = wandb.plot.line_series(
             xs=list(curve.x),
             ys=[list(line) for line in curve.lines.values()],
             keys=list(curve.lines),
-            title=curve.title,
+            title=f"{curve.title}: {curve.y_label}",
             xname=curve.x_label,
         )
-        logger.experiment.log({f"curves/{curve.title}": chart})
+        log({f"curves/{curve.title}": chart})
+
+
+def _gallery_row(panel: Panel, variants: Sequence[str]) -> list[object]:
+    scores = [_mean(panel.scores.get(name, [])) for name in variants]
+    picture = wandb.Image(panel_picture(panel))
+    return [panel.sample_id, panel.kind, panel.predicted or "", *scores, picture]
+
+
+def _mean(scores: Sequence[float]) -> float:
+    defined = [score for score in scores if isfinite(score)]
+    return fsum(defined) / len(defined) if defined else nan
+
+
+def log_tensorboard(logger: TensorBoardLogger, told: Told) -> None:
+    """Means as scalars and beside the hyperparameters, the table as text, pictures, curves."""
+    logger.log_hyperparams(dict(told.config), told.means)
+    writer = logger.experiment
+    for table in summary_tables(told.summary, told.directions):
+        writer.add_text(f"summary/{table.title}", markdown(table))
+    for panel in told.panels:
+        pixels = np.asarray(panel_picture(panel))
+        writer.add_image(f"maps/{panel.sample_id}", pixels, dataformats="HWC")
+    if told.curves:
+        variants = [v for v in told.curves[0].lines if f"{told.curves[0].title}/{v}" in told.means]
+        drawn = [name for name in variants if name in _maps(told.summary)]
+        with printed():
+            writer.add_figure("curves", draw_curves({"": told.curves}, drawn))
+    for curve in told.curves:
+        for name, line in curve.lines.items():
+            for place, value in zip(curve.x, line, strict=True):  # steps are whole: per mille
+                writer.add_scalar(f"curves/{curve.title}/{name}", value, round(1000 * place))
+
+
+def _maps(summary: Sequence[SummaryRow]) -> list[str]:
+    """Base and refiners, without controls and differences."""
+    role_of = roles(list(dict.fromkeys(row.variant for row in summary)))
+    return [name for name, role in role_of.items() if role in ("base", "refined")]
 
 
 def finish(logger: WandbLogger) -> str:

@@ -4,10 +4,13 @@ Both print the same cells, so their numbers cannot differ.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from var_exp.report.statistics import SummaryRow
+from var_exp.report.verdicts import by_metric, interval, mean, roles
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -86,6 +89,28 @@ def latex(table: Table, label: str) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def summary_tables(
+    summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]
+) -> list[Table]:
+    """The figures of one run, a table for each metric."""
+    columns = [Cell("variant"), Cell("value"), Cell("95 % interval"), Cell("n")]
+    tables = []
+    for metric, rows in by_metric(summary, higher_is_better).items():
+        role_of = roles([row.variant for row in rows])
+        cells = [
+            [
+                Cell(row.variant, code=True),
+                Cell(mean(row, signed=role_of[row.variant] == "difference")),
+                Cell(interval(row, signed=role_of[row.variant] == "difference")),
+                Cell(f"{row.n:,}"),
+            ]
+            for row in rows
+        ]
+        arrow = "higher" if higher_is_better[metric] else "lower"
+        tables.append(Table(f"{metric} ({arrow} is better)", columns, cells))
+    return tables
 
 
 def write_tables(stem: Path, tables: Sequence[Table]) -> list[Path]:
