@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
-OPTIONS = ("logger=none", "data.count=192", "batch_size=1", "pictures=1", "trainer.accelerator=cpu")
+OPTIONS = ("logger=none", "batch_size=1", "pictures=1", "trainer.accelerator=cpu")
 REFUSED = 2
 INSIDE = """
 import os, runpy, signal, sqlite3, sys
@@ -60,10 +60,10 @@ def main() -> int:
     chance = random.Random(options.seed)
     with TemporaryDirectory() as folder:
         whole, broken = Path(folder, "whole"), Path(folder, "broken")
-        if start(whole, 1).wait() != 0:
+        if start(whole, options, 1).wait() != 0:
             return 1
-        kills, ended, before = 0, None, 0
-        while ended != 0:
+        kills, before = 0, 0
+        while True:
             ended, how = attempt(broken, options, chance, kills)
             if ended == REFUSED:  # orphans of the killed process are still at work
                 time.sleep(1)
@@ -71,7 +71,9 @@ def main() -> int:
             kills += ended != 0
             done = committed(broken)
             print(f"{kills:3d}  {how:26s} exit {ended:4d}  samples done {done}", flush=True)
-            if ended != 0 and done < before:
+            if (broken / "summary.csv").exists():
+                break
+            if done < before:
                 sys.exit("samples were lost")
             before = done
         same = all(
@@ -92,19 +94,19 @@ def attempt(
 ) -> tuple[int, str]:
     """Start the run once and kill it, or let it end when it has been killed often enough."""
     if kills >= options.kills:
-        return start(folder, options.processes).wait(), "not killed"
+        return start(folder, options, options.processes).wait(), "not killed"
     if kills % 3 == 2:
         moment, after = chance.choice(("before", "after")), chance.randint(1, 4)
-        process = start(folder, options.processes, moment, str(after))
+        process = start(folder, options, options.processes, moment, str(after))
         return process.wait(), f"SIGKILL {moment} commit {after}"
     kind = chance.choice((signal.SIGKILL, signal.SIGTERM))
-    process = start(folder, options.processes)
+    process = start(folder, options, options.processes)
     how = f"{kind.name} anywhere"
     if kills % 3 == 0:
         wait_for_commits(folder / "store.sqlite-wal", process)
         how = f"{kind.name} at work"
     try:
-        return process.wait(chance.uniform(0, 3 if kills % 3 == 0 else 12)), "ended by itself"
+        return process.wait(chance.uniform(0, 1 if kills % 3 == 0 else 12)), "ended by itself"
     except subprocess.TimeoutExpired:
         if options.processes > 1 and chance.random() < 0.5:
             os.killpg(process.pid, kind)
@@ -123,11 +125,14 @@ def wait_for_commits(file: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def start(folder: Path, processes: int, *inside: str) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, options: argparse.Namespace, processes: int, *inside: str
+) -> subprocess.Popen[bytes]:
     """The command, always the same; `inside` kills it at a commit."""
     trainer = ["trainer=cpu"] if processes == 1 else ["trainer=ddp", f"trainer.devices={processes}"]
+    data = [f"data.count={4 * 6 * options.kills}"]  # six grids for each kill
     script = ["-c", INSIDE, *inside] if inside else []
-    command = [sys.executable, *script, str(ROOT / "evaluate.py"), *OPTIONS, *trainer]
+    command = [sys.executable, *script, str(ROOT / "evaluate.py"), *OPTIONS, *trainer, *data]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     return subprocess.Popen(
         [*command, f"hydra.run.dir={folder}"],
