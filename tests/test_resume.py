@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from var_exp.evaluation import evaluate
+from var_exp.experiment import prepare
 from var_exp.report.rows import read_rows
 from var_exp.report.store import Store
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError
@@ -148,6 +149,19 @@ def test_killed_after_the_summary_it_is_finished_and_left_as_it_is(whole, tmp_pa
     shutil.copytree(whole[0], folder)
     (folder / "store.sqlite").touch()
     with pytest.raises(AlreadyFinished, match=r"run already holds a finished run.*hydra\.run\.dir"):
+        whole[1](folder)
+    assert same_files(folder, whole)
+
+
+def test_what_another_process_finished_meanwhile_is_left_as_it_is(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+
+    def prepare_slowly(root):
+        shutil.copytree(whole[0], folder, dirs_exist_ok=True)
+        return prepare(root)
+
+    monkeypatch.setattr("var_exp.evaluation.prepare", prepare_slowly)
+    with pytest.raises(AlreadyFinished):
         whole[1](folder)
     assert same_files(folder, whole)
 

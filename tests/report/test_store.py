@@ -123,6 +123,16 @@ def test_a_commit_that_fails_leaves_nothing_of_itself(tmp_path):
         assert list(store.rows()) == expected_rows(0, 1, 2)
 
 
+def test_a_commit_waits_for_the_disk(tmp_path):
+    with Store(tmp_path, IDS) as store:
+        store.commit(scored(0))
+        (mode,), (synchronous,) = (
+            store._open.execute(f"PRAGMA {name}").fetchone()
+            for name in ("journal_mode", "synchronous")
+        )
+    assert (mode, synchronous) == ("wal", 2)  # 2 is FULL: the log is synced at every commit
+
+
 def test_the_files_of_other_processes_are_absorbed_once(tmp_path):
     for rank, places in ((1, (1, 4)), (2, (2,))):
         with Store(tmp_path, IDS, rank) as other:
