@@ -42,8 +42,6 @@ class SampleModule(LightningDataModule):
         ConfigError: batch_size below 1 or workers below 0.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # more processes than batches
-
     def __init__(
         self,
         dataset: SampleDataset,
@@ -53,6 +51,7 @@ class SampleModule(LightningDataModule):
         done: Collection[int] = (),
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than devices
         if batch_size < 1 or workers < 0:
             raise ConfigError(
                 f"batch_size must be at least 1 and workers at least 0, got {batch_size} and "
