@@ -137,7 +137,9 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     try:
         return job(cfg, folder)
     except SIGTERMException:  # the batch is done and kept; Lightning itself would exit with 0
-        _complain(f"stopped by SIGTERM after a finished batch; the same command goes on in {folder}.")
+        _complain(
+            f"stopped by SIGTERM after a finished batch; the same command goes on in {folder}."
+        )
         sys.exit(_TERMINATED)
     except AlreadyFinished as error:
         return _say(str(error)) if of_sweep else _refuse(str(error))

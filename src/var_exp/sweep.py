@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from hydra.experimental.callback import Callback
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -53,7 +54,9 @@ class MergeRuns(Callback):
         when_it_gives_up(folder, lambda: merge([folder], folder))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Merge what the runs wrote."""
+        """Merge what the runs wrote; once, where several processes share each run."""
+        if rank_zero_only.rank:
+            return
         folder = Path(config.hydra.sweep.dir)
         failed = merge([folder], folder)
         if failed:

@@ -1,11 +1,14 @@
 """How printed figures look, and the files that each of them becomes."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # else each letter of a PDF is told
 
 INK, SOFT, LINE = "#1c1e22", "#5a606b", "#e3e0d8"  # of the pages
 HUES = ("#b2182b", "#1f66b0", "#e69f00", "#56b4e9", "#009e73", "#cc79a7")
