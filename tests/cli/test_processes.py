@@ -13,8 +13,8 @@ from var_exp.report.rows import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
-# Seven grids: neither two nor three processes share them evenly, nor do batches of two. In batches of
-# four there is nothing to do for the third process.
+# Seven grids: neither two nor three processes share them evenly, nor do batches of two. In batches
+# of four there is nothing to do for the third process.
 SMALL = ("title=test", "logger=none", "trainer.accelerator=cpu", "data.count=28", "batch_size=2",
          "metric=[grid_pointing_game,insertion_auc]", "metric.insertion_auc.steps=3",
          "pictures=0")  # fmt: skip
