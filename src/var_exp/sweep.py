@@ -55,7 +55,7 @@ class MergeRuns(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Merge what the runs wrote; once, where several processes share each run."""
-        if rank_zero_only.rank:
+        if getattr(rank_zero_only, "rank", 0):
             return
         folder = Path(config.hydra.sweep.dir)
         failed = merge([folder], folder)
