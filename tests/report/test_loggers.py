@@ -127,7 +127,7 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out, tol
 
     tables = {
         name: json.loads((folder / "files" / history[f"{name}/path"]).read_text())
-        for name in ("summary", "scores", "maps")
+        for name in ("summary", "scores", "gallery")
     }
     assert tables["summary"]["columns"][:3] == ["metric", "variant", "value"]
     assert tables["summary"]["data"][0][:5] == ["grid", "base", 0.25, 0.2, 0.3]
@@ -140,10 +140,19 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out, tol
         ["var", 0.75],
         ["var-base", 0.5],
     ]
-    columns, row = tables["maps"]["columns"], tables["maps"]["data"][0]
+    columns, row = tables["gallery"]["columns"], tables["gallery"]["data"][0]
     assert columns == ["sample", "shown as", "model says", "base score", "var score", "maps"]
     assert row[:5] == ["a", "best", "", pytest.approx(0.3), 0.75]
-    assert (folder / "files" / row[5]["path"]).stat().st_size > 1000
+    paths = [
+        entry.path
+        for record in records
+        if record.WhichOneof("record_type") == "artifact"
+        for entry in record.artifact.manifest.contents
+    ]
+    assert sum(path.endswith(".png") for path in paths) == 1  # the table's picture
+    (picture,) = folder.glob("files/media/images/maps_*.png")
+    assert history["maps/captions"] == ["a"]
+    assert picture.stat().st_size > 1000
 
 
 def test_tensorboard_holds_scalars_tables_pictures_curves_and_hyperparameters(tmp_path, told):

@@ -147,7 +147,10 @@ def log_wandb(logger: WandbLogger, told: Told) -> None:
     if told.panels:
         variants = list(told.panels[0].maps)
         columns = ["sample", "shown as", "model says", *(f"{v} score" for v in variants), "maps"]
-        log({"maps": wandb.Table(columns, [_gallery_row(p, variants) for p in told.panels])})
+        log({"gallery": wandb.Table(columns, [_gallery_row(p, variants) for p in told.panels])})
+        captions = [panel.sample_id for panel in told.panels]
+        pictures = [panel_picture(panel) for panel in told.panels]
+        logger.log_image("maps", pictures, caption=captions)
     for curve in told.curves:
         chart = wandb.plot.line_series(
             xs=list(curve.x),
