@@ -15,7 +15,15 @@ from torch import nn
 from var_exp.classes import Answers, Given, TopK
 from var_exp.data.datamodule import SampleModule
 from var_exp.methods import get_method
-from var_exp.metrics import GridPointingGame, InsertionAUC, PointingGame
+from var_exp.metrics import (
+    GridPointingGame,
+    InsertionAUC,
+    Intervention,
+    MaxSensitivity,
+    ModelRandomization,
+    PointingGame,
+    RandomizedAccuracy,
+)
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.functional import grid_pointing_game
 from var_exp.modules.attribution import AttributionModule
@@ -109,6 +117,32 @@ def run(model, metrics, *, precision="32-true", data=None, batch_size=3, **chose
     assert len(scores) == len(rows)
     controls = control_names(["var"])
     return module, scores, results_of(store, module.measures, refiners=["var"], controls=controls)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_measures_that_attribute_again_are_those_of_any_batch(model, batch_size):
+    def metrics():
+        return {
+            "sanity": ModelRandomization(stages=2),
+            "known": RandomizedAccuracy(stages=2),
+            "moved": MaxSensitivity(samples=2),
+            "masked": Intervention(model),
+        }
+
+    _, expected, whole = run(model, metrics, batch_size=7)
+    _, scores, results = run(model, metrics, batch_size=batch_size)
+    assert scores.keys() == expected.keys()
+    assert scores == pytest.approx(expected, abs=2e-4, nan_ok=True)  # ranks see the last digits
+    assert {key[3] for key in scores if key[2] == "known"} == {"base"}  # of the model, no map
+    assert {key[3] for key in scores if key[2] == "sanity"} == {
+        "base",
+        "var",
+        *control_names(["var"]),
+    }
+    sanity, known = results.curves
+    assert sanity.lines["edge_map"] == pytest.approx([1, 1, 1])
+    assert len(known.lines["base"]) == 3
+    assert [matrix.title for matrix in whole.matrices] == ["masked"]
 
 
 def test_scores_are_those_of_a_plain_loop_over_samples_and_classes(model):
