@@ -147,6 +147,8 @@ class AttributionModule(LightningModule):
         batch = whole.at(rows)
         for metrics in self.scores.values():
             metrics.reset()  # of what a step that ran out of memory left
+        if self._again is not None:
+            self._again.forget()  # likewise
         scored = Scored(batch.ids)
         attributed = self.attribute(batch, controls=self.controls)
         top1 = attributed.logits.argmax(1, keepdim=True)
