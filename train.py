@@ -1,4 +1,4 @@
-"""Train a model: `python train.py`, or `python train.py recipe=finetune model=… data=…`."""
+"""Train a model: `python train.py`, `python train.py model=resnet50 data=folder data.root=photos`."""
 
 import hydra
 from omegaconf import DictConfig

@@ -17,7 +17,6 @@ from var_exp.types import BadData, ConfigError
 
 COLOURS = {"blue": (20, 40, 200), "green": (30, 180, 40), "red": (200, 30, 40)}
 QUICK = (
-    "recipe=finetune",
     "model.pretrained=false",
     "recipe.batch_size=8",
     "recipe.learning_rate=0.003",
@@ -42,7 +41,8 @@ def photos(tmp_path_factory):
 
 def tune(composed, folder, *overrides, model="critters_cnn"):
     folder.mkdir(exist_ok=True)
-    return train(composed(*QUICK, f"model={model}", *overrides, root="train"), folder)
+    recipe = ["recipe=finetune"] if model == "critters_cnn" else []  # it has one of its own
+    return train(composed(*recipe, *QUICK, f"model={model}", *overrides, root="train"), folder)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,13 @@ def trained(photos, tmp_path_factory):
     from var_exp.registry import conf_dir
 
     folder = tmp_path_factory.mktemp("trained")
-    options = ["model=critters_cnn", "data=folder", f"data.root={photos}", "recipe.epochs=6"]
+    options = [
+        "recipe=finetune",
+        "model=critters_cnn",
+        "data=folder",
+        f"data.root={photos}",
+        "recipe.epochs=6",
+    ]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", overrides=[*map(open_key, QUICK), *map(open_key, options)])
     return folder, train(cfg, folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from lightning import seed_everything
 from lightning.pytorch.utilities import rank_zero_info
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
@@ -83,6 +83,9 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
     Raises:
         ConfigError: the configuration does not fit together.
     """
+    if "_target_" not in cfg.recipe:  # the model has none of its own
+        with open_dict(cfg):
+            cfg.recipe["_target_"] = "var_exp.finetuning.FineTuning"
     root = check(cfg, TrainConfig, GIVEN)
     recipe: Recipe | FineTuning = build(root["recipe"], where="recipe")
     if isinstance(recipe, FineTuning):
