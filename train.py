@@ -1,4 +1,4 @@
-"""Train a model: `python train.py`, `python train.py model=resnet50 data=folder data.root=photos`."""
+"""Train a model: `python train.py`, `python train.py model=resnet50 data=folder data.root=…`."""
 
 import hydra
 from omegaconf import DictConfig
