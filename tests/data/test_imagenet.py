@@ -13,6 +13,7 @@ from PIL import Image
 from var_exp.data import imagenet as module
 from var_exp.data.imagenet import ImageNet, imagenette
 from var_exp.data.imagenet_classes import imagenet_names
+from var_exp.data.pictures import read_labels
 from var_exp.types import BadData, ConfigError, Unreadable
 
 # name -> WordNet id, class number, width, height, boxes (first and last column and row, from 0)
@@ -167,6 +168,8 @@ def test_masks_of_imagenet_s(class_folders, spec, seen, tmp_path):
         masks[name] = numbers
         rgb = np.stack([numbers % 256, numbers // 256, 0 * numbers], -1).astype(np.uint8)
         Image.fromarray(rgb).save(root / "validation-segmentation" / wordnet_id / f"{name}.png")
+        file = root / "validation-segmentation" / wordnet_id / f"{name}.png"
+        assert np.array_equal(read_labels(file), numbers)
     data = ImageNet(str(root), spec, regions="masks")
     assert [data.sample_id(i) for i in range(4)] == IDS
     for index in range(4):

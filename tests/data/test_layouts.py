@@ -1,5 +1,7 @@
 """Grids show what they claim, use every picture once, and are the same in every run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -99,3 +101,13 @@ def test_cells_shrink_for_models_of_one_input_size():
 def test_grids_that_cannot_be_are_refused(options, sentence):
     with pytest.raises(ConfigError, match=sentence):
         Grid(Flat(), SPEC, **options)
+
+
+def test_pictures_of_several_sizes_make_no_grid():
+    class Tall(Flat):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return replace(sample, image=sample.image[:, : 8 - index % 2])
+
+    with pytest.raises(ConfigError, match="pictures of a grid must have one size; use data.view"):
+        [Grid(Tall(), SPEC)[i] for i in range(10)]

@@ -165,7 +165,8 @@ def _home(root: str | None, split: str) -> tuple[Path, Path]:
     if not file.is_file():
         known = sorted(found.stem.partition("_")[2] for found in file.parent.glob("instances_*"))
         raise BadData(
-            f"there is no '{file}'; data.split can be {', '.join(known) or 'nothing there'}."
+            f"there is no '{file}'; "
+            + (f"data.split can be {', '.join(known)}." if known else "unpack the archives there.")
         )
     for folder in (given / split, given / "images" / split):
         if folder.is_dir():

@@ -193,7 +193,7 @@ class Photographs:
                 left_out[reason] += sum(c not in allowed for c in classes)
                 classes = tuple(c for c in classes if c in allowed)
             if min_area and classes:
-                areas = self.regions(photograph, classes, None).float().mean((1, 2)).tolist()
+                areas = self.regions(photograph, classes, None).double().mean((1, 2)).tolist()
                 large = tuple(c for c, area in zip(classes, areas, strict=True) if area >= min_area)
                 left_out[f"below {min_area:.3g} of the picture"] += len(classes) - len(large)
                 classes = large

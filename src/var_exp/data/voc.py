@@ -146,6 +146,7 @@ def _listed(home: Path, kind: str, split: str) -> list[str]:
     if not file.is_file():
         known = sorted(found.stem for found in folder.glob("*.txt") if "_" not in found.stem)
         raise BadData(
-            f"there is no '{file}'; data.split can be {', '.join(known) or 'nothing there'}."
+            f"there is no '{file}'; "
+            + (f"data.split can be {', '.join(known)}." if known else "unpack the archives there.")
         )
     return file.read_text(encoding="utf-8").split()
