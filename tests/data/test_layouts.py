@@ -109,5 +109,5 @@ def test_pictures_of_several_sizes_make_no_grid():
             sample = super().__getitem__(index)
             return replace(sample, image=sample.image[:, : 8 - index % 2])
 
-    with pytest.raises(ConfigError, match="pictures of a grid must have one size; use data.view"):
+    with pytest.raises(ConfigError, match=r"of a grid must have one size; use data\.view"):
         [Grid(Tall(), SPEC)[i] for i in range(10)]

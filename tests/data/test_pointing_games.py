@@ -46,7 +46,14 @@ def test_voc_with_imagenets_classes(composed, voc2007, tmp_path):
         ("voc2007/000001", NAMES.index("dog")),
         ("voc2007/000004", NAMES.index("train")),
     }
-    assert {row.metric for row in summary} == {"pointing_game", "energy_pointing_game"}
+    value = {(row.metric, row.variant): row.value for row in summary}
+    by_class = {}  # of the data's classes, not of those that answer
+    for (_, label, metric, variant), row in rows.items():
+        if (metric, variant) == ("pointing_game", "base") and not math.isnan(row.score):
+            by_class.setdefault(label, []).append(row.score)
+    mean = sum(sum(scores) / len(scores) for scores in by_class.values()) / len(by_class)
+    assert value["pointing_game_class_mean", "base"] == pytest.approx(mean)
+    assert ("energy_pointing_game", "base") in value
     oracle = [row for row in rows.values() if row.variant == "oracle_map"]
     cut_away = ("voc2007/000001", NAMES.index("cat"))  # at the edge, outside of the crop
     for row in oracle:
