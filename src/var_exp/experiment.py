@@ -120,6 +120,9 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     meant, _ = experiment.answers(logits)
     asked = experiment.answers.meanings(batch.asking(logits).named)
     experiment.rule(meant, asked, batch.ids)
+    fewest = getattr(dataset, "fewest", None)
+    if fewest is not None:
+        experiment.rule(meant, experiment.answers.meanings(fewest[None]), batch.ids)
     experiment.method.check(model, batch.images)
     _check_metrics(experiment, batch)
     return experiment

@@ -99,6 +99,9 @@ def test_objects_compete_among_themselves(composed, voc2007, tmp_path):
     few = (*TINY, "data=voc2007", f"data.root={voc2007.root}", "classes=given")
     evaluate(composed(*few, "data.min_classes=2"), tmp_path)
     assert {key[0] for key in rows_of(tmp_path)} == {"voc2007/000001"}
+    # the first picture has two classes and a later one has not: said before the work
+    with pytest.raises(ConfigError, match="classes=given needs two or more asked classes"):
+        prepare(check(composed(*few), EvaluateConfig, GIVEN))
 
 
 def test_a_model_of_other_classes_is_refused_before_the_work(composed, voc2007, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from var_exp.data.imagenet_classes import imagenet_members, imagenet_names
@@ -143,6 +143,11 @@ class Photographs:
                 f"'{photograph.file}' has {size} pixels and its annotation {stated}; "
                 "take both from the same release of the data."
             )
+
+    @property
+    def fewest(self) -> Int[Tensor, " A"]:
+        """Classes of the picture with the fewest, which a class rule must be able to take."""
+        return torch.tensor(min((p.classes for p in self.photographs), key=len))
 
     def __len__(self) -> int:
         return len(self.photographs)
