@@ -216,6 +216,24 @@ def test_declared_direction(metric):
     assert (perfect > complement if metric.higher_is_better else perfect < complement).all()
 
 
+def test_a_single_pixel_counts_where_it_lies(metric):
+    """In the region, or in the corner of the picture that is farthest from it."""
+    if not {"regions", "cells"} & set(inspect.signature(metric.update).parameters):
+        pytest.skip("asks nothing about the region")
+    inside, outside = torch.zeros(2, COUNT, 1, SIDE, SIDE)
+    for index, label in enumerate(scene()["classes"].tolist()):
+        y, x = ((SIDE - 1) * part for part in divmod(label, 2))
+        inside[index, 0, y, x] = outside[index, 0, SIDE - 1 - y, SIDE - 1 - x] = 3
+    near, far = (scores_of(metric.clone(), maps)[0] for maps in (inside, outside))
+    if isinstance(metric, EnergyPointingGame | EnergyShare | GridPointingGame):
+        assert near.tolist() == [1] * COUNT
+        assert far.tolist() == [0] * COUNT
+    elif isinstance(metric, Overlap) and metric.threshold == "best_threshold":
+        assert torch.equal(near, far)  # all of the picture is better than one pixel of 400
+    else:
+        assert (near > far if metric.higher_is_better else near < far).all()
+
+
 def test_all_zero_maps_are_counted(metric):
     skip_what_looks_at_no_map(metric)
     scores, _ = scores_of(metric, torch.zeros(COUNT, 3, SIDE, SIDE))
