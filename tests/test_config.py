@@ -142,16 +142,10 @@ def runs_as(monkeypatch, tmp_path, mode, error):
     return run(job, OmegaConf.create())
 
 
-def test_a_finished_run_is_refused_alone_and_left_as_it_is_in_a_sweep(
-    monkeypatch, tmp_path, capsys
-):
-    finished = AlreadyFinished("there it is")
-    with pytest.raises(SystemExit) as left:
-        runs_as(monkeypatch, tmp_path, RunMode.RUN, finished)
-    assert left.value.code == 2
-    assert capsys.readouterr().err == "error: there it is\n"
+@pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
+def test_a_finished_run_is_left_as_it_is(monkeypatch, tmp_path, capsys, mode):
     (tmp_path / FAILED).write_text("an older failure")
-    assert runs_as(monkeypatch, tmp_path, RunMode.MULTIRUN, finished) is None
+    assert runs_as(monkeypatch, tmp_path, mode, AlreadyFinished("there it is")) is None
     assert capsys.readouterr().out == "there it is\n"
     assert not list(tmp_path.iterdir())
 

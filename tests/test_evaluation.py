@@ -12,6 +12,7 @@ from var_exp.report.statistics import read_summary
 from var_exp.types import AlreadyFinished, ConfigError
 
 SMALL = ("logger=none", "data.count=64", "trainer=cpu")
+FINISHED = ("title=a test", "pictures=2", *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def finished(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("evaluate", overrides=["title=a test", "pictures=2", *SMALL])
+        cfg = compose("evaluate", overrides=[*FINISHED])
     return folder, evaluate(cfg, folder)
 
 
@@ -106,9 +107,15 @@ def test_integrated_gradients_report_their_completeness_error(composed, tmp_path
     assert "completeness error" in (tmp_path / "report.html").read_text()
 
 
-def test_results_are_never_overwritten(composed, finished):
-    with pytest.raises(AlreadyFinished, match="already holds a finished run"):
-        evaluate(composed(*SMALL), finished[0])
+def test_results_are_never_overwritten(composed, finished, capsys):
+    folder, _ = finished
+    before = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    with pytest.raises(AlreadyFinished, match="holds this run already"):
+        evaluate(composed(*FINISHED), folder)
+    assert "grid_pointing_game" in capsys.readouterr().out  # the table again
+    with pytest.raises(ConfigError, match="holds a run that differs: seed was 0, is 5"):
+        evaluate(composed(*FINISHED, "seed=5"), folder)
+    assert {file: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
 
 
 def test_a_class_mean_is_computed_from_the_scores(composed, tmp_path):

@@ -148,7 +148,7 @@ def test_killed_after_the_summary_it_is_finished_and_left_as_it_is(whole, tmp_pa
     folder = tmp_path / "run"
     shutil.copytree(whole[0], folder)
     (folder / "store.sqlite").touch()
-    with pytest.raises(AlreadyFinished, match=r"run already holds a finished run.*hydra\.run\.dir"):
+    with pytest.raises(AlreadyFinished, match=r"run holds this run already.*hydra\.run\.dir"):
         whole[1](folder)
     assert same_files(folder, whole)
 

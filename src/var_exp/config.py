@@ -129,7 +129,7 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     """Run a job in its Hydra folder; what it refuses ends in its sentences and exit code 2.
 
     A job of a sweep leaves the reason in its folder instead, and the other jobs go on; the end of
-    the sweep names it (`var_exp.sweep`). One that is finished already is left as it is.
+    the sweep names it (`var_exp.sweep`). A run that is finished already is left as it is.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     of_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
@@ -142,7 +142,7 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
         )
         sys.exit(_TERMINATED)
     except AlreadyFinished as error:
-        return _say(str(error)) if of_sweep else _refuse(str(error))
+        return _say(str(error))
     except Exception as error:
         sentence = _mendable(error)
         if not of_sweep:

@@ -13,6 +13,7 @@ from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -34,7 +35,7 @@ from var_exp.report.plots import write_curves
 from var_exp.report.results import results_of
 from var_exp.report.rows import write_rows
 from var_exp.report.selection import pick_samples
-from var_exp.report.statistics import SummaryRow, write_summary
+from var_exp.report.statistics import SummaryRow, read_summary, write_summary
 from var_exp.report.store import Store
 from var_exp.report.table import summary_table
 from var_exp.report.verdicts import judge
@@ -55,17 +56,19 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         The summary: one row per metric and variant (empty on all processes but the first).
 
     Raises:
+        AlreadyFinished: the folder holds this very run; nothing is done again.
         VarExpError: what the user must mend, before any work begins.
     """
-    _refuse_finished(run_dir)
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
     dataset = experiment.dataset
     trainer = _trainer(root, run_dir)
     module = attribution_module(root, experiment)
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
+    record = record_of(root, experiment.model, dataset)
+    _leave_finished(run_dir, record, experiment)
     with Store(run_dir, ids, trainer.global_rank) as store:
-        done = _open(root, experiment, run_dir, trainer, store)
+        done = _open(root, experiment, record, run_dir, trainer, store)
         trainer.logger = _logger(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
@@ -107,16 +110,33 @@ def _left_out(run_dir: Path, experiment: Experiment, scored: set[str]) -> dict[s
     return {"unreadable, left out": short, **experiment.notes}
 
 
-def _refuse_finished(run_dir: Path) -> None:
-    if (run_dir / "summary.csv").exists():
+def _leave_finished(run_dir: Path, record: Mapping[str, Any], experiment: Experiment) -> None:
+    """Show the table of a run that is finished, instead of running it again.
+
+    Raises:
+        AlreadyFinished: it is.
+    """
+    summary = run_dir / "summary.csv"
+    if summary.exists():
+        RunRecord(run_dir).compare(record)
+        directions = {
+            name: bool(metric.higher_is_better)
+            for name, metric in experiment.make_metrics().items()
+        }
+        rank_zero_only(Console().print)(summary_table(read_summary(summary), directions))
         raise AlreadyFinished(
-            f"{run_dir} already holds a finished run (report.html, summary.csv); to run it again, "
-            "remove that folder or choose another hydra.run.dir."
+            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
+            "again, remove that folder or choose another hydra.run.dir."
         )
 
 
 def _open(
-    root: Mapping[str, Any], experiment: Experiment, run_dir: Path, trainer: Trainer, store: Store
+    root: Mapping[str, Any],
+    experiment: Experiment,
+    record: Mapping[str, Any],
+    run_dir: Path,
+    trainer: Trainer,
+    store: Store,
 ) -> set[int]:
     """Begin a run, or go on with it; returns the places of the samples that are done.
 
@@ -125,8 +145,7 @@ def _open(
     if not trainer.is_global_zero:
         return set()
     store.absorb()
-    _refuse_finished(run_dir)  # which it may have become while this process prepared itself
-    record = record_of(root, experiment.model, experiment.dataset)
+    _leave_finished(run_dir, record, experiment)  # which it may have become in the meantime
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"
     done = store.done()

@@ -59,12 +59,7 @@ class RunRecord:
         Raises:
             ConfigError: the folder holds a run with another record.
         """
-        known = self._read()
-        if known and (differences := _differences(known["record"], record)):
-            raise ConfigError(
-                f"{self.path.parent} holds an unfinished run that differs: {'; '.join(differences)}"
-                ". Go back to that, or choose another hydra.run.dir."
-            )
+        known = self.compare(record)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         sessions = [*known.get("sessions", []), {"started": started, **session}]
         content = {
@@ -74,6 +69,20 @@ class RunRecord:
             "sessions": sessions,
         }
         write_whole(self.path, json.dumps(content, indent=1) + "\n")
+
+    def compare(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What the file holds, {} when there is none.
+
+        Raises:
+            ConfigError: it holds another record.
+        """
+        known = self._read()
+        if known and (differences := _differences(known["record"], record)):
+            raise ConfigError(
+                f"{self.path.parent} holds a run that differs: {'; '.join(differences)}. "
+                "Go back to that, remove the folder, or choose another hydra.run.dir."
+            )
+        return known
 
     def facts(self) -> dict[str, str]:
         """What a reader must know to trust or repeat the run, label to text."""

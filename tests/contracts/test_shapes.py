@@ -14,7 +14,9 @@ filterwarnings("ignore", category=DeprecationWarning)  # of the checker, about t
 rooms = ["seeds", "classes", "engine", "methods", "refine", "metrics"]
 with install_import_hook([f"var_exp.{room}" for room in rooms], "beartype.beartype"):
     import timm, torch, var_exp
+    from var_exp.modules.attribution import AttributionModule
     from var_exp.registry import aliases, conf_dir, from_alias, locate
+    from var_exp.types import Batch
 
 torch.manual_seed(0)
 model = torch.nn.Sequential(
@@ -37,18 +39,27 @@ for alias in aliases("classes"):
     table = {"siblings": torch.tensor([[1], [2], [3], [4], [5], [0]])}
     rule = from_alias("classes", alias, **(table if alias == "siblings" else {}))
     rule(logits, classes[:, :1] if alias == "siblings" else classes, ids)
-inputs = {"images": images, "classes": classes[:, 0], "maps": maps[:, 0], "base_maps": maps[:, 0],
-          "regions": torch.ones(2, 24, 24, dtype=torch.bool), "ids": ids,
-          "within": torch.ones(2, 24, 24, dtype=torch.bool), "rival_maps": maps[:, 1],
-          "rivals": classes[:, 1]}
+regions = torch.zeros(2, 3, 24, 24, dtype=torch.bool)
+for cell in range(3):
+    regions[:, cell, :, 8 * cell : 8 * cell + 8] = True
+batch = Batch(images, classes, regions, tuple(ids), torch.ones_like(regions))
 perturber = var_exp.metrics.Perturber(model, (0.2, 0.2, 0.2))
-for alias in aliases("metric"):
+small = {"model": perturber, "steps": 3, "samples": 4, "regions": 4, "stages": 2}
+
+def metric(alias):
     node = yaml.safe_load((conf_dir() / "metric" / f"{alias}.yaml").read_text())
-    small = {"model": perturber, "steps": 3, "samples": 4, "regions": 4}
     accepted = inspect.signature(locate(node["_target_"])).parameters
-    metric = from_alias("metric", alias, **{k: v for k, v in small.items() if k in accepted})
-    metric.update(**metric._filter_kwargs(**inputs))
-    assert metric.compute().shape == (), alias
+    options = {k: v for k, v in small.items() if k in accepted}
+    return from_alias("metric", alias, **options | ({"stages": 1} if "full" in alias else {}))
+
+module = AttributionModule(
+    model, var_exp.get_method("gbp"), from_alias("classes", "given"), {"var": var_exp.VAR()},
+    lambda: {alias: metric(alias) for alias in aliases("metric")},
+)
+scored = []
+module.keep = scored.append
+module.test_step([batch], 0)
+assert {row.metric for row in scored[0].rows} == set(aliases("metric"))
 try:
     var_exp.VAR()(maps[0])
 except Exception as error:

@@ -1,7 +1,7 @@
 """What a measure is handed that must see the maps again, under another model or other pictures."""
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ Change: TypeAlias = Callable[[nn.Module, Images, Sequence[str]], tuple[nn.Module
 that are to be attributed instead."""
 
 
+@runtime_checkable
 class Again(Protocol):
     """The maps of one variant, attributed again for the same samples and the same classes.
 

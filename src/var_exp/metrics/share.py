@@ -33,11 +33,12 @@ def score_in_blocks(
     score: Callable[..., Scored],
     maps: Float[Tensor, "N c h w"],
     regions: Bool[Tensor, "N H W"],
-    *masks: Bool[Tensor, "N H W"],
-) -> Scored:
+    *masks: Bool[Tensor, "N ... H W"],
+) -> tuple[Float[Tensor, "N ..."], Int[Tensor, " N"]]:
     """Score the pixel values of the maps against the regions, some maps at a time.
 
-    `score` takes the values [n, H, W], the regions and the further masks of these n maps.
+    `score` takes the values [n, H, W], the regions and the further masks of these n maps, and
+    returns one score or several for each, and the flags.
 
     Raises:
         ValueError: maps are not float [N, c, h, w], or regions not bool [N, H, W].
