@@ -303,28 +303,26 @@ def test_a_thousand_classes_stay_light_and_what_is_left_out_is_said(tmp_path):
         for i in range(1000)
     ]
     summary = figures(metrics=metrics)
-    panels = [sample(i, size=224, classes=list("abcd")) for i in range(8)]
     text, page = report(
         tmp_path,
         summary=summary,
         higher_is_better=dict.fromkeys(metrics, True),
         classes=dict.fromkeys(metrics, rows),
-        panels=panels,
     )
-    assert len(text) < 9_500_000
+    assert len(text) < 2_500_000  # pictures may take the rest of 10 MB
     assert len(page.all("details")) == 3
     assert "measure_3, measure_4 are left out here" in " ".join(page.text.split())
 
 
 @pytest.mark.parametrize(
-    ("count", "classes", "refiners"), [(8, 4, 1), (8, 9, 4), (40, 4, 1)], ids=str
+    ("count", "classes", "refiners"), [(8, 4, 1), (8, 9, 4), (24, 4, 1)], ids=str
 )
 def test_pages_stay_light_however_much_there_is_to_draw(tmp_path, count, classes, refiners):
     names = [f"class {i}" for i in range(classes)]
     refined = [f"var{i}" for i in range(refiners)]
     panels = [sample(i, size=224, classes=names, refiners=refined) for i in range(count)]
     text, _ = report(tmp_path, panels=panels)
-    assert len(text) < 9_500_000
+    assert len(text) < 7_500_000  # tables may take the rest of 10 MB
 
 
 def test_same_input_same_page(tmp_path):
