@@ -73,6 +73,7 @@ def test_the_script_competes_as_python_does(engine, chosen):
     maps = 0.3 * torch.randn(4, 3, 9, 7, generator=torch.Generator().manual_seed(0))
     maps[:, :, :2] = 0  # nothing there: all classes level
     maps[1, :, 3] = maps[2, :, 3]  # two classes level
+    maps[:, :, 4] = maps[0, :, 4]  # all level at something: exactly on the gate where tau is 0
     (sample,) = live_data([panel(maps)])["samples"]
     given = stored(sample)[chosen]
     assert (given - maps[chosen]).abs().max() < 5e-4 * maps.abs().max()
