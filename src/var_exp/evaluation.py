@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +22,7 @@ from var_exp.data.unreadable import lost, write_skipped
 from var_exp.experiment import GIVEN, Experiment, prepare
 from var_exp.gallery import gallery, save_maps
 from var_exp.modules.attribution import AttributionModule
+from var_exp.modules.progress import SampleProgress
 from var_exp.modules.variants import control_names
 from var_exp.provenance import RunRecord, record_of
 from var_exp.registry import build
@@ -170,7 +170,8 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
             root["trainer"],
             where="trainer",
             logger=False,  # until the run has begun
-            callbacks=[RichProgressBar()],
+            callbacks=[SampleProgress()],
+            enable_progress_bar=False,
             default_root_dir=str(run_dir),
             inference_mode=False,  # attribution needs gradients
             use_distributed_sampler=False,  # it would repeat samples to even out the processes

@@ -50,3 +50,17 @@ def test_a_terminal_gets_colour_and_the_same_words():
 def test_a_metric_without_direction_is_refused():
     with pytest.raises(ValueError, match="'deletion_auc' must have a direction"):
         summary_table(SUMMARY, {"grid_pointing_game": True})
+
+
+@pytest.mark.parametrize(("no_color", "terminal"), [("1", True), ("", False)])
+def test_colour_only_on_a_terminal_that_wants_it(monkeypatch, no_color, terminal):
+    rows = [SummaryRow("game", "base", 0.3, 0.2, 0.4, 8), SummaryRow("game", "var", 0.9, 0.8, 1, 8)]
+    rows.append(SummaryRow("game", "var-base", 0.6, 0.5, 0.7, 8))
+    table = summary_table(rows, {"game": True})
+    coloured = io.StringIO()
+    Console(file=coloured, force_terminal=True, width=80, color_system="standard").print(table)
+    assert "\x1b[36m" in coloured.getvalue()
+    monkeypatch.setenv("NO_COLOR", no_color)
+    plain = io.StringIO()
+    Console(file=plain, force_terminal=terminal, width=80).print(table)
+    assert "\x1b[36m" not in plain.getvalue()
