@@ -1,6 +1,6 @@
 """Class-competition attribution (VAR): explain why this class and not that one, measured honestly.
 
-Example:
+Examples:
     >>> import torch, var_exp
     >>> model = var_exp.load_model("critters_cnn")
     >>> maps = var_exp.get_method("gbp").attribute(

@@ -117,7 +117,7 @@ def open_key(argument: str) -> str:
     Hydra would refuse it and advise `+node.option`, which it then takes however it is misspelt;
     `check` knows which options there are.
 
-    Example:
+    Examples:
         >>> open_key("method.steps=8"), open_key("method=ig"), open_key("hydra.run.dir=x")
         ('++method.steps=8', 'method=ig', 'hydra.run.dir=x')
     """

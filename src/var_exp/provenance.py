@@ -137,7 +137,7 @@ def record_of(root: Mapping[str, Any], model: nn.Module, dataset: SampleDataset)
 def deciding_options(root: Mapping[str, Any]) -> dict[str, Any]:
     """Options by dotted key, without those that say only how work is spread.
 
-    Example:
+    Examples:
         >>> deciding_options({"seed": 0, "workers": 2, "trainer": {"devices": 2, "precision": 16}})
         {'seed': 0, 'trainer.precision': 16}
     """

@@ -205,7 +205,7 @@ class Geometry:
         mode: See above.
         fill: RGB in [0, 1] of what lies outside the picture ("border").
 
-    Example:
+    Examples:
         >>> Geometry(size=4).boxes([(0, 0, 4, 8)], of=(8, 8)).int()[0, 0].tolist()
         [1, 1, 0, 0]
     """

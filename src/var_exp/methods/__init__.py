@@ -14,7 +14,7 @@ def get_method(alias: str, /, **options: Any) -> Method:
     Raises:
         ConfigError: no such method, no such option, or a value that the option cannot take.
 
-    Example:
+    Examples:
         >>> get_method("ig", steps=8)
         IntegratedGradients(max_batch=32, steps=8)
     """

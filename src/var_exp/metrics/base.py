@@ -36,7 +36,7 @@ class Flag(IntFlag):
 def flag_names(flags: int) -> str:
     """Names of the flags of one score, as a row of `scores.csv` has them.
 
-    Example:
+    Examples:
         >>> flag_names(Flag.EMPTY_MAP + Flag.TIED), flag_names(0)
         ('empty_map|tied', '')
     """

@@ -41,7 +41,7 @@ def class_sensitivity(
 class ClassSensitivity(SampleMetric):
     """Mean correlation between the maps of two classes; see `class_sensitivity`.
 
-    Example:
+    Examples:
         >>> metric = ClassSensitivity()
         >>> maps = torch.tensor([[[[1.0, 2.0, 3.0]]]])
         >>> metric.update(maps=maps, rival_maps=-maps)

@@ -45,7 +45,7 @@ class Complexity(SampleMetric):
     Args:
         normalise: Divide by ln P, the entropy of a constant map.
 
-    Example:
+    Examples:
         >>> metric = Complexity(normalise=True)
         >>> metric.update(maps=torch.tensor([[[[0.0, 2.0, -2.0, 0.0]]]]))
         >>> metric.compute()

@@ -55,7 +55,7 @@ class EnergyPointingGame(SampleMetric):
     Raises:
         ValueError: an unknown magnitude.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = EnergyPointingGame()
         >>> metric.update(maps=torch.ones(1, 3, 2, 2), regions=torch.eye(2, dtype=torch.bool)[None])

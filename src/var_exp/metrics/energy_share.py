@@ -45,7 +45,7 @@ def energy_share(
 class EnergyShare(SampleMetric):
     """Mean share of the reference's relevance inside the region; see `energy_share`.
 
-    Example:
+    Examples:
         >>> metric = EnergyShare()
         >>> halves = torch.tensor([[[True, True], [False, False]]])
         >>> corner = torch.tensor([[[True, False], [False, False]]])

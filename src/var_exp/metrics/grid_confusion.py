@@ -56,7 +56,7 @@ class GridConfusion(MatrixMetric):
     Raises:
         ValueError: an unknown magnitude.
 
-    Example:
+    Examples:
         >>> metric = GridConfusion()
         >>> cells = torch.tensor([[[[True, False]], [[False, True]]]])
         >>> maps = torch.tensor([[[[3.0, 1.0]]], [[[0.0, 1.0]]]])

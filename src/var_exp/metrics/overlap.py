@@ -73,7 +73,7 @@ class Overlap(SampleMetric):
     Raises:
         ValueError: an option out of its range.
 
-    Example:
+    Examples:
         >>> metric = Overlap("iou")
         >>> region = torch.tensor([[[True, True, False, False]]])
         >>> metric.update(maps=torch.tensor([[[[4.0, 1.0, 3.0, 0.0]]]]), regions=region)

@@ -45,7 +45,7 @@ def relevance_rank_accuracy(
 class RelevanceRankAccuracy(SampleMetric):
     """Mean of `relevance_rank_accuracy`.
 
-    Example:
+    Examples:
         >>> metric = RelevanceRankAccuracy()
         >>> region = torch.tensor([[[True, True, False, False]]])
         >>> metric.update(maps=torch.tensor([[[[4.0, 0.0, 3.0, 0.0]]]]), regions=region)

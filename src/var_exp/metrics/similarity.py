@@ -110,7 +110,7 @@ def correlation(left: Float[Tensor, "N P"], right: Float[Tensor, "N P"]) -> Floa
 def average_ranks(values: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
     """Ranks 1 … P of each row in ascending order, float64; equal values share their mean rank.
 
-    Example:
+    Examples:
         >>> average_ranks(torch.tensor([[0.0, 5.0, 0.0, 3.0]]))
         tensor([[1.5000, 4.0000, 1.5000, 3.0000]], dtype=torch.float64)
     """

@@ -40,7 +40,7 @@ def sparseness(maps: Float[Tensor, "N c h w"]) -> Float[Tensor, " N"]:
 class Sparseness(SampleMetric):
     """Mean of `sparseness`.
 
-    Example:
+    Examples:
         >>> metric = Sparseness()
         >>> metric.update(maps=torch.tensor([[[[0.0, 0.0, -3.0, 0.0]]]]))
         >>> metric.compute()

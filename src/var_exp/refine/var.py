@@ -49,7 +49,7 @@ class VAR:
     Raises:
         ValueError: an option out of its range.
 
-    Example:
+    Examples:
         >>> maps = torch.zeros(1, 2, 1, 1, 2)
         >>> maps[0, 0, 0, 0, 0] = 1.0  # the first class alone has something, at the first pixel
         >>> VAR()(maps)[0, :, 0, 0]

@@ -34,7 +34,7 @@ class Axis:
 def axis_over(values: Iterable[float]) -> Axis:
     """Axis with few, round ticks that covers all finite values.
 
-    Example:
+    Examples:
         >>> axis_over([0.31, 0.91]).ticks
         (0.2, 0.4, 0.6, 0.8, 1.0)
     """

@@ -128,7 +128,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         Corrected values in the order given; rejecting those below a level keeps the probability of
         any false rejection below it.
 
-    Example:
+    Examples:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """

@@ -132,7 +132,7 @@ _HEAD = "% \\usepackage{booktabs,amssymb}\n"
 def escaped(text: str) -> str:
     r"""Text that LaTeX prints as it is.
 
-    Example:
+    Examples:
         >>> escaped("critters_cnn & 50 %")
         'critters\\_cnn \\& 50 \\%'
     """

@@ -120,7 +120,7 @@ def judge(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -
 def roles(variants: Sequence[str]) -> dict[str, Role]:
     """What each variant of a summary is: a refiner is what differs from base, a control the rest.
 
-    Example:
+    Examples:
         >>> roles(["base", "var", "var-base", "random_map"])
         {'base': 'base', 'var': 'refined', 'var-base': 'difference', 'random_map': 'control'}
     """
@@ -144,7 +144,7 @@ def _beats_sparsity(name: str) -> bool:
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:
     """A fixed number of decimals, or "undefined" for NaN.
 
-    Example:
+    Examples:
         >>> number(0.5), number(-1e-9, signed=True), number(float("nan"))
         ('0.500', '+0.000', 'undefined')
     """
