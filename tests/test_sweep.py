@@ -161,6 +161,7 @@ def test_a_run_that_cannot_be_read_costs_only_itself(tmp_path, capsys):
     (tmp_path / "two" / ".hydra" / "hydra.yaml").write_text("")
     assert main([str(tmp_path)]) == 1
     out = capsys.readouterr().out
+    assert "game: var helps in 2 of 2 runs, in 2 beyond sparsity; hurts in 0" in out
     assert "2 of 3 runs merged" in out
     assert "two/.hydra is not readable" in out
 

@@ -24,11 +24,11 @@ from var_exp.config import FAILED
 from var_exp.launchers import wait_for_every_run, when_it_gives_up
 from var_exp.registry import locate
 from var_exp.report.comparison import Run, comparison_picture, comparison_tables, write_comparison
-from var_exp.report.comparison_tests import compare, significance_tables, write_tests
+from var_exp.report.comparison_tests import Comparison, compare, significance_tables, write_tests
 from var_exp.report.rows import read_rows
 from var_exp.report.significance import sample_scores
 from var_exp.report.statistics import read_summary
-from var_exp.report.sweep_page import write_sweep_report
+from var_exp.report.sweep_page import headlines, write_sweep_report
 from var_exp.report.tables import write_tables
 from var_exp.types import BadData, VarExpError
 
@@ -129,7 +129,9 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
         directions: dict[str, bool] = {}
         for job in finished:
             directions |= directions_of(job)
-        _write(out, runs, directions, failed, _shared(jobs))
+        comparison = _write(out, runs, directions, failed, _shared(jobs))
+        for headline in headlines(comparison):
+            console.print(str(headline), soft_wrap=True)
         console.print(f"{len(finished)} of {len(jobs)} runs merged into {out}: ", end="")
         console.print(
             "report.html, sweep.{md,tex,csv,png,pdf,svg}, sweep_tests.csv", soft_wrap=True
@@ -145,7 +147,7 @@ def _write(
     directions: Mapping[str, bool],
     failed: Mapping[str, str],
     shared: Mapping[str, str],
-) -> None:
+) -> Comparison:
     """Every file of a comparison, from one set of tests."""
     comparison = compare(runs, directions)
     write_comparison(out / "sweep.csv", runs)
@@ -160,6 +162,7 @@ def _write(
         failed=failed,
         shared=shared,
     )
+    return comparison
 
 
 def find_jobs(folder: Path) -> list[Job]:

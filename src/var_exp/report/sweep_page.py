@@ -67,6 +67,14 @@ class Headline:
         """Runs in which it is better, and shown to beat its same-sparsity control too."""
         return sum(e.state == "better" and not e.verdict.sparsity_suffices for e in self.entries)
 
+    def __str__(self) -> str:
+        """One line for the console."""
+        return (
+            f"{self.entries[0].verdict.base.metric}: {self.refiner} helps in "
+            f"{self.count('better')} of {len(self.entries)} runs, in {self.beyond} beyond sparsity;"
+            f" hurts in {self.count('worse')}"
+        )
+
     @property
     def typical(self) -> float:
         """Median difference over the runs."""
@@ -107,6 +115,15 @@ class Section:
     control_names: Sequence[str]
     ranks: Mapping[str, Mapping[str, Rank]]
     rank_axis: Axis
+
+
+def headlines(comparison: Comparison) -> list[Headline]:
+    """How every refiner did on every metric."""
+    return [
+        headline
+        for metric in comparison.higher_is_better
+        for headline in _section(comparison, metric).headlines
+    ]
 
 
 def write_sweep_report(
