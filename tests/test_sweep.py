@@ -7,10 +7,11 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from var_exp.report.rows import Row, write_rows
 from var_exp.report.statistics import summarise, write_summary
-from var_exp.sweep import main, merge
+from var_exp.sweep import MergeRuns, main, merge
 from var_exp.types import BadData
 
 GAINS = {("gbp", "cnn"): 0.5, ("gbp", "vit"): 0.2, ("ig", "cnn"): 0.0, ("ig", "vit"): -0.1}
@@ -169,3 +170,11 @@ def test_a_run_that_cannot_be_read_costs_only_itself(tmp_path, capsys):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(BadData, match="holds no run"):
         merge([tmp_path], tmp_path)
+
+
+def test_a_sweep_whose_runs_were_all_lost_does_not_exit_with_0(tmp_path, capsys):
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with pytest.raises(SystemExit) as left:
+        MergeRuns().on_multirun_end(config)
+    assert left.value.code == 1
+    assert "holds no run" in capsys.readouterr().err

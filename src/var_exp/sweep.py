@@ -58,7 +58,11 @@ class MergeRuns(Callback):
         if getattr(rank_zero_only, "rank", 0):
             return
         folder = Path(config.hydra.sweep.dir)
-        failed = merge([folder], folder)
+        try:
+            failed = merge([folder], folder)
+        except VarExpError as error:  # Hydra would make a warning of it, and exit with 0
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
         if failed:
             sys.exit(1)
 
