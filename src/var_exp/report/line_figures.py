@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,7 +53,7 @@ def draw_curves(runs: Mapping[str, Sequence[Curves]], variants: Sequence[str]) -
             for curve in curves:
                 if curve.title == title:
                     _lines(axis, curve, variants, refiners)
-        row[0].set_ylabel(f"{title}\n{row[0].get_ylabel()}")
+        row[0].set_ylabel(f"{title}\n{fill(row[0].get_ylabel(), 28)}")
         for axis in row[1:]:
             axis.set_ylabel("")
     handles = [_line(BASE, refiners)] if BASE in variants else []
