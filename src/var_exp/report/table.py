@@ -17,6 +17,8 @@ _STYLES: dict[Role, str] = {
     "control": "dim",
 }
 
+_LONG = 26  # characters of a name that leave room for the figures in 80 columns
+
 
 def summary_table(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -> Table:
     """The figures, metric by metric: value, interval, n and the non-zero ledger counts.
@@ -28,7 +30,7 @@ def summary_table(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, 
         ValueError: a metric of the summary without a direction.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("metric / variant", no_wrap=True)
+    table.add_column("metric / variant", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
@@ -52,8 +54,11 @@ def _cells(row: SummaryRow, role: Role) -> list[Text]:
     """One line of the table; `Text`, so that brackets are not read as markup."""
     signed = role == "difference"
     counts = [f"{flag}={getattr(row, flag)}" for flag in FLAGS if getattr(row, flag)]
+    name = row.variant
+    if len(name) > _LONG:  # the difference of two long names, on two lines
+        name = name.replace("-", "-\n  ")
     return [
-        Text(("    " if role == "control" else "  ") + row.variant),
+        Text(f"  {name}"),
         Text(mean(row, signed=signed)),
         Text(interval(row, signed=signed)),
         Text(f"{row.n:,}"),
