@@ -17,7 +17,7 @@ _STYLES: dict[Role, str] = {
     "control": "dim",
 }
 
-_LONG = 26  # characters of a name that leave room for the figures in 80 columns
+_LONG = 24  # characters of a name that leave room for the figures in 80 columns
 
 
 def summary_table(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -> Table:
@@ -30,7 +30,8 @@ def summary_table(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, 
         ValueError: a metric of the summary without a direction.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("metric / variant", overflow="fold")
+    longest = max((len(row.variant) for row in summary if len(row.variant) <= _LONG), default=0)
+    table.add_column("metric / variant", overflow="fold", min_width=2 + longest)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
