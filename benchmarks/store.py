@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from var_exp.metrics.base import Recorded
-from var_exp.report.store import Scored, Store
+from var_exp.report.scored import Scored
+from var_exp.report.store import Store
 
 BATCHES, SAMPLES, CLASSES, VARIANTS, POINTS = 200, 8, 4, 11, 225
 

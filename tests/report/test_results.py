@@ -4,7 +4,8 @@ import torch
 
 from var_exp.metrics import GridConfusion, GridPointingGame
 from var_exp.report.results import results_of
-from var_exp.report.store import Scored, Store
+from var_exp.report.scored import Scored
+from var_exp.report.store import Store
 
 
 def cells(count, side=4):

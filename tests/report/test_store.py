@@ -10,7 +10,8 @@ import torch
 
 from var_exp.metrics.base import Flag, Recorded
 from var_exp.report.rows import Row
-from var_exp.report.store import Scored, Store
+from var_exp.report.scored import Scored
+from var_exp.report.store import Store
 from var_exp.types import BadData, CannotWrite, ConfigError
 
 IDS = [f"sample {i}" for i in range(7)]

@@ -23,8 +23,8 @@ from var_exp.models.precision import run_forward_in
 from var_exp.modules.again import Reattribution
 from var_exp.modules.variants import Attributed, Variants, control_names
 from var_exp.refine.base import Refiner
+from var_exp.report.scored import Scored
 from var_exp.report.statistics import BASE
-from var_exp.report.store import Scored
 from var_exp.types import Batch, Classes, Logits
 
 _MAP_BYTES = 2**28  # most raw maps of all competing classes held at once: 256 MiB

@@ -12,7 +12,6 @@ and dies with its process.
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +19,9 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
-from var_exp.metrics.base import Recorded, flag_names
 from var_exp.report.rows import Row
+from var_exp.report.scored import Scored
 from var_exp.types import BadData, CannotWrite, ConfigError
 
 _TABLES = """
@@ -45,48 +43,6 @@ _WAIT_SECONDS = 2.0  # for a lock, such as that of a process that is just being 
 
 Measured: TypeAlias = tuple[str, str]
 """Metric and variant."""
-
-
-@dataclass
-class Scored:
-    """What one batch adds to a run.
-
-    Attributes:
-        ids: The samples that are done with it.
-        rows: Their scores.
-        details: What a metric knows beyond a score, such as a curve: number of the row, name of the
-            metric's state, values.
-        facts: Sample id, name and value; a sample may have several values of one name.
-    """
-
-    ids: Sequence[str]
-    rows: list[Row] = field(default_factory=list)
-    details: list[tuple[int, str, Float[np.ndarray, "..."]]] = field(default_factory=list)
-    facts: list[tuple[str, str, float]] = field(default_factory=list)
-
-    def add(
-        self,
-        metric: str,
-        variant: str,
-        owners: Sequence[str],
-        classes: Sequence[int],
-        recorded: Recorded,
-    ) -> None:
-        """Add what a metric recorded of N maps, whose samples and classes are given."""
-        first = len(self.rows)
-        columns = (owners, classes, recorded.scores.tolist(), recorded.flags.tolist())
-        self.rows += [
-            Row(owner, index, metric, variant, score, flag_names(flags))
-            for owner, index, score, flags in zip(*columns, strict=True)
-        ]
-        for name, values in recorded.details.items():
-            known = values.flatten(1).float().cpu().numpy()
-            self.details += [(first + n, name, numbers) for n, numbers in enumerate(known)]
-
-    def note(self, name: str, values: Float[Tensor, "B ..."]) -> None:
-        """Add one fact, or several of the same name, of each sample."""
-        for id, numbers in zip(self.ids, values.reshape(len(self.ids), -1).tolist(), strict=True):
-            self.facts += [(id, name, float(number)) for number in numbers]
 
 
 class Store:
