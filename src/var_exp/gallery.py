@@ -71,6 +71,7 @@ def panels_of(
             maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
             predicted=_prediction(attributed.logits[row], names),
             competition=competition(experiment),
+            sharing=[name for name, one in experiment.refiners.items() if isinstance(one, VAR)],
         )
 
 

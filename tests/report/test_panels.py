@@ -53,6 +53,18 @@ def test_one_scale_for_all_maps_from_the_summed_base_maps():
     assert torch.equal(given.flat("base"), base.sum(1))
 
 
+def test_what_keeps_a_share_of_the_map_is_drawn_as_many_times_stronger_as_classes_compete():
+    base = torch.randn(2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    even = panel(maps={"base": base, "var": base / 2}, sharing=["var"])
+    assert even.strength("var") == 2
+    assert even.strength("base") == 1
+    picture = np.asarray(panel_picture(even))
+    height = (picture.shape[0] - 24) // 2  # of a row; even shares look like the base maps
+    rows = [picture[24 + row * height :][: height - 6, 260:] for row in range(2)]
+    assert np.array_equal(*rows)
+    assert (rows[0] != rows[0][..., :1]).any()
+
+
 def test_competitors_nobody_asked_about_have_no_region():
     three = torch.zeros(3, 1, 12, 16)
     given = panel(class_names=["cat", "dog", "fox"], maps={"base": three})

@@ -62,7 +62,7 @@ class Exhibit:
         panel: Its maps.
         image: The photograph.
         grey: The photograph in light grey, on which maps are laid.
-        scale: The |map| of full colour.
+        scale: The |base map| of full colour.
         colours: One per competing class.
         outlines: SVG path of the true region of each class asked about, where it is known.
         rows: Cells of each variant.
@@ -142,7 +142,7 @@ def _cells(panel: Panel, variant: str, drawn: Float[Tensor, "K h w"], scale: flo
         alt = f"{variant} map of the class {name} for sample {panel.sample_id}"
         cells.append(
             Cell(
-                source=_png(overlay(drawn[column], scale)),
+                source=_png(overlay(drawn[column] * panel.strength(variant), scale)),
                 alt=f"{alt}, {remark}" if remark else alt,
                 name=name,
                 note=remark,

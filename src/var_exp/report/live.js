@@ -34,10 +34,11 @@
     context.putImageData(picture, 0, 0);
   }
 
-  function paintMap(canvas, sample, map) {
+  /** Draw a map; what a competition of K classes keeps is K times as strong, as an even share is 1/K. */
+  function paintMap(canvas, sample, map, strength = 1) {
     const middle = (data.palette.length - 1) / 2;
     paint(canvas, sample.size, (p) => {
-      const share = sample.scale > 0 && Number.isFinite(map[p]) ? map[p] / sample.scale : 0;
+      const share = sample.scale > 0 && Number.isFinite(map[p]) ? (strength * map[p]) / sample.scale : 0;
       return data.palette[Math.round(Math.min(1, Math.max(-1, share)) * middle) + middle];
     });
   }
@@ -68,7 +69,7 @@
       const place = state.chosen.indexOf(k);
       cell.root.classList.toggle("out", place < 0);
       const map = place < 0 ? new Float64Array(pixels) : flat.subarray(place * pixels, (place + 1) * pixels);
-      paintMap(cell.refined, sample, map);
+      paintMap(cell.refined, sample, map, count);
       const left = map.reduce((sum, a) => sum + (a !== 0), 0) / pixels;
       const within = sample.masks[k] ? `, ${percent(Competition.inside(map, sample.masks[k]))} inside` : "";
       cell.told.textContent = place < 0 ? "does not compete" : left ? `keeps ${percent(left)}${within}` : "empty";

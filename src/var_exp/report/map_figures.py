@@ -196,9 +196,8 @@ def _picture(panel: Panel, column: int | None) -> Tile:
 def _tile(panel: Panel, variant: str, column: int) -> Tile:
     """One map over the greyed picture, its score below."""
     values = panel.flat(variant)[column]
-    drawn = Image.alpha_composite(
-        greyed(panel.image).convert("RGBA"), overlay(values, panel.scale).convert("RGBA")
-    )
+    shown = overlay(values * panel.strength(variant), panel.scale).convert("RGBA")
+    drawn = Image.alpha_composite(greyed(panel.image).convert("RGBA"), shown)
     scores = panel.scores.get(variant, [])
     score = scores[column] if column < len(scores) else float("nan")
     remark = note(values)

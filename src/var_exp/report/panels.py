@@ -4,7 +4,7 @@ One colour scale (`SCALE_RULE`) for all maps of a sample, symmetric about zero, 
 compare between classes and between base and refined map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
@@ -20,7 +20,8 @@ from var_exp.report.statistics import BASE
 SCALE_RULE = (
     "Red speaks for the class, blue against it, no colour is zero. One scale for all maps of a "
     "picture: full colour is the 98 % quantile of the non-zero |base map| over its classes, "
-    "opacity follows |map| to the power 0.6. A line outlines the true region of the class."
+    "opacity follows |map| to the power 0.6; what VAR keeps is drawn K times as strong, for an "
+    "even share of K classes is 1/K. A line outlines the true region of the class."
 )
 
 _CELL, _GAP, _STRIP = 200, 6, 24  # pixels of `panel_picture`: a cell, between cells, a line of text
@@ -42,6 +43,7 @@ class Panel:
         metric: The measure of the scores.
         scores: Per variant the score of each class asked about, NaN when undefined.
         competition: Settings of the class competition; None when classes do not compete.
+        sharing: Variants that hold each class's share of its map, such as VAR's.
 
     Raises:
         ValueError: no base map, or shapes that do not fit the image and the classes.
@@ -58,6 +60,7 @@ class Panel:
     metric: str = ""
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     competition: VAR | None = None
+    sharing: Collection[str] = ()
 
     def __post_init__(self) -> None:
         if BASE not in self.maps or not self.class_names:
@@ -78,8 +81,12 @@ class Panel:
 
     @cached_property
     def scale(self) -> float:
-        """The |map| that gets full colour in every picture of this sample; 0 for empty maps."""
+        """The |base map| that gets full colour in all pictures of this sample; 0 for empty maps."""
         return scale_of(self.flat(BASE))
+
+    def strength(self, variant: str) -> int:
+        """How many times as strong as a base map one of a variant is drawn; see `SCALE_RULE`."""
+        return len(self.class_names) if variant in self.sharing else 1
 
     @property
     def competes(self) -> bool:
@@ -131,7 +138,9 @@ def panel_picture(panel: Panel) -> Image.Image:
         _write_upwards(picture, variant, (cell[0] + _GAP, top, _STRIP, cell[1]))
         for column, values in enumerate(panel.flat(variant)):
             left = _STRIP + (column + 1) * (cell[0] + _GAP)
-            drawn = overlay(values, panel.scale, panel.region(column)).convert("RGBA")
+            drawn = overlay(
+                values * panel.strength(variant), panel.scale, panel.region(column)
+            ).convert("RGBA")
             drawn = Image.alpha_composite(grey, drawn)
             picture.paste(_fit(drawn.convert("RGB"), cell), (left, top))
             _write(picture, note(values), (left, top, cell[0], _STRIP))
