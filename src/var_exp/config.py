@@ -60,7 +60,7 @@ class EvaluateConfig:
     workers: int = 0
     seed: int = 0
     controls: bool = True
-    pictures: int = 8
+    pictures: int = 6
     maps: Any = "auto"
 
 

@@ -2,7 +2,8 @@
 
 import csv
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 from var_exp.report.files import whole_file
@@ -40,7 +41,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     with whole_file(path) as file:
         lines = csv.writer(file)
         lines.writerow(_COLUMNS)
-        lines.writerows(astuple(row) for row in rows)
+        lines.writerows(map(attrgetter(*(field.name for field in fields(Row))), rows))
 
 
 def read_rows(path: Path) -> list[Row]:
