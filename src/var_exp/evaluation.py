@@ -32,7 +32,7 @@ from var_exp.report.loggers import Told, log_results
 from var_exp.report.maps import MapWriter
 from var_exp.report.page import write_report
 from var_exp.report.plots import write_curves
-from var_exp.report.results import results_of
+from var_exp.report.results import directions_of, results_of
 from var_exp.report.rows import write_rows
 from var_exp.report.selection import pick_samples
 from var_exp.report.statistics import SummaryRow, read_summary, write_summary
@@ -65,10 +65,9 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     trainer = _trainer(root, run_dir)
     module = attribution_module(root, experiment)
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
-    record = record_of(root, experiment.model, dataset)
-    _leave_finished(run_dir, record, experiment)
+    _leave_finished(run_dir, root, experiment, module)
     with Store(run_dir, ids, trainer.global_rank) as store:
-        done = _open(root, experiment, record, run_dir, trainer, store)
+        done = _open(root, experiment, module, run_dir, trainer, store)
         trainer.logger = _logger(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
@@ -110,7 +109,9 @@ def _left_out(run_dir: Path, experiment: Experiment, scored: set[str]) -> dict[s
     return {"unreadable, left out": short, **experiment.notes}
 
 
-def _leave_finished(run_dir: Path, record: Mapping[str, Any], experiment: Experiment) -> None:
+def _leave_finished(
+    run_dir: Path, root: Mapping[str, Any], experiment: Experiment, module: AttributionModule
+) -> None:
     """Show the table of a run that is finished, instead of running it again.
 
     Raises:
@@ -118,12 +119,9 @@ def _leave_finished(run_dir: Path, record: Mapping[str, Any], experiment: Experi
     """
     summary = run_dir / "summary.csv"
     if summary.exists():
-        RunRecord(run_dir).compare(record)
-        directions = {
-            name: bool(metric.higher_is_better)
-            for name, metric in experiment.make_metrics().items()
-        }
-        rank_zero_only(Console().print)(summary_table(read_summary(summary), directions))
+        RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
+        table = summary_table(read_summary(summary), directions_of(module.measures))
+        rank_zero_only(Console().print)(table)
         raise AlreadyFinished(
             f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
             "again, remove that folder or choose another hydra.run.dir."
@@ -133,7 +131,7 @@ def _leave_finished(run_dir: Path, record: Mapping[str, Any], experiment: Experi
 def _open(
     root: Mapping[str, Any],
     experiment: Experiment,
-    record: Mapping[str, Any],
+    module: AttributionModule,
     run_dir: Path,
     trainer: Trainer,
     store: Store,
@@ -145,12 +143,12 @@ def _open(
     if not trainer.is_global_zero:
         return set()
     store.absorb()
-    _leave_finished(run_dir, record, experiment)  # which it may have become in the meantime
+    _leave_finished(run_dir, root, experiment, module)  # it may have become so in the meantime
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"
     done = store.done()
     RunRecord(run_dir).begin(
-        record,
+        record_of(root, experiment.model, experiment.dataset),
         processes=trainer.world_size,
         device=torch.cuda.get_device_name(device) if on_gpu else str(device),
         done=len(done),

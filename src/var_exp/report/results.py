@@ -34,6 +34,11 @@ class Results:
     facts: dict[str, str]
 
 
+def directions_of(metrics: Mapping[str, SampleMetric]) -> dict[str, bool]:
+    """Whether higher is better, by metric in the given order."""
+    return {name: bool(metric.higher_is_better) for name, metric in metrics.items()}
+
+
 def results_of(
     store: Store,
     metrics: Mapping[str, SampleMetric],
@@ -60,7 +65,7 @@ def results_of(
                 store.rows(name), refiners=refiners, controls=controls, class_means=class_means
             )
         ],
-        directions={name: bool(metric.higher_is_better) for name, metric in metrics.items()},
+        directions=directions_of(metrics),
         curves=_curves(store, metrics),
         matrices=_matrices(store, metrics, [BASE, *refiners]),
         chance=dict.fromkeys(at_random, float(area.mean())) if len(area) else {},
