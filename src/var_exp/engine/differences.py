@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from var_exp.engine.alike import run_once
 from var_exp.engine.calls import (
     LINEAR_CALLS,
     PRODUCT_CALLS,
@@ -132,7 +133,7 @@ class _Differences(Calls):
         baselines = self._at_baseline(tensors)
         result = call.run()
         with torch.no_grad():
-            return self.pair(result, call.with_tensors(baselines).run())
+            return self.pair(result, run_once(call.with_tensors(baselines)))
 
     def _at_baseline(self, tensors: list[Tensor]) -> list[Tensor]:
         return [self._baselines.get(tensor, tensor) for tensor in tensors]
@@ -147,7 +148,7 @@ def _is_affine(call: Call, signals: list[Tensor]) -> bool:
         return len(signals) == 1
     if call.name in DIVISIONS:
         return only_input and call.kwargs.get("rounding_mode") is None
-    return call.name in STRUCTURAL_CALLS | LINEAR_CALLS
+    return call.name in STRUCTURAL_CALLS or call.name in LINEAR_CALLS
 
 
 def _refusal(what: str) -> UnsupportedModel:

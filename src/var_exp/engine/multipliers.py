@@ -15,12 +15,14 @@ the product rule of a · (1/b) would add and subtract the smaller one's inverse.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from itertools import product
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from var_exp.engine.alike import copied, one_row, run_once
 from var_exp.engine.calls import PRODUCT_CALLS, Call
 from var_exp.types import UnsupportedModel
 
@@ -48,24 +50,26 @@ def _elementwise(
 ) -> tuple[Tensor, Tensor]:
     """Slope between the two points, or the derivative in their middle where rounding blurs it."""
     x, x0 = tensors[0].detach(), baselines[0]
-    value, value0 = _run(call, [x, *tensors[1:]]), _run(call, baselines)
+    value, value0 = _values(call, tensors, baselines)
     step, change = x - x0, value - value0
     slope = change / step
     tolerance = torch.finfo(x.dtype).eps ** 0.5
-    blurred = change.abs() <= tolerance * torch.maximum(value.abs(), value0.abs())
-    blurred &= step.abs() <= tolerance
-    if blurred.any():
-        middle = ((x + x0) / 2).requires_grad_()
-        (derivative,) = torch.autograd.grad(_run(call, [middle, *tensors[1:]]).sum(), middle)
-        slope = torch.where(blurred, derivative, slope)
-    return _with_values(slope * tensors[0], value), value0
+    close = step.abs_() <= tolerance
+    at = close.nonzero(as_tuple=True) if len(tensors) == 1 else ...  # parameters may be per channel
+    size = tolerance * torch.maximum(value[at].abs(), value0.expand_as(value)[at].abs())
+    blurred = close[at] & (change[at].abs() <= size)
+    middle = ((x[at] + x0.expand_as(x)[at]) / 2).requires_grad_()
+    there = call.with_tensors([middle.clone(), *tensors[1:]]).run()  # cloned for calls in place
+    (derivative,) = torch.autograd.grad(there.sum(), middle)
+    slope[at] = torch.where(blurred, derivative, slope[at])
+    return _Multiply.apply(tensors[0], slope, (value,)), value0
 
 
 def _root(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Slope of the square root, 1 / (√x + √x0); 0 between zeros, as in torch's norms."""
-    value, value0 = _run(call, [tensors[0].detach()]), _run(call, baselines)
+    value, value0 = _values(call, tensors, baselines)
     total = value + value0
     slope = total.reciprocal().masked_fill(total == 0, 0)
     return _with_values(slope * tensors[0], value), value0
@@ -75,53 +79,74 @@ def _square(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Slope of the square, x + x0."""
-    value, value0 = _run(call, [tensors[0].detach()]), _run(call, baselines)
+    value, value0 = _values(call, tensors, baselines)
     return _with_values((tensors[0].detach() + baselines[0]) * tensors[0], value), value0
 
 
 def _max_pooling(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    value, value0 = _run(call, [tensors[0].detach()]), _run(call, baselines)
-    signal, reference = (_windows(call.with_tensors(x), value) for x in (tensors, baselines))
-    return _with_values(_carried_by_winners(signal, reference), value), value0
+    value, value0 = _values(call, tensors, baselines)
+    pads, places = _windows(call, value)
+    signal, reference = (
+        functional.pad(x, pads, value=-torch.inf) for x in (tensors[0], one_row(baselines[0]))
+    )
+    x, x0 = (
+        [padded[place].contiguous() for place in places] for padded in (signal.detach(), reference)
+    )
+    slopes = _slopes_of_winners(x, x0, value, value0)
+    return _WeightedSum.apply(signal, places, slopes, (value,)), value0
 
 
 def _amax(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    value, value0 = _run(call, [tensors[0].detach()]), _run(call, baselines)
+    value, value0 = _values(call, tensors, baselines)
     dims = call.argument(1, "dim", ())
-    dims = [dims] if isinstance(dims, int) else list(dims) or list(range(value.ndim))
-    last = list(range(-len(dims), 0))
-    signal, reference = (x[0].movedim(dims, last).flatten(-len(dims)) for x in (tensors, baselines))
-    return _with_values(_carried_by_winners(signal, reference).view(value.shape), value), value0
+    dims = [dims] if isinstance(dims, int) else list(dims) or list(range(tensors[0].ndim))
+    signal, reference = (
+        x[0].movedim(dims, list(range(len(dims)))).flatten(0, len(dims) - 1)
+        for x in (tensors, baselines)
+    )
+    ends = (each.reshape(signal.shape[1:]) for each in (value, value0))
+    slopes = _slopes_of_winners(list(signal.detach()), list(reference), *ends)
+    return _WeightedSum.apply(signal, range(len(signal)), slopes, (value,)), value0
 
 
-def _carried_by_winners(signal: Tensor, reference: Tensor) -> Tensor:
-    """Sum over the last dimension whose change is that of the maximum.
+def _slopes_of_winners(
+    x: Sequence[Tensor], x0: Sequence[Tensor], value: Tensor, value0: Tensor
+) -> list[Tensor]:
+    """Slopes of the places that a maximum is taken of, whose changes add up to the maximum's.
 
     The winner of the larger maximum carries the whole change. Places that are level with it share:
     a plain baseline is the same all over a window, and only rounding would tell its winner.
     """
-    x = signal.detach()
-    value, value0 = x.amax(-1, keepdim=True), reference.amax(-1, keepdim=True)
     change = value - value0
     # at most half the change, so that a winner's own step is no smaller than the other half
     tolerance = torch.minimum(_LEVEL * torch.maximum(value.abs(), value0.abs()), change.abs() / 2)
-    winners = torch.where(change >= 0, x, reference) >= torch.maximum(value, value0) - tolerance
-    step = x - reference
-    slope = torch.where(step == 0, 1, change / step) / winners.sum(-1, keepdim=True)
-    return (torch.where(winners, slope, 0) * signal).sum(-1)
+    least = torch.maximum(value, value0) - tolerance
+    least_x, least_x0 = (least.masked_fill(~wins, torch.inf) for wins in (change > 0, change < 0))
+    winners = [(a >= least_x) | (b >= least_x0) for a, b in zip(x, x0, strict=True)]
+    count = sum(each.to(torch.int32) for each in winners)
+    share = change / count.clamp(min=1)  # without a change there is no winner
+    steps = (a - b for a, b in zip(x, x0, strict=True))
+    return [
+        share / step.masked_fill_(~wins, torch.inf)
+        for step, wins in zip(steps, winners, strict=True)
+    ]
 
 
-def _windows(pooling: Call, output: Tensor) -> Tensor:
-    """[*output.shape, places]: the values that each output is the maximum of."""
+def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[object, ...]]]:
+    """Padding of the input (negative where it cuts what no window sees), and places in windows.
+
+    Each place, such as the upper left one, is an index of the padded input that gives its values in
+    all windows, in the shape of the output.
+    """
     dims = int(pooling.name[-2])  # the name ends in their number, as in max_pool2d
-    x, places = pooling.input, output.shape[-dims:]
+    sizes, counts = pooling.input.shape[-dims:], output.shape[-dims:]
     if pooling.name.startswith("adaptive"):
-        kernel = [size // count for size, count in zip(x.shape[-dims:], places, strict=True)]
-        if any(size % count for size, count in zip(x.shape[-dims:], places, strict=True)):
+        kernel = [size // count for size, count in zip(sizes, counts, strict=True)]
+        if any(size % count for size, count in zip(sizes, counts, strict=True)):
             raise UnsupportedModel(
                 "adaptive max pooling into windows of several sizes has no rule; take images of "
                 "another size, or a gradient method such as ig."
@@ -130,16 +155,16 @@ def _windows(pooling: Call, output: Tensor) -> Tensor:
     else:
         options = _pooling_options(dims, *pooling.args, **pooling.kwargs)
         kernel, stride, padding, dilation = map(list, options)
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    pads = []
-    for i in reversed(range(dims)):  # as `pad` wants them; a negative one cuts what no window sees
-        end = (places[i] - 1) * stride[i] + reach[i]
-        pads += [padding[i], end - padding[i] - x.shape[i - dims]]
-    x = functional.pad(x, pads, value=-torch.inf)
-    first = x.ndim - dims
-    for i in range(dims):
-        x = x.unfold(first + i, reach[i], stride[i])[..., :: dilation[i]]
-    return x.flatten(-dims)
+    pads: list[int] = []
+    starts = [range(0, d * k, d) for d, k in zip(dilation, kernel, strict=True)]
+    for i in reversed(range(dims)):  # as `pad` wants them
+        end = (counts[i] - 1) * stride[i] + starts[i][-1] + 1
+        pads += [padding[i], end - padding[i] - sizes[i]]
+    places = []
+    for place in product(*starts):
+        spans = zip(place, counts, stride, strict=True)
+        places.append((..., *(slice(at, at + (n - 1) * by + 1, by) for at, n, by in spans)))
+    return pads, places
 
 
 def _pooling_options(
@@ -162,7 +187,7 @@ def _softmax(
 ) -> tuple[Tensor, Tensor]:
     """Quotient of e^x and its sum; the slopes of e^x over the mean sum cannot overflow."""
     dim = call.argument(1, "dim")
-    value, value0 = _run(call, [tensors[0].detach()]), _run(call, baselines)
+    value, value0 = _values(call, tensors, baselines)
     signal = tensors[0].to(value.dtype)
     x, x0 = signal.detach(), baselines[0].to(value.dtype)
     log_sum, log_sum0 = x.logsumexp(dim, keepdim=True), x0.logsumexp(dim, keepdim=True)
@@ -181,14 +206,15 @@ def _product(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Each factor's change times the mean of the other."""
-    value, value0 = _run(call, [t.detach() for t in tensors]), _run(call, baselines)
+    value, value0 = _values(call, tensors, baselines)
     means = [((t + t0) / 2).detach() for t, t0 in zip(tensors, baselines, strict=True)]
     a, b = (i for i, tensor in enumerate(tensors) if tensor.requires_grad)
     parts = []
     for factor in (a, b):
         mixed = means.copy()
         mixed[factor] = tensors[factor]
-        parts.append(_run(call, mixed))
+        mixed[0] = mixed[0].clone() if call.in_place else mixed[0]
+        parts.append(call.with_tensors(mixed).run())
     return _with_values(parts[0] + parts[1], value), value0
 
 
@@ -196,7 +222,7 @@ def _quotient(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """(Δa - q̄ Δb) / b̄, where a may be a constant."""
-    value, value0 = _run(call, [t.detach() for t in tensors]), _run(call, baselines)
+    value, value0 = _values(call, tensors, baselines)
     below, below0 = tensors[-1], baselines[-1]
     mean_below = ((below + below0) / 2).detach()
     surrogate = -(value + value0) / 2 / mean_below * below
@@ -205,11 +231,49 @@ def _quotient(
     return _with_values(surrogate, value), value0
 
 
-def _run(call: Call, tensors: Sequence[Tensor]) -> Tensor:
-    """Result of the call of other tensors, of which none is overwritten."""
-    first = tensors[0].clone() if call.in_place else tensors[0]
-    result: Tensor = call.with_tensors([first, *tensors[1:]]).run()
-    return result
+def _values(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Results of the call of tensors and of their baselines, of which none is overwritten."""
+    tensors = [tensor.detach() for tensor in tensors]
+    if call.in_place:
+        tensors[0] = tensors[0].clone()
+        baselines = [copied(baselines[0]), *baselines[1:]]
+    return call.with_tensors(tensors).run(), run_once(call.with_tensors(baselines))
+
+
+class _Multiply(torch.autograd.Function):
+    """Given values, whose gradient is multiplied by given slopes on its way to x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slopes: Tensor, values: tuple[Tensor]) -> Tensor:
+        ctx.slopes = slopes
+        return values[0]  # alone, autograd would take it for a view of an input
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0] * ctx.slopes, None, None
+
+
+class _WeightedSum(torch.autograd.Function):
+    """Given values, with the backward pass of Σ slopes[i] · x[places[i]].
+
+    Autograd would make a tensor of the size of x for every place.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, places: Sequence[Any], slopes: Sequence[Tensor], values: tuple[Tensor]
+    ) -> Tensor:
+        ctx.shape, ctx.places, ctx.slopes = x.shape, places, slopes
+        return values[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        total = gradients[0].new_zeros(ctx.shape)
+        for place, slope in zip(ctx.places, ctx.slopes, strict=True):
+            total[place].addcmul_(slope, gradients[0].reshape(slope.shape))
+        return total, None, None, None
 
 
 def _with_values(surrogate: Tensor, values: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class Rule:
 
     Attributes:
         contributions: From a layer and its input x to the tensors that receive relevance and the D
-            that they make up; R_i is each tensor times the gradient that reaches it, summed.
+            that they make up; R_i is each tensor times the gradient that reaches it, summed. D may
+            have size 1 where it is the same for all outputs.
         stabiliser: Added to the absolute value of D.
     """
 
@@ -68,6 +69,13 @@ class Layer:
     operation: Operation
     rule: Rule
     reads_image: bool
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it is a convolution whose outputs each read a part of the channels."""
+        return (
+            self.weight.ndim > 2 and self.weight.shape[1] != self.input.shape[1 - self.weight.ndim]
+        )
 
     def scaled(self, scale: Tensor, shift: Tensor) -> "Layer":
         """The layer z · scale + shift, with one number per output."""
@@ -118,7 +126,8 @@ def flat() -> Rule:
 
     def contributions(layer: Layer, x: Tensor) -> tuple[list[Tensor], Tensor]:
         ones = torch.ones_like(x, requires_grad=True)
-        return [ones], layer.operation(ones, torch.ones_like(layer.weight), None)
+        weight = layer.weight if layer.grouped else layer.weight[:1]  # all outputs are alike
+        return [ones], layer.operation(ones, torch.ones_like(weight), None)
 
     return Rule(contributions)
 
@@ -190,7 +199,8 @@ class _BackwardPass:
         if self._output is not None:
             self._prepare(self._output)
             self._output = None
-        found = torch.autograd.grad(self._sum, self._receivers, g * self._share, retain_graph=True)
+        flow = (g * self._share).sum_to_size(self._sum.shape)
+        found = torch.autograd.grad(self._sum, self._receivers, flow, retain_graph=True)
         if not self._layer.reads_image:
             return found[0]
         relevance = [x.detach() * s for x, s in zip(self._receivers, found, strict=True)]

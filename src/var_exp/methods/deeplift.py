@@ -58,4 +58,5 @@ class DeepLIFT(Method):
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        return contributions(model, images, torch.zeros_like(images), classes)
+        baselines = torch.zeros_like(images[:1]).expand_as(images)  # so that it is run once
+        return contributions(model, images, baselines, classes)

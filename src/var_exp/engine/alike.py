@@ -1,0 +1,50 @@
+"""Calls of tensors whose rows are all alike, such as one baseline for many images, made once.
+
+Rows are known to be alike where a tensor is one row expanded along its first axis. So is the result
+of a call that treats rows apart, if it is made of that row and expanded again. A call in place then
+alters the one row, and with it every view of it, as it should.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from var_exp.engine.calls import WEIGHTED_CALLS, Call
+
+_BY_ROW = WEIGHTED_CALLS | {
+    *("clone", "contiguous", "copy", "to", "float", "double", "dropout"),
+    *("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide"),
+    *("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "hardsigmoid"),
+    *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
+}
+"""Calls that make a row of their result of the same row of their input."""
+
+
+def are_alike(x: Tensor) -> bool:
+    """Whether a tensor is one row, maybe expanded along the first axis."""
+    return x.ndim > 0 and (len(x) == 1 or x.stride(0) == 0)
+
+
+def one_row(x: Tensor) -> Tensor:
+    """The tensor itself, or the one row where they are alike."""
+    return x[:1] if are_alike(x) else x
+
+
+def copied(x: Tensor) -> Tensor:
+    """A copy of a tensor, of one row where they are alike."""
+    return one_row(x).clone().expand_as(x)
+
+
+def run_once(call: Call) -> Any:
+    """Result of a call, made of one row where its rows are known to be alike."""
+    x, *others = call.tensors
+    if call.name not in _BY_ROW or x.ndim < 2 or not are_alike(x):
+        return call.run()
+    if call.name not in WEIGHTED_CALLS:
+        if not all(o.ndim < x.ndim or (o.ndim == x.ndim and are_alike(o)) for o in others):
+            return call.run()
+        others = [o if o.ndim < x.ndim else o[:1] for o in others]
+    elif call.name.startswith("conv") and x.ndim != others[0].ndim:  # rows are channels
+        return call.run()
+    row: Tensor = call.with_tensors([x[:1], *others]).run()
+    return row.expand(len(x), *row.shape[1:])
