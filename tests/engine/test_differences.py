@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from var_exp.engine.calls import Calls
 from var_exp.engine.differences import contributions
 from var_exp.types import UnsupportedModel
 
@@ -33,13 +34,17 @@ class Net(nn.Module):
 
 
 def maps(model, x=None, x0=None, classes=CLASSES):
+    """Contributions; also, one baseline for all images gives what its copies give."""
     x, x0 = images() if x is None else (x, x0)
+    one, copies = x0[:1].expand_as(x), x0[:1].repeat(len(x), 1, 1, 1)
+    one, copies = (contributions(model, x, each, classes) for each in (one, copies))
+    torch.testing.assert_close(one, copies, rtol=1e-12, atol=1e-14)
     return contributions(model, x, x0, classes)
 
 
 def assert_complete(model, x=None, x0=None):
     x, x0 = images() if x is None else (x, x0)
-    found = contributions(model, x, x0, CLASSES).sum((2, 3, 4))
+    found = maps(model, x, x0).sum((2, 3, 4))
     change = (model(x.clone()) - model(x0.clone())).gather(1, CLASSES).detach()
     torch.testing.assert_close(found, change, rtol=1e-10, atol=1e-12)
     assert change.abs().min() > 1e-3
@@ -175,6 +180,86 @@ def test_images_and_baselines_do_not_see_each_other():
     alone = maps(model, x[1:], x0[1:], CLASSES[1:])
     torch.testing.assert_close(together[1:], alone, rtol=1e-12, atol=1e-14)
     assert (together[1] - maps(model, x, x0.flip(0))[1]).norm() > 0.1 * alone.norm()
+
+
+def add_to_one_image(x):
+    x[0].add_(1)
+    return x
+
+
+def add_per_image(x):
+    x += torch.arange(len(x)).view(-1, 1, 1, 1)
+    return x
+
+
+def alter_under_a_view(x):
+    x.view(-1)[::2].mul_(0.5)
+    return x
+
+
+def alter_under_a_reshape(x):
+    x.reshape(-1, 3)[:, :2].relu_()
+    return x
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        add_to_one_image,
+        add_per_image,
+        alter_under_a_view,
+        alter_under_a_reshape,
+        lambda x: x.view(-1, 2, *x.shape[1:]).flatten(0, 1).contiguous().view_as(x),
+        lambda x: x.transpose(0, 1).contiguous().view(12, -1).view(6, 2, 3, 3).transpose(0, 1),
+        lambda x: torch.cat([x, x.flip(1)]).unflatten(0, (2, -1)).mean(0),
+        lambda x: x * torch.rand(len(x), 1, 1, 1, generator=torch.Generator().manual_seed(0)),
+        lambda x: F.conv2d(x, torch.eye(6).double().view(6, 6, 1, 1)[:1].expand(6, 6, 1, 1)),
+        lambda x: torch.stack([F.conv2d(row, x.new_ones(6, 6, 1, 1)) for row in x.unbind()]),
+    ],
+)
+def test_one_baseline_is_run_for_each_image_where_images_are_told_apart(between):
+    def kept(x):
+        return between(x).reshape(x.shape)
+
+    x, x0 = images()
+    one, copies = x0[:1].expand_as(x), x0[:1].repeat(2, 1, 1, 1)
+    model = Net(between=kept)
+    found, expected = (contributions(model, x, each, CLASSES) for each in (one, copies))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    change = (model(x.clone()) - model(copies)).gather(1, CLASSES).detach()
+    torch.testing.assert_close(found.sum((2, 3, 4)), change, rtol=1e-10, atol=1e-12)
+
+
+def test_one_baseline_is_run_once():
+    """Through a residual network all of it; the images run beside it."""
+    rows = []
+
+    class Rows(Calls):
+        def answer(self, call):
+            layer = call.name in ("conv2d", "relu", "max_pool2d", "linear")
+            if layer and call.input.ndim > 1:  # not single values close to the baseline
+                rows.append(len(call.input))
+            return call.run()
+
+    torch.manual_seed(0)
+    block = [nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)]
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+            self.block, self.head = nn.Sequential(*block), nn.Linear(4, 4)
+
+        def forward(self, images):
+            hidden = self.stem(images)
+            branch = self.block(hidden)
+            branch += hidden
+            return self.head(branch.mean((2, 3)))
+
+    x = torch.randn(5, 3, 8, 8)
+    with Rows():
+        contributions(Residual(), x, torch.zeros_like(x[:1]).expand_as(x), torch.zeros(5, 1).long())
+    assert sorted(rows) == [1] * 5 + [5] * 7  # after the mean each image has a row of its own
 
 
 class Doubled(torch.autograd.Function):

@@ -9,24 +9,27 @@ from typing import Any
 
 from torch import Tensor
 
-from var_exp.engine.calls import WEIGHTED_CALLS, Call
+from var_exp.engine.calls import ELEMENTWISE_CALLS, WEIGHTED_CALLS, Call
 
-_BY_ROW = WEIGHTED_CALLS | {
-    *("clone", "contiguous", "copy", "to", "float", "double", "dropout"),
-    *("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide"),
-    *("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "hardsigmoid"),
-    *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
-}
+_BY_ROW = (
+    WEIGHTED_CALLS
+    | ELEMENTWISE_CALLS
+    | {
+        *("clone", "contiguous", "copy", "to", "float", "double", "dropout"),
+        *("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide"),
+        *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
+    }
+)
 """Calls that make a row of their result of the same row of their input."""
 
 
 def are_alike(x: Tensor) -> bool:
-    """Whether a tensor is one row, maybe expanded along the first axis."""
-    return x.ndim > 0 and (len(x) == 1 or x.stride(0) == 0)
+    """Whether a tensor is one row that was expanded along the first axis."""
+    return x.ndim > 0 and len(x) > 1 and x.stride(0) == 0
 
 
 def one_row(x: Tensor) -> Tensor:
-    """The tensor itself, or the one row where they are alike."""
+    """The one row where they are alike, else the tensor itself."""
     return x[:1] if are_alike(x) else x
 
 
@@ -37,14 +40,22 @@ def copied(x: Tensor) -> Tensor:
 
 def run_once(call: Call) -> Any:
     """Result of a call, made of one row where its rows are known to be alike."""
+    row = of_one_row(call)
+    if row is None:
+        return call.run()
+    result: Tensor = row.run()
+    return result.expand(len(call.tensors[0]), *result.shape[1:])
+
+
+def of_one_row(call: Call) -> Call | None:
+    """The same call of one row; None where the rows of its result are not known to be alike."""
     x, *others = call.tensors
     if call.name not in _BY_ROW or x.ndim < 2 or not are_alike(x):
-        return call.run()
+        return None
     if call.name not in WEIGHTED_CALLS:
-        if not all(o.ndim < x.ndim or (o.ndim == x.ndim and are_alike(o)) for o in others):
-            return call.run()
-        others = [o if o.ndim < x.ndim else o[:1] for o in others]
+        if not all(o.ndim < x.ndim or (o.ndim == x.ndim and len(one_row(o)) == 1) for o in others):
+            return None
+        others = [o if o.ndim < x.ndim else one_row(o) for o in others]
     elif call.name.startswith("conv") and x.ndim != others[0].ndim:  # rows are channels
-        return call.run()
-    row: Tensor = call.with_tensors([x[:1], *others]).run()
-    return row.expand(len(x), *row.shape[1:])
+        return None
+    return call.with_tensors([one_row(x), *others])

@@ -75,6 +75,19 @@ PRODUCT_CALLS = frozenset(
 """Calls that are linear in each of two factors."""
 
 
+ELEMENTWISE_CALLS = frozenset(
+    {
+        *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu"),
+        *("gelu", "silu", "mish", "hardswish", "softplus", "softsign", "threshold", "_threshold"),
+        *("sigmoid", "hardsigmoid", "logsigmoid", "tanh", "tanhshrink", "softshrink", "hardshrink"),
+        *("abs", "clamp", "clamp_min", "clamp_max", "sin", "cos", "erf", "exp", "expm1"),
+        *("log", "log1p", "log2", "pow", "__rpow__", "rsqrt", "reciprocal"),
+        *("special_erf", "special_expit"),
+    }
+)
+"""Calls that are a function of one number, element by element."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a torch function.

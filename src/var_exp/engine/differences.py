@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from var_exp.engine.alike import run_once
+from var_exp.engine.alike import are_alike, of_one_row, run_once
 from var_exp.engine.calls import (
     LINEAR_CALLS,
     PRODUCT_CALLS,
@@ -26,6 +26,7 @@ from var_exp.engine.calls import (
     Call,
     Calls,
 )
+from var_exp.engine.chunks import is_out_of_memory
 from var_exp.engine.gradients import reduced_gradients
 from var_exp.engine.multipliers import DIVISIONS, find_rule
 from var_exp.engine.norms import WRITTEN_OUT
@@ -38,7 +39,8 @@ def contributions(
 ) -> Float[Tensor, "B K C H W"]:
     """Contribution of every pixel to the logits' change from the baseline, for K classes per image.
 
-    One forward pass of the images beside their baselines, and K backward passes of the images.
+    One forward pass of the images beside their baselines, and K backward passes of the images. One
+    baseline that is expanded to all images runs once, as far as the model treats images apart.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
@@ -53,7 +55,14 @@ def contributions(
         ValueError: a class that the model does not have.
         UnsupportedModel: a call without a rule; or the model returns no logits.
     """
-    differences = _Differences()
+    try:
+        return _contributions(model, images, baselines, classes)
+    except _RowsDiffer:
+        return _contributions(model, images, baselines.contiguous(), classes)
+
+
+def _contributions(model: nn.Module, images: Images, baselines: Images, classes: Classes) -> Tensor:
+    differences = _Differences(are_alike(baselines))
 
     @contextmanager
     def collect(leaf: Tensor) -> Iterator[list[Tensor]]:
@@ -71,16 +80,24 @@ def contributions(
     return reduced_gradients(model, images, classes, collect, multiply, score=score)
 
 
+class _RowsDiffer(Exception):  # noqa: N818  # no error, the work goes on
+    """The model tells apart rows of the baseline that are alike, or may do so later."""
+
+
 class _Differences(Calls):
     """Makes every call of signals also of their baselines; multipliers replace derivatives.
 
     A signal is a tensor that depends on the image. All other tensors are constants.
+
+    Args:
+        alike: Whether the baselines are one that was expanded.
     """
 
     opens_attention = True
 
-    def __init__(self) -> None:
+    def __init__(self, alike: bool) -> None:
         super().__init__()
+        self._alike = alike
         self._baselines = WeakTensorKeyDictionary()
 
     def pair(self, signals: Any, baselines: Any) -> Any:
@@ -131,12 +148,30 @@ class _Differences(Calls):
         if overwrites and not self.is_signal(tensors[0]):
             self._baselines[tensors[0]] = tensors[0].clone()  # a constant becomes a signal
         baselines = self._at_baseline(tensors)
+        at_baseline = call.with_tensors(baselines)
+        if self._alike and overwrites and _tells_apart(at_baseline, tensors[0]):
+            raise _RowsDiffer
         result = call.run()
         with torch.no_grad():
-            return self.pair(result, run_once(call.with_tensors(baselines)))
+            try:
+                return self.pair(result, run_once(at_baseline))
+            except RuntimeError as error:
+                if is_out_of_memory(error) or not self._alike:
+                    raise
+                raise _RowsDiffer from error  # such as a view that a single row does not have
 
     def _at_baseline(self, tensors: list[Tensor]) -> list[Tensor]:
         return [self._baselines.get(tensor, tensor) for tensor in tensors]
+
+
+def _tells_apart(at_baseline: Call, signal: Tensor) -> bool:
+    """Whether a call in place at the baseline would not alter all that it does at the image."""
+    x0 = at_baseline.tensors[0]
+    if are_alike(x0):
+        return of_one_row(at_baseline) is None
+    # what a view of one row alters, it alters for all images
+    base, base0 = signal._base, x0._base
+    return base is not None and (base0 is None or base0.numel() != base.numel())
 
 
 def _is_affine(call: Call, signals: list[Tensor]) -> bool:

@@ -11,7 +11,8 @@ a sum, 0 for ReLU and pooling, f(z) - f'(z) z for another activation, and so on.
 
 holds exactly (Srinivas & Fleuret 2019, arXiv 1905.00780, who also name the implicit biases of what
 is not piecewise linear). J z is the derivative of the call along its own input, by forward-mode
-differentiation: no list of layers is needed, and nothing is left out.
+differentiation, so that nothing is left out. Where b is known without it, as in layers and calls of
+which f(z) = J z, it is not computed.
 """
 
 import warnings
@@ -22,23 +23,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.autograd.graph import get_gradient_edge
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from var_exp.engine.calls import QUERY_CALLS, Call, Calls
+from var_exp.engine.calls import (
+    LINEAR_CALLS,
+    PRODUCT_CALLS,
+    QUERY_CALLS,
+    STRUCTURAL_CALLS,
+    WEIGHTED_CALLS,
+    Call,
+    Calls,
+)
 from var_exp.engine.chunks import is_out_of_memory
-from var_exp.engine.gradients import reduced_gradients
+from var_exp.engine.gradients import Point, reduced_gradients
 from var_exp.engine.positions import Place, Positions, spread
 from var_exp.engine.scores import class_scores
 from var_exp.models.frozen import frozen
 from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
 
+_HOMOGENEOUS = (STRUCTURAL_CALLS | LINEAR_CALLS) - {
+    *("pad", "masked_fill", "where", "__setitem__"),  # with constants
+    *("add", "sub", "subtract", "__rsub__"),
+} | {
+    *("relu", "leaky_relu", "max_pool1d", "max_pool2d", "max_pool3d"),
+    *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax"),
+}
+
 
 def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
     """Attribute K logits per image to its pixels, biases included; each map sums to its logit.
 
-    One forward pass whose calls are made three times, and K backward passes; besides, a forward
-    pass of another number of images, which tells where in a shape the images are.
+    One forward pass, in which calls of unknown bias are made three times, and K backward passes;
+    besides, a forward pass of another number of images, which tells where the images' axis is.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
@@ -56,11 +74,12 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
     size = (images.shape[2], images.shape[3])
     biases = _Biases(_shapes_of_another_batch(model, images), len(images), size)
 
-    def reduce(points: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    def reduce(_: Sequence[Point], gradients: Sequence[Tensor | None]) -> Tensor:
         by_grid: dict[torch.Size, Tensor] = {}  # so that each grid is brought to image size once
-        for point, gradient, place in zip(points, gradients, biases.places, strict=True):
-            for sums in place.sums(point * gradient, len(images)):
-                by_grid[sums.shape] = by_grid.get(sums.shape, 0) + sums
+        for bias, gradient, place in zip(biases.values, gradients, biases.places, strict=True):
+            if gradient is not None:  # else the score does not depend on the call
+                for sums in place.sums(bias * gradient, len(images)):
+                    by_grid[sums.shape] = by_grid.get(sums.shape, 0) + sums
         return torch.stack([spread(sums, size) for sums in by_grid.values()]).sum(0)[:, None]
 
     def score(logits: Logits, classes: Classes) -> Tensor:
@@ -134,10 +153,11 @@ class _Signals(Calls):
 
 
 class _Biases(_Signals):
-    """Adds a leaf to the results of calls of signals, whose gradient is that of the call's bias.
+    """Collects the biases of all calls of signals.
 
     Attributes:
-        points: The image, and the biases that are not zero.
+        points: The image, and the results of calls whose bias is not zero.
+        values: Of the image, and of their biases.
         places: Where each of them lies on the image.
     """
 
@@ -148,16 +168,18 @@ class _Biases(_Signals):
         size: tuple[int, int],
     ) -> None:
         super().__init__()
-        self.points: list[Tensor] = []
+        self.points: list[Point] = []
+        self.values: list[Tensor] = []
         self.places = [Place(0, (2, 3), size)]
         self._others = shapes_of_another_batch
         self._n_images = n_images
         self._positions = Positions(size)
 
     @contextmanager
-    def collect(self, leaf: Tensor) -> Iterator[list[Tensor]]:
+    def collect(self, leaf: Tensor) -> Iterator[list[Point]]:
         """Collect the points of a forward pass that starts at the leaf."""
         self.points.append(leaf)
+        self.values.append(leaf.detach().clone())
         with warnings.catch_warnings(), self.watch(leaf):
             # torch loads its own forward-mode rules when it first needs them
             warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated")
@@ -166,30 +188,31 @@ class _Biases(_Signals):
     def follow(self, call: Call) -> Any:
         biases = _biases(call)
         if not _overwrites(call):
-            leaves, tree = tree_flatten(call.run())
-            pairs = zip(leaves, biases, strict=True)
-            return tree_unflatten([self._add(call, i, *pair) for i, pair in enumerate(pairs)], tree)
-        if not biases[0].any():
+            result = call.run()
+            for i, leaf in enumerate(tree_leaves(result)):
+                self._note(call, i, leaf, biases[i] if biases else None)
+            return result
+        if not biases:
             return call.run()
         first, *others = call.tensors
-        copy = first.clone()  # what a call makes in place may be kept for its backward pass
+        copy = first.clone()  # whose gradient is all of the result's, also where first is a view
         result = call.with_tensors([copy, *others]).run()
-        first.copy_(self._add(call, 0, copy, biases[0]))
+        self._note(call, 0, copy, biases[0])
+        first.copy_(copy)
         return result if result is None else first
 
-    def _add(self, call: Call, i: int, result: Any, bias: Tensor) -> Any:
-        """Add zero, with the bias as the leaf that it comes from, to the i-th result of a call."""
+    def _note(self, call: Call, i: int, result: Any, bias: Tensor | None) -> None:
+        """Note the i-th result of a call and its bias."""
         if not isinstance(result, Tensor) or not result.requires_grad:
-            return result
+            return
         place = self._place(call, i, result.shape)
-        if not bias.any():
-            return result
+        if bias is None or not bias.any():
+            return
         if bias.is_complex():
             raise _refusal(f"calls '{call.name}' on complex numbers")
-        leaf = bias.requires_grad_()
-        self.points.append(leaf)
+        self.points.append(get_gradient_edge(result))
+        self.values.append(bias)
         self.places.append(place)
-        return result + (leaf - leaf.detach())
 
     def _place(self, call: Call, i: int, shape: torch.Size) -> Place:
         """Place the i-th result of a call; another number of images changes their axis alone."""
@@ -205,7 +228,36 @@ class _Biases(_Signals):
 
 
 def _biases(call: Call) -> list[Tensor]:
-    """f(z) - J z for each result of a call; zeros for what is no number."""
+    """f(z) - J z for each result of a call, zeros for what is no number; [] where all are zero."""
+    signals = [tensor for tensor in call.tensors if tensor.requires_grad]
+    if _is_homogeneous(call, signals):
+        return []
+    x, is_layer = call.input, call.name in WEIGHTED_CALLS and len(signals) == 1
+    if not is_layer or x is not signals[0] or (call.name == "batch_norm" and _of_batch(call)):
+        return _biases_by_differentiation(call)
+    if call.name.startswith("conv"):
+        bias, weight = call.argument(2, "bias"), call.argument(1, "weight")
+        return [] if bias is None else [bias.view(-1, *[1] * (weight.ndim - 2))]
+    sizes, channels = [1] * x.ndim, -1 if call.name == "linear" else 1
+    sizes[channels] = x.shape[channels]
+    return [call.on(x.new_zeros(sizes))]
+
+
+def _is_homogeneous(call: Call, signals: list[Tensor]) -> bool:
+    """Whether f(z) = J z, since the call moves, weighs, adds or chooses signals alone."""
+    if call.name in PRODUCT_CALLS:
+        return len(signals) == 1
+    if call.name in ("add", "sub"):
+        return len(signals) == 2
+    return call.name in _HOMOGENEOUS and len(signals) == len(call.tensors)
+
+
+def _of_batch(call: Call) -> bool:
+    """Whether batch normalisation takes the statistics of the batch."""
+    return bool(call.argument(5, "training", False)) or call.argument(1, "running_mean") is None
+
+
+def _biases_by_differentiation(call: Call) -> list[Tensor]:
     with torch.no_grad(), forward_ad.dual_level():
         tensors = [_dual(tensor) if tensor.requires_grad else tensor for tensor in call.tensors]
         if _overwrites(call):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from var_exp.engine.calls import Call, Calls
 from var_exp.engine.scores import check_logits, class_scores
@@ -15,6 +16,9 @@ from var_exp.types import Classes, Images, Logits, UnsupportedModel
 
 Score: TypeAlias = Callable[[Logits, Classes], Float[Tensor, "B K"]]
 """From logits and classes to the scores to differentiate; row b must depend on image b alone."""
+
+Point: TypeAlias = Tensor | GradientEdge
+"""What to differentiate with respect to: a tensor, or one that may be overwritten later."""
 
 
 class ClassGradients(NamedTuple):
@@ -97,8 +101,8 @@ def reduced_gradients(
     model: nn.Module,
     images: Images,
     classes: Classes,
-    collect: Callable[[Images], AbstractContextManager[list[Tensor]]],
-    reduce: Callable[[Sequence[Tensor], Sequence[Tensor]], Float[Tensor, "B ..."]],
+    collect: Callable[[Images], AbstractContextManager[Sequence[Point]]],
+    reduce: Callable[[Sequence[Any], Sequence[Any]], Float[Tensor, "B ..."]],
     *,
     score: Score = class_scores,
 ) -> Float[Tensor, "B K ..."]:
@@ -112,9 +116,10 @@ def reduced_gradients(
         images: [B, C, H, W], not altered.
         classes: [B, K] int64.
         collect: From the images that the graph starts at to the context of the forward pass; the
-            list that it yields holds, after the pass, the tensors to differentiate with respect to.
-        reduce: From these tensors and their gradients for one class to the result [B, …] of that
-            class; runs without gradients. A tensor that the score does not depend on has zeros.
+            list that it yields holds, after the pass, the points to differentiate with respect to.
+        reduce: From these points and their gradients for one class to the result [B, …] of that
+            class; runs without gradients. Where the score does not depend on a point, the gradient
+            of a tensor is zeros and that of an edge None.
         score: What is differentiated; the logits of the classes by default.
 
     Raises:
@@ -128,14 +133,15 @@ def reduced_gradients(
         results = []
         for _, gradients in _backward_per_class(logits, points, classes, score):
             with torch.no_grad():
-                results.append(reduce([point.detach() for point in points], gradients))
+                values = [p.detach() if isinstance(p, Tensor) else p for p in points]
+                results.append(reduce(values, gradients))
             del gradients  # before those of the next class are computed
     return torch.stack(results, 1)
 
 
 def _backward_per_class(
-    logits: Tensor, points: list[Tensor], classes: Tensor, score: Score
-) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    logits: Tensor, points: Sequence[Point], classes: Tensor, score: Score
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yield k and the gradients of class k at the points; frees the graph with the last class."""
     # cloned, since a tensor made in inference mode cannot be kept for the backward pass
     scores = score(logits, classes.to(logits.device, copy=True))
@@ -144,18 +150,19 @@ def _backward_per_class(
         yield k, _gradients(scores[:, k].sum(), points, retain_graph=k < k_classes - 1)
 
 
-def _gradients(score: Tensor, points: list[Tensor], retain_graph: bool) -> tuple[Tensor, ...]:
-    """Gradients of one number; zeros at a point that it does not depend on."""
+def _gradients(score: Tensor, points: Sequence[Point], retain_graph: bool) -> tuple[Any, ...]:
+    """Gradients of one number; zeros at a tensor that it does not depend on, None at an edge."""
     found: tuple[Tensor | None, ...] = (None,)
     if points and score.requires_grad:
-        found = torch.autograd.grad(score, points, retain_graph=retain_graph, allow_unused=True)
+        edges = [get_gradient_edge(p) if isinstance(p, Tensor) else p for p in points]
+        found = torch.autograd.grad(score, edges, retain_graph=retain_graph, allow_unused=True)
     if all(gradient is None for gradient in found):
         raise UnsupportedModel(
             "the logits do not depend on where the gradient is taken, or the model detaches them; "
             "use a forward-only method such as occlusion, or another layer."
         )
     return tuple(
-        torch.zeros_like(point) if gradient is None else gradient
+        torch.zeros_like(point) if gradient is None and isinstance(point, Tensor) else gradient
         for point, gradient in zip(points, found, strict=True)
     )
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from var_exp.engine.alike import copied, one_row, run_once
-from var_exp.engine.calls import PRODUCT_CALLS, Call
+from var_exp.engine.alike import copied, of_one_row, one_row, run_once
+from var_exp.engine.calls import ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
 from var_exp.types import UnsupportedModel
 
 Rule: TypeAlias = Callable[[Call, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, Tensor]]
@@ -127,7 +127,9 @@ def _slopes_of_winners(
     least = torch.maximum(value, value0) - tolerance
     least_x, least_x0 = (least.masked_fill(~wins, torch.inf) for wins in (change > 0, change < 0))
     winners = [(a >= least_x) | (b >= least_x0) for a, b in zip(x, x0, strict=True)]
-    count = sum(each.to(torch.int32) for each in winners)
+    count = torch.zeros_like(value, dtype=torch.int32)
+    for each in winners:
+        count += each
     share = change / count.clamp(min=1)  # without a change there is no winner
     steps = (a - b for a, b in zip(x, x0, strict=True))
     return [
@@ -136,7 +138,7 @@ def _slopes_of_winners(
     ]
 
 
-def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[object, ...]]]:
+def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, ...]]]:
     """Padding of the input (negative where it cuts what no window sees), and places in windows.
 
     Each place, such as the upper left one, is an index of the padded input that gives its values in
@@ -235,11 +237,15 @@ def _values(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Results of the call of tensors and of their baselines, of which none is overwritten."""
-    tensors = [tensor.detach() for tensor in tensors]
+    signal, reference = (
+        call.with_tensors([t.detach() for t in tensors]),
+        call.with_tensors(baselines),
+    )
     if call.in_place:
-        tensors[0] = tensors[0].clone()
-        baselines = [copied(baselines[0]), *baselines[1:]]
-    return call.with_tensors(tensors).run(), run_once(call.with_tensors(baselines))
+        signal = signal.with_tensors([signal.tensors[0].clone(), *signal.tensors[1:]])
+        copy = baselines[0].clone() if of_one_row(reference) is None else copied(baselines[0])
+        reference = reference.with_tensors([copy, *baselines[1:]])
+    return signal.run(), run_once(reference)
 
 
 class _Multiply(torch.autograd.Function):
@@ -283,17 +289,7 @@ def _with_values(surrogate: Tensor, values: Tensor) -> Tensor:
 
 
 _ONE_INPUT: dict[str, Rule] = {
-    **dict.fromkeys(
-        (
-            *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu"),
-            *("gelu", "silu", "mish", "hardswish", "softplus", "softsign", "threshold"),
-            *("_threshold", "sigmoid", "hardsigmoid", "logsigmoid", "tanh", "tanhshrink", "abs"),
-            *("softshrink", "hardshrink", "clamp", "clamp_min", "clamp_max", "sin", "cos", "erf"),
-            *("exp", "expm1", "log", "log1p", "log2", "pow", "__rpow__", "rsqrt"),
-            *("reciprocal", "special_erf", "special_expit"),
-        ),
-        _elementwise,
-    ),
+    **dict.fromkeys(ELEMENTWISE_CALLS, _elementwise),
     **dict.fromkeys(
         (
             *("max_pool1d", "max_pool2d", "max_pool3d"),

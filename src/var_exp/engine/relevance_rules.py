@@ -99,7 +99,7 @@ def z_plus() -> Rule:
     def contributions(layer: Layer, x: Tensor) -> tuple[list[Tensor], Tensor]:
         bias = None if layer.bias is None else layer.bias.clamp(min=0)
         weight = layer.weight.clamp(min=0)
-        if bool((x >= 0).all()):  # as behind a ReLU: half the work
+        if bool(x.min() >= 0):  # as behind a ReLU: half the work
             return [x], layer.operation(x, weight, bias)
         positive = layer.operation(x.clamp(min=0), weight, bias)
         weight = layer.weight.clamp(max=0)
@@ -221,4 +221,4 @@ class _BackwardPass:
 
 def stabilised(x: Tensor, stabiliser: float) -> Tensor:
     """x, moved away from zero."""
-    return torch.where(x < 0, x - stabiliser, x + stabiliser)
+    return x + x.new_tensor(stabiliser).copysign(x)

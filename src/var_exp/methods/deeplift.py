@@ -11,7 +11,8 @@ VGG, DenseNet and other networks of ReLU, GELU or SiLU are its rule proper. Prod
 softmax and normalisation by the input's own statistics, as in transformers, ConvNeXt and
 squeeze-and-excitation, follow our extension of it (`engine.multipliers`), for which the maps sum
 to the change as well. Where values of the baseline are level in a max pooling window they share;
-SHAP and Captum take the first. Cost: two forward and K backward passes.
+SHAP and Captum take the first. Cost: one forward pass of the images, one of the baseline, which
+runs once for all images where the network treats them apart, and K backward passes.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from var_exp.types import Classes, Images, Maps, UnsupportedModel
 class DeepLIFT(Method):
     """DeepLIFT with the rescale rule from the zero baseline, on any call that has a rule.
 
-    Each image runs beside its baseline, so that memory is that of up to two images.
+    Images run beside the baseline, so that memory is that of up to twice as many images.
 
     Raises:
         UnsupportedModel: by `check` and `attribute`, when the model makes a call without a rule;

@@ -11,8 +11,8 @@ units of the logit, and sums to y_c exactly; upsampling keeps sums. Biases witho
 those of the classifier, which the authors' code leaves out, and those inside windows of attention,
 are spread evenly over the image.
 In networks that multiply signals (attention, layer normalisation) most of the map is implicit bias.
-Cost: a forward pass whose calls are made three times, one of a single image, and K backward passes
-through the whole network; all biases and their gradients are held at once.
+Cost: a forward pass, in which calls of implicit bias are made three times, one of a single image,
+and K backward passes; the gradients at all biases are held at once.
 """
 
 from collections.abc import Sequence
