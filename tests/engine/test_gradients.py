@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from var_exp.engine.gradients import class_gradients, reduced_gradients
+from var_exp.engine.gradients import class_gradients, layer_output, reduced_gradients
 from var_exp.types import UnsupportedModel
 
 CLASSES = torch.tensor([[0, 4, 4], [3, 1, 0]])
@@ -101,12 +101,26 @@ def test_a_model_that_detaches_is_refused(net, images):
         class_gradients(Detached(), images, CLASSES)
 
 
-def test_a_layer_must_run_once_and_return_a_tensor(net, images):
-    with pytest.raises(UnsupportedModel, match="it ran 0 times"):
+@pytest.mark.parametrize("run", [0, 1])
+def test_each_run_of_a_layer_that_is_used_again(net, images, run):
+    shared, apart = net[1], [nn.ReLU(), nn.ReLU()]
+    twice, expected = (
+        nn.Sequential(net[0], first, net[2], second, net[3], net[4])
+        for first, second in ((shared, shared), apart)
+    )
+    found = class_gradients(twice, images, CLASSES, layer=shared, run=run)
+    expected_gradients = class_gradients(expected, images, CLASSES, layer=apart[run])
+    for each, other in zip(found, expected_gradients, strict=True):
+        assert torch.equal(each, other)
+    output = layer_output(twice, images, shared, run)
+    assert torch.equal(output, layer_output(expected, images, apart[run]))
+    with pytest.raises(UnsupportedModel, match="the layer runs 2 times"):
+        layer_output(twice, images, shared, 2)
+
+
+def test_a_layer_must_run_and_return_a_tensor(net, images):
+    with pytest.raises(UnsupportedModel, match="the layer runs 0 times"):
         class_gradients(net, images, CLASSES, layer=nn.ReLU())
-    twice = nn.Sequential(net[0], net[1], net[2], net[1], net[3], net[4])
-    with pytest.raises(UnsupportedModel, match="it ran 2 times"):
-        class_gradients(twice, images, CLASSES, layer=net[1])
 
     class Pair(nn.Module):
         def forward(self, images):

@@ -80,3 +80,32 @@ def test_a_layer_that_does_not_exist(resnet, images):
     for alias in ("gradcam", "guided_gradcam"):
         with pytest.raises(ConfigError, match="ResNet has no module 'layer9'"):
             get_method(alias, layer="layer9").check(resnet, images[:1])
+
+
+class HandWritten(nn.Module):
+    """Activations shared by convolutions and head, or each its own module."""
+
+    def __init__(self, shared):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 6, 5, 4), nn.Conv2d(6, 8, 3)
+        self.hidden, self.head = nn.Linear(8, 12), nn.Linear(12, 10)
+        one = nn.ReLU(inplace=True)
+        self.a, self.b, self.c = (one if shared else nn.ReLU() for _ in range(3))
+
+    def forward(self, images):
+        features = self.b(self.second(self.a(self.first(images))))
+        return self.head(self.c(self.hidden(features.mean((2, 3)))))
+
+
+CAMS = "gradcam gradcam_plus_plus hirescam layercam scorecam finer_cam case guided_gradcam"
+
+
+@pytest.mark.parametrize("alias", CAMS.split())
+def test_a_reused_activation_is_as_good_as_three(alias, images):
+    shared, apart = (
+        get_method(alias).attribute(HandWritten(shared), images, CLASSES)
+        for shared in (True, False)
+    )
+    assert torch.equal(shared, apart)
+    assert shared.abs().max() > 0

@@ -224,6 +224,26 @@ def test_a_plain_sequence_ends_at_its_last_activation():
     assert find_target(model, torch.randn(1, 3, 16, 16)) == Target("1", CHANNELS_FIRST, (14, 14))
 
 
+def test_an_activation_that_is_used_again_ends_the_features_where_it_runs_on_them():
+    class Reused(nn.Module):
+        """One ReLU for the convolutions and for the head, as many hand-written networks have it."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3)
+            self.relu, self.hidden, self.head = nn.ReLU(), nn.Linear(6, 8), nn.Linear(8, 5)
+
+        def forward(self, images):
+            features = self.relu(self.second(self.relu(self.first(images))))
+            return self.head(self.relu(self.hidden(features.mean((2, 3)))))
+
+    model, images = Reused(), torch.randn(2, 3, 12, 12)
+    target = find_target(model, images[:1])
+    assert target == Target("relu", CHANNELS_FIRST, (8, 8), run=1)
+    expected = model.second(model.first(images).relu()).relu().detach()
+    assert torch.equal(layer_output(model, images, model.relu, target.run), expected)
+
+
 def test_a_head_of_zeros_hides_nothing():
     model = timm.create_model("resnet18", pretrained=False).eval()
     nn.init.zeros_(model.fc.weight)

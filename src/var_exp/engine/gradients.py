@@ -41,6 +41,7 @@ def class_gradients(
     classes: Classes,
     *,
     layer: nn.Module | None = None,
+    run: int = 0,
     rule: AbstractContextManager[object] | None = None,
     score: Score = class_scores,
 ) -> ClassGradients:
@@ -56,6 +57,7 @@ def class_gradients(
         images: [B, C, H, W], not altered.
         classes: [B, K] int64.
         layer: Module of the model to whose output the gradients are taken; None takes the images.
+        run: Which of the layer's runs, from 0, where the model uses it again.
         rule: Context of the forward pass, such as an `activation_rule`.
         score: What is differentiated; the logits of the classes by default.
 
@@ -71,30 +73,33 @@ def class_gradients(
                 # the clone lets a model work in place on its input
                 logits = check_logits(model(point.clone()))
         else:
-            with _single_image(images), rule or nullcontext(), _cut_at(layer) as points:
+            with _single_image(images), rule or nullcontext(), _cut_at(layer, run) as points:
                 logits = check_logits(model(images))
-            point = _only(points)
+            (point,) = points
         gradients = point.new_empty(len(point), classes.shape[1], *point.shape[1:])
         for k, found in _backward_per_class(logits, [point], classes, score):
             (gradients[:, k],) = found
     return ClassGradients(logits.detach(), point.detach(), gradients)
 
 
-def layer_output(model: nn.Module, images: Images, layer: nn.Module) -> Float[Tensor, "B ..."]:
+def layer_output(
+    model: nn.Module, images: Images, layer: nn.Module, run: int = 0
+) -> Float[Tensor, "B ..."]:
     """Output of a layer in one forward pass without gradients.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
         images: [B, C, H, W], not altered.
         layer: Module of the model.
+        run: Which of the layer's runs, from 0.
 
     Raises:
-        UnsupportedModel: the model returns no logits, or the layer does not run exactly once or
+        UnsupportedModel: the model returns no logits, or the layer does not run (so often) or
             returns no tensor.
     """
-    with torch.inference_mode(False), torch.no_grad(), frozen(model), _cut_at(layer) as points:
+    with torch.inference_mode(False), torch.no_grad(), frozen(model), _cut_at(layer, run) as points:
         check_logits(model(images.detach().clone()))
-    return _only(points).detach()
+    return points[0].detach()
 
 
 def reduced_gradients(
@@ -188,30 +193,29 @@ class _ContiguousGradients(Calls):
 
 
 @contextmanager
-def _cut_at(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Let the graph start at the output of a layer; yields the list that its outputs go into."""
+def _cut_at(layer: nn.Module, run: int) -> Iterator[list[Tensor]]:
+    """Let the graph start at a layer's output of one run; yields the list that it goes into."""
     points: list[Tensor] = []
+    n_runs = 0
 
-    def cut(_module: nn.Module, _inputs: tuple[object, ...], output: object) -> Tensor:
+    def cut(_module: nn.Module, _inputs: tuple[object, ...], output: object) -> Tensor | None:
+        nonlocal n_runs
+        n_runs += 1
+        if n_runs != run + 1:
+            return None
         if not isinstance(output, Tensor):
             raise UnsupportedModel(
                 f"the layer returns {type(output).__name__}, not one tensor; name another layer."
             )
         points.append(output.detach().requires_grad_())
-        return points[-1].clone()  # a later layer may work in place on it
+        return points[0].clone()  # a later layer may work in place on it
 
     handle = layer.register_forward_hook(cut)
     try:
         yield points
     finally:
         handle.remove()
-
-
-def _only(points: list[Tensor]) -> Tensor:
-    """Output of a layer that ran exactly once."""
-    if len(points) != 1:
+    if not points:
         raise UnsupportedModel(
-            f"the layer must run once in a forward pass, it ran {len(points)} times; "
-            "name another layer."
+            f"the layer runs {n_runs} times in a forward pass of the model; name another layer."
         )
-    return points[0]

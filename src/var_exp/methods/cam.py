@@ -96,7 +96,7 @@ def feature_gradients(
     """
     target = find_target(model, images[:1], layer)
     logits, point, gradients = class_gradients(
-        model, images, classes, layer=model.get_submodule(target.name), score=score
+        model, images, classes, layer=model.get_submodule(target.name), run=target.run, score=score
     )
     by_class = target.to_map(gradients.flatten(0, 1)).unflatten(0, gradients.shape[:2])
     return FeatureGradients(logits, target.to_map(point), by_class)

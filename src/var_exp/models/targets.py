@@ -14,9 +14,10 @@ attention, since the patch tokens of anything later are thrown away; with averag
 last output.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -39,12 +40,14 @@ class Target:
         layout: Order of the output's axes.
         grid: (h, w) of the feature map.
         prefix: Tokens in front of the spatial ones; 0 for the other layouts.
+        run: Which run of the module, from 0: a model may use an activation again.
     """
 
     name: str
     layout: Layout
     grid: tuple[int, int]
     prefix: int = 0
+    run: int = 0
 
     def to_map(self, output: Float[Tensor, "B ..."]) -> Float[Tensor, "B D h w"]:
         """Bring the layer's output (or its gradient) to channels first, without prefix tokens."""
@@ -102,13 +105,16 @@ def _trace(model: nn.Module, image: Tensor) -> tuple[list[_Output], Tensor]:
     outputs: list[_Output] = []
     grids: list[tuple[int, int]] = []
     kept: list[Tensor] = []  # values of the last eligible output
+    n_runs: Counter[str] = Counter()
 
     def see(name: str, module: nn.Module, output: object) -> None:
+        n_runs[name] += 1
         if not isinstance(output, Tensor) or not output.requires_grad or len(output) != len(image):
             return
         target = _read(name, output, image.shape[2:], grids)
         if target is None:
             return
+        target = replace(target, run=n_runs[name] - 1)
         eligible = _is_feature(module, target, output, kept)
         if eligible:
             if target.layout == "channels_first":
