@@ -69,6 +69,21 @@ def test_a_key_in_the_environment_or_the_netrc_file_is_a_login(logged_out, monke
     assert logged_in()
 
 
+def test_a_run_that_goes_on_in_its_folder_is_one_run_in_wandb(logged_out, monkeypatch):
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    folders = [logged_out / name for name in ("one", "one", "other")]
+    ids = []
+    for folder in folders:
+        logger = wandb_logger(str(folder))
+        ids.append(logger.experiment.id)
+        logger.experiment.finish()
+    assert ids[0] == ids[1] != ids[2]
+    monkeypatch.setenv("WANDB_RUN_ID", "of_an_agent")
+    logger = wandb_logger(str(folders[0]))
+    assert logger.experiment.id == "of_an_agent"
+    logger.experiment.finish()
+
+
 @pytest.fixture(scope="module")
 def told():
     """A run of two samples, as the dashboards are told of it."""

@@ -7,12 +7,14 @@ from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from math import fsum, isfinite, nan
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
 import wandb
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from var_exp.report.figure_style import printed
 from var_exp.report.line_figures import draw_curves
@@ -43,7 +45,8 @@ def wandb_logger(save_dir: str, project: str = "var_exp", name: str | None = Non
     """Lightning's W&B logger that never asks and never waits long.
 
     `WANDB_MODE` decides when it is set; else the run is online when there is a key and the server
-    answers, and offline otherwise.
+    answers, and offline otherwise. A run that goes on in its folder goes on in W&B, too, under the
+    id that is kept in `<save_dir>/wandb/run_id`; an agent's `WANDB_RUN_ID` comes first.
 
     Args:
         save_dir: Folder of the run, under which W&B keeps its files.
@@ -69,8 +72,24 @@ def _open(save_dir: str, project: str, name: str | None, *, offline: bool) -> Wa
     )
     wandb.setup(settings)  # silent from here on: what the user needs to know, `finish` says
     return WandbLogger(
-        project=project, name=name, save_dir=save_dir, offline=offline, settings=settings
+        project=project,
+        name=name,
+        save_dir=save_dir,
+        id=os.environ.get("WANDB_RUN_ID") or _run_id(Path(save_dir) / "wandb" / "run_id"),
+        resume="allow",
+        offline=offline,
+        settings=settings,
     )
+
+
+def _run_id(file: Path) -> str:
+    """Id of the W&B run of a folder, the same at every start."""
+    if (
+        not file.exists() and getattr(rank_zero_only, "rank", 0) == 0
+    ):  # W&B runs in the first process alone
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(token_hex(4))
+    return file.read_text() if file.exists() else ""
 
 
 def tensorboard_logger(save_dir: str) -> TensorBoardLogger:
