@@ -40,6 +40,12 @@ BY_ROW = {
     "add constant": lambda x: x + torch.arange(5.0),
     "add row": lambda x: x + torch.ones(1, 4, 1, 1),
     "mul": lambda x: 2 * x,
+    "matmul": lambda x: x @ x.transpose(2, 3),
+    "matmul constant": lambda x: x @ torch.ones(5, 2).double(),
+    "softmax": lambda x: x.softmax(-1),
+    "mean": lambda x: x.mean((2, 3)),
+    "sum": lambda x: x.sum(-1, keepdim=True),
+    "cat": lambda x: torch.cat([torch.ones(1, 4, 1, 5).double().expand(3, 4, 1, 5), x], dim=2),
     "relu": F.relu,
     "pool": lambda x: F.max_pool2d(x, 2),
 }
@@ -49,6 +55,10 @@ WHOLE = {
     "more axes": lambda x: x + torch.ones(2, 1, 1, 1, 1),
     "softmax": lambda x: x.softmax(0),
     "sum": lambda x: x.sum(0),
+    "mean": lambda x: x.mean(),
+    "mean over all": lambda x: x.mean((-4, 1)),
+    "cat": lambda x: torch.cat([x, x]),
+    "matmul of two axes": lambda x: x[:, 0, 0] @ x[0, 0, 0].expand(5, 5),
     "flip": lambda x: x.cumsum(0),
 }
 
@@ -71,6 +81,16 @@ def test_calls_that_mix_rows_or_have_other_tensors_are_made_of_all(name):
     call = recorded(WHOLE[name], alike)
     assert of_one_row(call) is None
     assert torch.equal(run_once(call), WHOLE[name](alike))
+
+
+def test_a_reshape_that_copies_keeps_rows_alike_if_it_keeps_their_number():
+    alike = row(4, 5, 6).expand(3, -1, -1, -1).transpose(1, 2)
+    found = run_once(recorded(lambda x: x.reshape(3, 5, -1), alike))
+    assert are_alike(found)
+    assert torch.equal(found, alike.reshape(3, 5, -1))
+    merged = run_once(recorded(lambda x: x.reshape(5, -1), alike))
+    assert not are_alike(merged)
+    assert torch.equal(merged, alike.reshape(5, -1))
 
 
 def test_rows_of_their_own_are_left_alone():

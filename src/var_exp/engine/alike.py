@@ -15,12 +15,18 @@ _BY_ROW = (
     WEIGHTED_CALLS
     | ELEMENTWISE_CALLS
     | {
-        *("clone", "contiguous", "copy", "to", "float", "double", "dropout"),
+        *("clone", "contiguous", "copy", "to", "float", "double", "dropout", "sqrt", "square"),
         *("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide"),
         *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
     }
 )
 """Calls that make a row of their result of the same row of their input."""
+
+_RESHAPES = {"reshape", "flatten", "unflatten"}
+"""Calls that keep rows apart if they keep their number."""
+
+_ALONG_AN_AXIS = {"mean", "sum", "softmax", "cat", "concat", "concatenate"}
+"""Calls of which the same holds unless they are along the first axis."""
 
 
 def are_alike(x: Tensor) -> bool:
@@ -40,17 +46,20 @@ def copied(x: Tensor) -> Tensor:
 
 def run_once(call: Call) -> Any:
     """Result of a call, made of one row where its rows are known to be alike."""
-    row = of_one_row(call)
-    if row is None:
-        return call.run()
-    result: Tensor = row.run()
-    return result.expand(len(call.tensors[0]), *result.shape[1:])
+    x, row = call.tensors[0], of_one_row(call)
+    if row is not None:
+        result: Tensor = row.run()
+        return result.expand(len(x), *result.shape[1:])
+    result = call.run()
+    if call.name in _RESHAPES and are_alike(x) and len(result) == len(x):  # it may have been copied
+        return result[:1].expand_as(result)
+    return result
 
 
 def of_one_row(call: Call) -> Call | None:
     """The same call of one row; None where the rows of its result are not known to be alike."""
     x, *others = call.tensors
-    if call.name not in _BY_ROW or x.ndim < 2 or not are_alike(x):
+    if x.ndim < 2 or not are_alike(x) or not _by_row(call, x):
         return None
     if call.name not in WEIGHTED_CALLS:
         if not all(o.ndim < x.ndim or (o.ndim == x.ndim and len(one_row(o)) == 1) for o in others):
@@ -59,3 +68,13 @@ def of_one_row(call: Call) -> Call | None:
     elif call.name.startswith("conv") and x.ndim != others[0].ndim:  # rows are channels
         return None
     return call.with_tensors([one_row(x), *others])
+
+
+def _by_row(call: Call, x: Tensor) -> bool:
+    if call.name == "matmul":
+        return x.ndim > 2  # else its rows meet the other's columns
+    if call.name in _ALONG_AN_AXIS:
+        dims = call.argument(1, "dim")
+        dims = [dims] if isinstance(dims, int) else dims
+        return bool(dims) and all(dim % x.ndim for dim in dims)
+    return call.name in _BY_ROW
