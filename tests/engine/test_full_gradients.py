@@ -7,7 +7,12 @@ import torch.nn.functional as F  # noqa: N812
 import torchvision
 from torch import nn
 
-from var_exp.engine.full_gradients import full_gradients
+from var_exp.engine.calls import Calls
+from var_exp.engine.full_gradients import (
+    _biases,
+    _biases_by_differentiation,
+    full_gradients,
+)
 from var_exp.types import UnsupportedModel
 
 CLASSES = torch.tensor([[1, 7, 4], [0, 0, 9]])
@@ -250,3 +255,45 @@ def test_float32_and_bfloat16():
     coarse = full_gradients(model.bfloat16(), images().bfloat16(), CLASSES)
     assert coarse.dtype == torch.float32
     assert coarse.isfinite().all()
+
+
+WEIGHT = torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(0)).double()
+STATISTICS = torch.rand(4, 4, generator=torch.Generator().manual_seed(1)).double()
+KNOWN = {
+    "conv2d": lambda x: F.conv2d(x, WEIGHT, WEIGHT[:, 0, 0, 0], padding=1, groups=2),
+    "conv2d without bias": lambda x: F.conv2d(x, WEIGHT, groups=2, stride=2),
+    "conv_transpose2d": lambda x: F.conv_transpose2d(x, WEIGHT[:4], STATISTICS[0, :2]),
+    "linear": lambda x: F.linear(x, WEIGHT[:3, 0].flatten()[:15].view(3, 5), STATISTICS[0, :3]),
+    "batch_norm": lambda x: F.batch_norm(x, *STATISTICS),
+    "batch_norm without scale": lambda x: F.batch_norm(x, *STATISTICS[:2]),
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "max_pool2d": lambda x: F.max_pool2d(x, 2),
+    "avg_pool2d": lambda x: F.avg_pool2d(x, 2, padding=1),
+    "interpolate": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    "amax": lambda x: x.amax((2, 3)),
+    "mean": lambda x: x.mean((2, 3)),
+    "add": lambda x: torch.add(x, x, alpha=3),
+    "mul": lambda x: 3 * x,
+    "matmul": lambda x: x @ torch.ones(5, 2).double(),
+    "cat": lambda x: torch.cat([x, x], 1),
+    "getitem": lambda x: x[:, 1:, ::2],
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_biases_are_those_of_differentiation(name):
+    calls = []
+
+    class Record(Calls):
+        def answer(self, call):
+            calls.append(call)
+            return call.run()
+
+    x = torch.randn(2, 4, 5, 5).double().requires_grad_()
+    with Record():
+        result = KNOWN[name](x)
+    (known,) = _biases(calls[-1]) or [torch.zeros(()).double()]
+    (expected,) = _biases_by_differentiation(calls[-1])
+    torch.testing.assert_close(known.expand_as(result), expected, rtol=1e-12, atol=1e-12)
+    assert known.numel() < result.numel()
