@@ -23,9 +23,10 @@ from torch import nn
 
 from var_exp.engine.differences import contributions
 from var_exp.engine.scores import check_logits
+from var_exp.methods.completeness import change_from_zero
 from var_exp.methods.method import Method
 from var_exp.models.frozen import frozen
-from var_exp.types import Classes, Images, Maps, UnsupportedModel
+from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DeepLIFT(Method):
         """Refuse a model with a call that has no rule, or whose map is not complete."""
         with torch.no_grad(), frozen(model):
             logits = check_logits(model(image.clone()))
-            change = logits - model(torch.zeros_like(image))
+        change = change_from_zero(model, image, logits)
         chosen = change.abs().argmax(1, keepdim=True)
         expected = float(change.gather(1, chosen))
         found = float(self._attribute(model, image, chosen, [None]).sum())
@@ -55,6 +56,10 @@ class DeepLIFT(Method):
                 f"{found:.3g}: the model draws random numbers, or does what DeepLIFT's rules do "
                 "not see; use a gradient method such as ig."
             )
+
+    def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits:
+        """Change of the logits from the zero baseline."""
+        return change_from_zero(model, images, logits)
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

@@ -23,7 +23,7 @@ from torch import nn
 
 from var_exp.engine.full_gradients import full_gradients
 from var_exp.methods.method import Method
-from var_exp.types import Classes, Images, Maps
+from var_exp.types import Classes, Images, Logits, Maps
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class FullGrad(Method):
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with biases that cannot be found, by explaining one class of the image."""
         self.attribute(model, image, torch.zeros(1, 1, dtype=torch.int64, device=image.device))
+
+    def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits:
+        """The logits themselves."""
+        return logits
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

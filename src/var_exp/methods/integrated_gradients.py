@@ -4,7 +4,7 @@
 
 (Sundararajan et al. 2017, arXiv 1703.01365) by Gauss-Legendre quadrature. The baseline x0 is zero
 in normalised space, the data set's mean colour. The maps sum to y_c(x) - y_c(x0) up to the
-quadrature's error, which `completeness_error` measures.
+quadrature's error, which `methods.completeness` measures.
 Cost: `steps` forward and K · steps backward passes.
 """
 
@@ -13,15 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from var_exp.engine.chunks import add_by_row, check_at_least_one
 from var_exp.engine.gradients import class_gradients
-from var_exp.engine.scores import check_logits, class_scores
+from var_exp.methods.completeness import change_from_zero
 from var_exp.methods.method import Method
-from var_exp.models.frozen import frozen
-from var_exp.types import Classes, Images, Maps
+from var_exp.types import Classes, Images, Logits, Maps
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,10 @@ class IntegratedGradients(Method):
         super().__post_init__()
         check_at_least_one(steps=self.steps)
 
+    def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits:
+        """Change of the logits from the zero baseline."""
+        return change_from_zero(model, images, logits)
+
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
@@ -57,31 +59,3 @@ class IntegratedGradients(Method):
         for rows, _, gradients in self._limit.pairs(len(images), self.steps, weighted):
             add_by_row(maps, rows, gradients)
         return maps.mul_(images[:, None])
-
-
-def completeness_error(
-    model: nn.Module, images: Images, classes: Classes, maps: Maps
-) -> Float[Tensor, "B K"]:
-    """How far maps are from summing to the logit's change from the zero baseline.
-
-        (Σ φ_c - Δ_c) / |Δ_c|,   Δ_c = y_c(x) - y_c(0)
-
-    0 is complete, ±0.05 is 5 % too much or too little; infinite or NaN when the logit does not
-    change.
-
-    Args:
-        model: The module that was explained.
-        images: [B, C, H, W].
-        classes: [B, K] int64.
-        maps: [B, K, c, H, W] of these images and classes.
-
-    Returns:
-        [B, K], signed share of the change.
-
-    Raises:
-        ValueError: a class that the model does not have.
-    """
-    with torch.no_grad(), frozen(model):
-        logits = check_logits(model(images.clone()))
-        change = class_scores(logits - model(torch.zeros_like(images)), classes)
-    return (maps.sum(dim=(2, 3, 4)) - change) / change.abs()

@@ -30,7 +30,7 @@ from var_exp.engine.relevance import relevance
 from var_exp.engine.relevance_calls import Composite
 from var_exp.methods.method import Method
 from var_exp.models.load import input_spec
-from var_exp.types import Classes, ConfigError, Images, Maps, UnsupportedModel
+from var_exp.types import Classes, ConfigError, Images, Logits, Maps, UnsupportedModel
 
 CompositeName: TypeAlias = Literal["epsilon", "epsilon_plus_flat", "epsilon_gamma_box"]
 
@@ -82,6 +82,10 @@ class LRP(Method):
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with attention, or with something that has no rule."""
         relevance(model, image, torch.zeros(1, 1, dtype=torch.int64), self._rules(model, image))
+
+    def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits | None:
+        """The logits, with the epsilon rule alone; what biases absorb is missing from the maps."""
+        return logits if self.composite == "epsilon" else None
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

@@ -11,7 +11,7 @@ from torch import nn
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.engine.scores import check_logits
 from var_exp.models.frozen import frozen
-from var_exp.types import Classes, Images, Maps
+from var_exp.types import Classes, Images, Logits, Maps
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,16 @@ class Method(ABC):
         """
         with torch.no_grad(), frozen(model):
             check_logits(model(image.clone()))
+
+    def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits | None:
+        """What the map of each class should sum to; None, the default, where nothing is promised.
+
+        Args:
+            model: The module that is explained.
+            images: [B, C, H, W].
+            logits: [B, N] of the images.
+        """
+        return None
 
     @abstractmethod
     def _attribute(

@@ -17,7 +17,7 @@ from torchmetrics import MetricCollection
 from var_exp.classes import Answers, ClassRule, random_others
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.methods import Method
-from var_exp.methods.integrated_gradients import IntegratedGradients, completeness_error
+from var_exp.methods.completeness import completeness_error
 from var_exp.metrics.base import SampleMetric
 from var_exp.models.precision import run_forward_in
 from var_exp.modules.again import Reattribution
@@ -154,9 +154,10 @@ class AttributionModule(LightningModule):
         top1 = attributed.logits.argmax(1, keepdim=True)
         asked = attributed.classes[:, : batch.classes.shape[1]]
         scored.note("top1_asked", (top1 == asked).any(1))
-        if isinstance(self.method, IntegratedGradients):
+        sums = self.method.sums(self.model, batch.images, attributed.logits)
+        if sums is not None:
             every = torch.cat([attributed.classes, attributed.strangers], 1)
-            error = completeness_error(self.model, batch.images, every, attributed.maps)
+            error = completeness_error(attributed.maps, every, sums)
             scored.note("completeness_error", error.abs())
         variants = self._variants(attributed)
         self._score(variants, attributed, batch, scored)
