@@ -9,14 +9,21 @@ from typing import Any
 
 from torch import Tensor
 
-from var_exp.engine.calls import ELEMENTWISE_CALLS, WEIGHTED_CALLS, Call
+from var_exp.engine.calls import (
+    CONCATENATION_CALLS,
+    DIVISION_CALLS,
+    ELEMENTWISE_CALLS,
+    WEIGHTED_CALLS,
+    Call,
+)
 
 _BY_ROW = (
     WEIGHTED_CALLS
     | ELEMENTWISE_CALLS
+    | DIVISION_CALLS
     | {
         *("clone", "contiguous", "copy", "to", "float", "double", "dropout", "sqrt", "square"),
-        *("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide"),
+        *("add", "sub", "subtract", "mul", "multiply"),
         *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
     }
 )
@@ -25,7 +32,7 @@ _BY_ROW = (
 _RESHAPES = {"reshape", "flatten", "unflatten"}
 """Calls that keep rows apart if they keep their number."""
 
-_ALONG_AN_AXIS = {"mean", "sum", "softmax", "cat", "concat", "concatenate"}
+_ALONG_AN_AXIS = CONCATENATION_CALLS | {"mean", "sum", "softmax"}
 """Calls of which the same holds unless they are along the first axis."""
 
 

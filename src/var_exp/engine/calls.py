@@ -74,6 +74,11 @@ PRODUCT_CALLS = frozenset(
 )
 """Calls that are linear in each of two factors."""
 
+DIVISION_CALLS = frozenset({"div", "divide", "true_divide"})
+"""Calls that are linear in the first of two factors and divide by the second."""
+
+CONCATENATION_CALLS = frozenset({"cat", "concat", "concatenate"})
+"""Calls that put tensors one behind another along an axis."""
 
 ELEMENTWISE_CALLS = frozenset(
     {
@@ -124,6 +129,11 @@ class Call:
             return False
         place = _place_of_inplace(self.function)
         return place is not None and bool(self.argument(place, "inplace", False))
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether the call alters its first tensor: in place, or by setting items."""
+        return self.in_place or self.name == "__setitem__"
 
     @property
     def tensors(self) -> list[Tensor]:

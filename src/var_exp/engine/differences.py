@@ -18,6 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from var_exp.engine.alike import are_alike, of_one_row, run_once
 from var_exp.engine.calls import (
+    DIVISION_CALLS,
     LINEAR_CALLS,
     PRODUCT_CALLS,
     QUERY_CALLS,
@@ -28,7 +29,7 @@ from var_exp.engine.calls import (
 )
 from var_exp.engine.chunks import is_out_of_memory
 from var_exp.engine.gradients import reduced_gradients
-from var_exp.engine.multipliers import DIVISIONS, find_rule
+from var_exp.engine.multipliers import find_rule
 from var_exp.engine.norms import WRITTEN_OUT
 from var_exp.engine.scores import class_scores
 from var_exp.types import Classes, Images, Logits, UnsupportedModel
@@ -144,12 +145,11 @@ class _Differences(Calls):
 
     def _in_step(self, call: Call, tensors: list[Tensor]) -> Any:
         """Make an affine call of the tensors and of their baselines."""
-        overwrites = call.in_place or call.name == "__setitem__"
-        if overwrites and not self.is_signal(tensors[0]):
+        if call.overwrites and not self.is_signal(tensors[0]):
             self._baselines[tensors[0]] = tensors[0].clone()  # a constant becomes a signal
         baselines = self._at_baseline(tensors)
         at_baseline = call.with_tensors(baselines)
-        if self._alike and overwrites and _tells_apart(at_baseline, tensors[0]):
+        if self._alike and call.overwrites and _tells_apart(at_baseline, tensors[0]):
             raise _RowsDiffer
         result = call.run()
         with torch.no_grad():
@@ -181,7 +181,7 @@ def _is_affine(call: Call, signals: list[Tensor]) -> bool:
         return only_input
     if call.name in PRODUCT_CALLS:
         return len(signals) == 1
-    if call.name in DIVISIONS:
+    if call.name in DIVISION_CALLS:
         return only_input and call.kwargs.get("rounding_mode") is None
     return call.name in STRUCTURAL_CALLS or call.name in LINEAR_CALLS
 

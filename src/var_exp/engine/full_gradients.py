@@ -140,7 +140,7 @@ class _Signals(Calls):
         if not [tensor for tensor in call.tensors if self.is_signal(tensor)]:
             return call.run()
         result = self.follow(call)
-        leaves = call.tensors[:1] if _overwrites(call) else tree_leaves(result)
+        leaves = call.tensors[:1] if call.overwrites else tree_leaves(result)
         for leaf in leaves:
             if isinstance(leaf, Tensor) and leaf.requires_grad:
                 self._seen[leaf] = True
@@ -187,7 +187,7 @@ class _Biases(_Signals):
 
     def follow(self, call: Call) -> Any:
         biases = _biases(call)
-        if not _overwrites(call):
+        if not call.overwrites:
             result = call.run()
             for i, leaf in enumerate(tree_leaves(result)):
                 self._note(call, i, leaf, biases[i] if biases else None)
@@ -260,7 +260,7 @@ def _of_batch(call: Call) -> bool:
 def _biases_by_differentiation(call: Call) -> list[Tensor]:
     with torch.no_grad(), forward_ad.dual_level():
         tensors = [_dual(tensor) if tensor.requires_grad else tensor for tensor in call.tensors]
-        if _overwrites(call):
+        if call.overwrites:
             tensors[0] = tensors[0].clone()
         try:
             result = call.with_tensors(tensors).run()
@@ -268,7 +268,7 @@ def _biases_by_differentiation(call: Call) -> list[Tensor]:
             if is_out_of_memory(error):
                 raise
             raise _refusal(f"calls '{call.name}', which has no forward-mode derivative") from error
-        leaves = tensors[:1] if _overwrites(call) else tree_leaves(result)
+        leaves = tensors[:1] if call.overwrites else tree_leaves(result)
         return [_bias(leaf) for leaf in leaves]
 
 
@@ -288,10 +288,6 @@ def _bias(result: Any) -> Tensor:
 def _finite(values: Tensor) -> Tensor:
     """Zero for infinity: a masked score of minus infinity adds nothing to what comes behind it."""
     return values if values.is_complex() else values.nan_to_num(torch.nan, 0, 0)
-
-
-def _overwrites(call: Call) -> bool:
-    return call.in_place or call.name == "__setitem__"
 
 
 def _refusal(what: str) -> UnsupportedModel:

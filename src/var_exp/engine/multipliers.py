@@ -23,14 +23,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from var_exp.engine.alike import copied, of_one_row, one_row, run_once
-from var_exp.engine.calls import ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
+from var_exp.engine.calls import DIVISION_CALLS, ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
 from var_exp.types import UnsupportedModel
 
 Rule: TypeAlias = Callable[[Call, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, Tensor]]
 """From a call, its tensors and their baselines to its result, which multiplies gradients on their
 way back, and to the result's baseline. Tensors that require no gradient are constants."""
 
-DIVISIONS = frozenset({"div", "divide", "true_divide"})
 _LEVEL = 1e-5  # share by which equal sums may differ after float32 rounding
 
 
@@ -40,7 +39,7 @@ def find_rule(call: Call, signals: Sequence[Tensor]) -> Rule | None:
         return _ONE_INPUT[call.name]
     if call.name in PRODUCT_CALLS and len(signals) == 2:
         return _product
-    if call.name in DIVISIONS | {"__rdiv__"} and call.kwargs.get("rounding_mode") is None:
+    if call.name in DIVISION_CALLS | {"__rdiv__"} and call.kwargs.get("rounding_mode") is None:
         return _quotient
     return None
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from var_exp.engine.calls import Call
+from var_exp.engine.calls import CONCATENATION_CALLS, Call
 
 Grid: TypeAlias = tuple[int, int]
 
@@ -31,7 +31,6 @@ _CHANNELS_FIRST = frozenset(
     }
 )
 _CHANNELS_LAST = frozenset({"linear", "layer_norm", "rms_norm"})
-_CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Positions:
             self._add((rest[1], rest[2]))
         elif call.name in _CHANNELS_LAST and len(rest) == 3 and self._fits(rest[0], rest[1]):
             self._add((rest[0], rest[1]))
-        elif call.name in _CONCATENATIONS:
+        elif call.name in CONCATENATION_CALLS:
             dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else 0)
             start = 0
             for part in call.tensors:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm
 
-from var_exp.engine.calls import Call, Calls
+from var_exp.engine.calls import DIVISION_CALLS, Call, Calls
 from var_exp.engine.relevance_graph import is_gate, is_sum, reads_image
 from var_exp.engine.relevance_rules import Layer, Rule, made_by, propagate
 from var_exp.types import UnsupportedModel
@@ -25,7 +25,6 @@ _ACTIVATIONS = _GATES | {
 }
 _SCALES = frozenset({"rsqrt", "sqrt", "var", "std", "norm", "vector_norm", "linalg_vector_norm"})
 _PRODUCTS = frozenset({"mul", "multiply"})
-_QUOTIENTS = frozenset({"div", "divide", "true_divide"})
 _MATRIX_PRODUCTS = frozenset({"matmul", "mm", "bmm", "einsum"})
 
 
@@ -66,7 +65,7 @@ class RelevanceCalls(Calls):
             **dict.fromkeys(_ACTIVATIONS, _keep),
             **dict.fromkeys(_SCALES, lambda call, _: call.run().detach()),
             **dict.fromkeys(_PRODUCTS, _product),
-            **dict.fromkeys(_QUOTIENTS, _quotient),
+            **dict.fromkeys(DIVISION_CALLS, _quotient),
             **dict.fromkeys(_MATRIX_PRODUCTS, self._matrix_product),
             "pow": _power,
             "batch_norm": _batch_norm,

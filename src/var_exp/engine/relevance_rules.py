@@ -221,4 +221,4 @@ class _BackwardPass:
 
 def stabilised(x: Tensor, stabiliser: float) -> Tensor:
     """x, moved away from zero."""
-    return x + x.new_tensor(stabiliser).copysign(x)
+    return x + x.new_full((), stabiliser).copysign(x)

@@ -122,7 +122,7 @@ def headlines(comparison: Comparison) -> list[Headline]:
     return [
         headline
         for metric in comparison.higher_is_better
-        for headline in _section(comparison, metric).headlines
+        for headline in _headlines(comparison, metric, _entries(comparison, metric))
     ]
 
 
@@ -178,10 +178,7 @@ def _reports(folder: Path, run: Run) -> dict[str, str]:
 def _section(comparison: Comparison, metric: str) -> Section:
     runs, higher = comparison.runs, comparison.higher_is_better[metric]
     entries = _entries(comparison, metric)
-    by_refiner = {
-        name: [entry for entry in entries if entry.verdict.refined.variant == name]
-        for name in refiners_of(runs, metric)
-    }
+    of_refiners = _headlines(comparison, metric, entries)
     controls = {
         run.name: {
             name: row
@@ -198,8 +195,8 @@ def _section(comparison: Comparison, metric: str) -> Section:
     return Section(
         metric,
         higher,
-        [Headline(name, found) for name, found in by_refiner.items() if found],
-        [m for name, found in by_refiner.items() if (m := _matrix(name, found)) is not None],
+        of_refiners,
+        [m for one in of_refiners if (m := _matrix(one.refiner, one.entries)) is not None],
         entries,
         axis_of([entry.verdict.difference for entry in entries], 0.0),
         controls,
@@ -207,6 +204,15 @@ def _section(comparison: Comparison, metric: str) -> Section:
         ranks,
         Axis((1.0, float(max(2, len(runs))))),
     )
+
+
+def _headlines(comparison: Comparison, metric: str, entries: Sequence[Entry]) -> list[Headline]:
+    """The entries of each refiner that has any."""
+    by_refiner = {
+        name: [entry for entry in entries if entry.verdict.refined.variant == name]
+        for name in refiners_of(comparison.runs, metric)
+    }
+    return [Headline(name, found) for name, found in by_refiner.items() if found]
 
 
 def _entries(comparison: Comparison, metric: str) -> list[Entry]:
