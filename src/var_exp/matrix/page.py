@@ -13,8 +13,8 @@ from var_exp.matrix.checks import CHECKS
 
 _HEAD = """# What works on what
 
-Written by `python -m var_exp.matrix --folder docs`, which runs every method on every architecture;
-do not edit. All facts by the cell: [support.csv](support.csv).
+Written by `python -m var_exp.matrix --folder docs` (`--full` for the published sizes), which runs
+every method on every architecture; do not edit. All facts by the cell: [support.csv](support.csv).
 
 ✓ ran, and its maps passed the checks below. ✗ is refused, for the reason under the number. Where
 the builds of a family differ, the number of those that work is given.
