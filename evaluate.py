@@ -3,8 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from var_exp.config import EvaluateConfig, command, run
-from var_exp.evaluation import evaluate
+from var_exp.runs.config import EvaluateConfig, command, run
+from var_exp.runs.evaluation import evaluate
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")

@@ -3,8 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from var_exp.config import TrainConfig, command, run
-from var_exp.training import train
+from var_exp.runs.config import TrainConfig, command, run
+from var_exp.training.from_scratch import train
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -29,17 +29,14 @@ import torchvision
 from torch import Tensor, nn
 
 from var_exp.metrics import Perturber
-from var_exp.metrics.functional import (
-    abpc,
-    aopc,
-    contrastive_deletion,
-    deletion_auc,
-    infidelity,
-    insertion_auc,
-    lerf_auc,
-    road,
-    sensitivity_n,
-)
+from var_exp.metrics.abpc import abpc
+from var_exp.metrics.aopc import aopc
+from var_exp.metrics.contrastive_deletion import contrastive_deletion
+from var_exp.metrics.infidelity import infidelity
+from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
+from var_exp.metrics.lerf import lerf_auc
+from var_exp.metrics.road import road
+from var_exp.metrics.sensitivity_n import sensitivity_n
 
 WAYS = ("insertion", "deletion", "suite", "road", "quantus")
 
@@ -67,12 +64,12 @@ def bare(model: nn.Module, images: Tensor, pictures: int, max_batch: int) -> Non
 
 def suite(model, images, classes, variants, ids, steps, max_batch) -> None:
     """All measures of all variants; each is a map per picture."""
-    rivals = classes + 1
+    competitors = classes + 1
     for maps in variants:
         given = {"ids": ids, "max_batch": max_batch}
         for curve in (insertion_auc, deletion_auc, lerf_auc, abpc):
             curve(model, images, classes, maps, steps, **given)
-        contrastive_deletion(model, images, classes, rivals, maps, steps, **given)
+        contrastive_deletion(model, images, classes, competitors, maps, steps, **given)
         aopc(model, images, classes, maps, steps, **given)
         infidelity(model, images, classes, maps, steps, **given)
         sensitivity_n(model, images, classes, maps, max(2, steps // 5), **given)

@@ -26,7 +26,7 @@ import var_exp
 from var_exp.data.critters import Critters
 from var_exp.data.datamodule import collate
 from var_exp.data.layouts import Grid
-from var_exp.metrics.functional import grid_pointing_game
+from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.models import input_spec
 from var_exp.models.precision import run_forward_in
 

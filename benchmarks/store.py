@@ -17,17 +17,17 @@ from tempfile import TemporaryDirectory
 import torch
 
 from var_exp.metrics.base import Recorded
-from var_exp.report.scored import Scored
-from var_exp.report.store import Store
+from var_exp.results.batch_scores import BatchScores
+from var_exp.results.store import Store
 
 BATCHES, SAMPLES, CLASSES, VARIANTS, POINTS = 200, 8, 4, 11, 225
 
 
-def batch(number: int, metrics: int, curves: int) -> Scored:
+def batch(number: int, metrics: int, curves: int) -> BatchScores:
     """What one batch adds to a run."""
     ids = [f"picture {number * SAMPLES + i}" for i in range(SAMPLES)]
     owners = [id for id in ids for _ in range(CLASSES)]
-    scored = Scored(ids)
+    scored = BatchScores(ids)
     for variant in range(VARIANTS):
         for metric in range(metrics):
             details = {"curves": torch.rand(len(owners), POINTS)} if metric < curves else {}

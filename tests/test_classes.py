@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from var_exp.classes import Answers, Given, Random, Siblings, TopK, TopKAndLeast, random_others
+from var_exp.classes import ClassMapping, Given, Random, Siblings, TopK, TopKAndLeast, random_others
 from var_exp.registry import aliases, from_alias
 from var_exp.types import ConfigError
 
@@ -114,21 +114,21 @@ MEMBERS = torch.tensor([[0, 1, 0, 1, 0, 0], [0] * 6, [1, 0, 0, 0, 0, 1]]).bool()
 
 
 def test_classes_compete_by_what_they_mean():
-    best, answering = Answers(MEMBERS)(LOGITS)
+    best, answering = ClassMapping(MEMBERS)(LOGITS)
     # pets, birds, and the two classes that are neither
     assert best.tolist() == [[5.0, 3.0, 1.0, -2.0], [8.0, 9.0, 7.0, 5.0]]
     assert answering.tolist() == [[1, 5, 2, 4], [1, 0, 2, 4]]
-    assert Answers(MEMBERS).meanings(ask([2, 0])).tolist() == [[1, 0]]
+    assert ClassMapping(MEMBERS).meanings(ask([2, 0])).tolist() == [[1, 0]]
     with pytest.raises(ValueError, match="no class of the model answers"):
-        Answers(MEMBERS).meanings(ask([1]))
+        ClassMapping(MEMBERS).meanings(ask([1]))
 
 
 def test_the_best_member_answers_and_no_other_member_competes():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50, 6, generator=generator)
-    best, answering = Answers(MEMBERS)(logits)
+    best, answering = ClassMapping(MEMBERS)(logits)
     for k in (2, 3, 4):
-        competing = TopK(k)(best, Answers(MEMBERS).meanings(ask([0]).expand(50, 1)))
+        competing = TopK(k)(best, ClassMapping(MEMBERS).meanings(ask([0]).expand(50, 1)))
         classes = answering.gather(1, competing)
         for row, scores in zip(classes.tolist(), logits.tolist(), strict=True):
             assert row[0] == max((1, 3), key=lambda label: scores[label])
@@ -141,16 +141,16 @@ def test_the_best_member_answers_and_no_other_member_competes():
 
 def test_the_first_of_equal_members_answers():
     equal = torch.zeros(1, 6)
-    assert Answers(MEMBERS)(equal)[1].tolist() == [[1, 0, 2, 4]]
+    assert ClassMapping(MEMBERS)(equal)[1].tolist() == [[1, 0, 2, 4]]
 
 
 def test_without_members_nothing_changes():
-    best, answering = Answers()(LOGITS)
+    best, answering = ClassMapping()(LOGITS)
     assert torch.equal(best, LOGITS)
     assert answering.tolist() == [[0, 1, 2, 3, 4, 5]] * 2
-    assert torch.equal(Answers().meanings(ask([4])), ask([4]))
+    assert torch.equal(ClassMapping().meanings(ask([4])), ask([4]))
 
 
 def test_no_class_answers_for_two():
     with pytest.raises(ValueError, match="can answer for one class of the data only"):
-        Answers(torch.ones(2, 3).bool())
+        ClassMapping(torch.ones(2, 3).bool())

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from var_exp.data.critters import Critters
-from var_exp.evaluation import evaluate
 from var_exp.methods import get_method
 from var_exp.models import load_model
 from var_exp.refine.var import VAR
-from var_exp.report.maps import SavedMaps
-from var_exp.report.rows import read_rows
+from var_exp.results.rows import read_rows
+from var_exp.results.saved_maps import SavedMaps
+from var_exp.runs.evaluation import evaluate
 from var_exp.types import BadData, ConfigError
 
 GOOD = ["a b.png", "häuser/c.png", "häuser/d.png", "写真.png"]

@@ -9,12 +9,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from var_exp.evaluation import evaluate
 from var_exp.figures import _runs, intervene, main
-from var_exp.metrics.functional import grid_pointing_game
+from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.registry import conf_dir
 from var_exp.report.line_figures import intervention_table
 from var_exp.report.tables import markdown
+from var_exp.runs.evaluation import evaluate
 
 
 @pytest.fixture(scope="module")

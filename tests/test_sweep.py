@@ -7,10 +7,11 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 import pytest
 import yaml
+from named_variants import variant as named
 from omegaconf import OmegaConf
 
-from var_exp.report.rows import Row, write_rows
-from var_exp.report.statistics import summarise, write_summary
+from var_exp.results.rows import Row, write_rows
+from var_exp.results.summary import summarise, write_summary
 from var_exp.sweep import MergeRuns, main, merge
 from var_exp.types import BadData
 
@@ -39,12 +40,13 @@ def make_run(folder, choices, gain, overrides=(), *, finished=True):
             "var_same_sparsity": base + 0.01,
             "uniform_map": 0.25,
         }
-        rows += [Row(f"s{i}", 0, "game", variant, score) for variant, score in scores.items()]
+        rows += [
+            Row(f"s{i}", 0, "game", named(variant), score) for variant, score in scores.items()
+        ]
     write_rows(folder / "scores.csv", rows)
-    controls = ["var_same_sparsity", "uniform_map"]
     write_summary(
         folder / "summary.csv",
-        summarise(rows, refiners=["var"], controls=controls, resamples=200),
+        summarise(rows, resamples=200),
         record="0123456789ab",
     )
     (folder / "report.html").write_text('<h2 id="gallery">Pictures</h2>')

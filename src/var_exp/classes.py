@@ -177,7 +177,7 @@ class Siblings:
         return torch.cat([classes, table[classes[:, 0]]], dim=1)
 
 
-class Answers:
+class ClassMapping:
     """Which class of the model answers for a class of the data, where the two differ.
 
     "Dog" is no class of an ImageNet model, but each of its 118 breeds is a dog. On each picture the

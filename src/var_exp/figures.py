@@ -23,13 +23,9 @@ import yaml
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from var_exp.config import EvaluateConfig, check
 from var_exp.data.datamodule import collate
-from var_exp.evaluation import attribution_module
-from var_exp.experiment import GIVEN, Experiment, prepare
-from var_exp.gallery import gallery, panels_of
 from var_exp.metrics.ranking import rank
-from var_exp.report.comparison import comparison_tables
+from var_exp.report.comparison_tables import comparison_tables
 from var_exp.report.line_figures import (
     Intervention,
     curve_figure,
@@ -38,15 +34,19 @@ from var_exp.report.line_figures import (
 )
 from var_exp.report.map_figures import Tile, class_blocks, grid_blocks, sheet
 from var_exp.report.panels import Panel
-from var_exp.report.plots import read_curves
-from var_exp.report.rows import Row, read_rows
-from var_exp.report.selection import Pick, pick_samples
-from var_exp.report.statistics import BASE
 from var_exp.report.tables import Cell, Table, write_tables
-from var_exp.report.verdicts import number
+from var_exp.results.curves import read_curves
+from var_exp.results.rows import Row, read_rows
+from var_exp.results.selection import Pick, pick_samples
+from var_exp.results.verdicts import number
+from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.evaluation import attribution_module
+from var_exp.runs.experiment import GIVEN, Experiment, prepare
+from var_exp.runs.gallery import gallery, panels_of
 from var_exp.seeds import sample_generator
 from var_exp.sweep import Job, directions_of, find_jobs, label_jobs, read_run
 from var_exp.types import BadData, Batch, VarExpError
+from var_exp.variants import BASE
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,6 @@ class FinishedRun:
             self.rows,
             metric=metric,
             higher_is_better=higher,
-            refiners=self.refiners,
             count=count,
             seed=self.root["seed"],
         )
@@ -105,7 +104,7 @@ class FinishedRun:
         metric = next(iter(directions_of(self.job)))
         scores = {
             id: {
-                (row.variant, row.class_index): row.score
+                (row.variant.name, row.class_index): row.score
                 for row in self.rows
                 if row.sample_id == id and row.metric == metric
             }

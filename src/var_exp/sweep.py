@@ -20,16 +20,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from var_exp.config import FAILED
-from var_exp.launchers import wait_for_every_run, when_it_gives_up
 from var_exp.registry import locate
-from var_exp.report.comparison import Run, comparison_picture, comparison_tables, write_comparison
-from var_exp.report.comparison_tests import Comparison, compare, significance_tables, write_tests
-from var_exp.report.rows import read_rows
-from var_exp.report.significance import sample_scores
-from var_exp.report.statistics import read_summary
+from var_exp.report.comparison_figure import comparison_picture
+from var_exp.report.comparison_tables import comparison_tables, significance_tables
 from var_exp.report.sweep_page import headlines, write_sweep_report
 from var_exp.report.tables import write_tables
+from var_exp.results.comparison import Comparison, Run, compare, write_comparison, write_tests
+from var_exp.results.rows import read_rows
+from var_exp.results.significance import sample_scores
+from var_exp.results.summary import read_summary
+from var_exp.runs.config import FAILED
+from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")

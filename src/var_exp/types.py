@@ -96,18 +96,18 @@ class Sample:
             label.
         regions: [A, H, W] bool, where each asked class is; None when the data does not say.
         id: Stable name; the same picture has the same id in every run.
-        within: [A, H, W] bool, the part of the picture that each question is about, such as the
+        scope: [A, H, W] bool, the part of the picture that each question is about, such as the
             object of which a region is one part; None is the whole picture.
-        rivals: [R] int64, classes that compete with those asked about though nothing is asked about
-            them; None when there are none.
+        competitors: [R] int64, classes that compete with those asked about though nothing is asked
+            about them; None when there are none.
     """
 
     image: Float[Tensor, "3 H W"]
     classes: Int[Tensor, " A"]
     regions: Bool[Tensor, "A H W"] | None
     id: str
-    within: Bool[Tensor, "A H W"] | None = None
-    rivals: Int[Tensor, " R"] | None = None
+    scope: Bool[Tensor, "A H W"] | None = None
+    competitors: Int[Tensor, " R"] | None = None
 
 
 class SampleDataset(Protocol):
@@ -140,21 +140,25 @@ class Batch:
         classes: [B, A] int64, the classes asked about, as the data number them, or `PREDICTED`.
         regions: [B, A, H, W] bool or None, where each asked class is.
         ids: B stable sample ids.
-        within: [B, A, H, W] bool or None, the part of the picture that each question is about.
-        rivals: [B, R] int64 or None, classes that compete though nothing is asked about them.
+        scope: [B, A, H, W] bool or None, the part of the picture that each question is about.
+        competitors: [B, R] int64 or None, classes that compete though nothing is asked about them.
     """
 
     images: Images
     classes: Int[Tensor, "B A"]
     regions: Regions | None
     ids: tuple[str, ...]
-    within: Regions | None = None
-    rivals: Int[Tensor, "B R"] | None = None
+    scope: Regions | None = None
+    competitors: Int[Tensor, "B R"] | None = None
 
     @property
     def named(self) -> Classes:
-        """The classes that the data name, [B, A + R]: those asked about, then their rivals."""
-        return self.classes if self.rivals is None else torch.cat([self.classes, self.rivals], 1)
+        """The classes that the data name, [B, A + R]: those asked about, then their competitors."""
+        return (
+            self.classes
+            if self.competitors is None
+            else torch.cat([self.classes, self.competitors], 1)
+        )
 
     def asking(self, logits: Logits) -> "Batch":
         """The same batch, asking about the first choice of the model where there is no label."""
@@ -169,8 +173,8 @@ class Batch:
             classes=self.classes[rows],
             regions=None if self.regions is None else self.regions[rows],
             ids=tuple(self.ids[row] for row in rows.tolist()),
-            within=None if self.within is None else self.within[rows],
-            rivals=None if self.rivals is None else self.rivals[rows],
+            scope=None if self.scope is None else self.scope[rows],
+            competitors=None if self.competitors is None else self.competitors[rows],
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
@@ -191,6 +195,6 @@ class Batch:
             images=move(self.images),
             classes=move(self.classes),
             regions=None if self.regions is None else move(self.regions),
-            within=None if self.within is None else move(self.within),
-            rivals=None if self.rivals is None else move(self.rivals),
+            scope=None if self.scope is None else move(self.scope),
+            competitors=None if self.competitors is None else move(self.competitors),
         )

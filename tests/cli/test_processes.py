@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from var_exp.evaluation import evaluate
 from var_exp.registry import conf_dir
-from var_exp.report.rows import read_rows
+from var_exp.results.rows import read_rows
+from var_exp.runs.evaluation import evaluate
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
@@ -40,7 +40,7 @@ def in_processes(count, folder, options):
 
 def scores(folder):
     rows = read_rows(folder / "scores.csv")
-    found = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in rows}
+    found = {(r.sample_id, r.class_index, r.metric, r.variant.name): r.score for r in rows}
     assert len(found) == len(rows) == 7 * 4 * 2 * 9
     return found
 

@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 import yaml
 
-from var_exp.config import EvaluateConfig, TrainConfig, check
-from var_exp.experiment import GIVEN
 from var_exp.metrics.overlap import Measure, Threshold
 from var_exp.registry import aliases, conf_dir, locate
+from var_exp.runs.config import EvaluateConfig, TrainConfig, check
+from var_exp.runs.experiment import GIVEN
 
 SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
 SEVERAL = ("refine", "metric")

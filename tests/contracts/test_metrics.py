@@ -69,7 +69,7 @@ class Network(torch.nn.Module):
         return self.classes(self.features(images).relu())
 
 
-class Again:
+class Reattribute:
     """Attributes again, without remembering: the map of a class is its feature map."""
 
     def __init__(self, images, classes, ids):
@@ -77,7 +77,7 @@ class Again:
         self.kept = {}
 
     def __getitem__(self, rows):
-        return Again(self.images[rows], self.classes[rows], [self.ids[row] for row in rows])
+        return Reattribute(self.images[rows], self.classes[rows], [self.ids[row] for row in rows])
 
     def maps(self, key, change):
         model, images = change(Network(), self.images, self.ids)
@@ -116,18 +116,18 @@ def scene(count=COUNT):
     values = {
         "images": CHECKER.expand(count, 3, SIDE, SIDE) + 0.1 * noise,
         "classes": classes,
-        "rivals": (classes + 1) % 4,
+        "competitors": (classes + 1) % 4,
         "regions": regions,
         "cells": quarters.expand(count, 4, SIDE, SIDE),
         "own": classes,
         "asked": torch.arange(4).expand(count, 4),
         "maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "base_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
-        "within": torch.ones(count, SIDE, SIDE, dtype=torch.bool),
-        "rival_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
+        "scope": torch.ones(count, SIDE, SIDE, dtype=torch.bool),
+        "other_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "ids": [f"sample {index}" for index in range(count)],
     }
-    return values | {"again": Again(values["images"].double(), classes, values["ids"])}
+    return values | {"reattribute": Reattribute(values["images"].double(), classes, values["ids"])}
 
 
 def update(metric, values, rows=None):
@@ -336,7 +336,7 @@ def test_forward_gives_the_value_of_the_batch_and_keeps_it(metric):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_maps_of_any_precision_score_as_what_they_hold(metric, dtype):
     """Sums are in float64: a half-precision map is no worse than its own values."""
-    names = ("maps", "base_maps", "rival_maps")
+    names = ("maps", "base_maps", "other_maps")
     rounded = scene() | {name: scene()[name].to(dtype) for name in names}
     exact = scene() | {name: rounded[name].double() for name in names}
     expected = update(metric.clone(), exact).latest[0]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.folder import PictureFolder
-from var_exp.data.unreadable import lost
+from var_exp.data.unreadable import not_scored
 from var_exp.types import BadData, Batch, InputSpec
 
 SPEC = InputSpec(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -148,7 +148,7 @@ def test_each_is_read_rightly_or_left_out_and_named(corpus):
     assert upper.tolist() == pytest.approx(RED, abs=3)
     assert lower.max() < 3
 
-    reasons = data.skipped | lost(data, set(seen))
+    reasons = data.skipped | not_scored(data, set(seen))
     assert reasons.keys() == LEFT_OUT.keys() | {"gone.png"}
     for name in LEFT_OUT:
         assert LEFT_OUT[name][1] in reasons[name], name
@@ -180,7 +180,7 @@ def test_masks_that_cannot_be_used_leave_their_picture_out(tmp_path, kind):
     (tmp_path / "a.png").write_bytes(file(plain()))
     (tmp_path / "a.mask.png").write_bytes(content)
     data = PictureFolder(str(tmp_path), SPEC, num_classes=2, on_error="skip")
-    (named,) = lost(data, set()).items()
+    (named,) = not_scored(data, set()).items()
     assert named[0] == "a.png"
     assert reason in named[1]
 

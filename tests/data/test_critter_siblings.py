@@ -13,7 +13,7 @@ def shared_parts(sample):
     return sum(
         a == b
         for a, b in zip(
-            part_indices(int(sample.classes)), part_indices(int(sample.rivals)), strict=True
+            part_indices(int(sample.classes)), part_indices(int(sample.competitors)), strict=True
         )
     )
 
@@ -26,16 +26,16 @@ def test_rivals_share_as_many_parts_as_the_question_needs(asked, shared):
     assert len({sample.id for sample in samples}) == 40
     for index, sample in enumerate(samples):
         assert data.label(index) == int(sample.classes)
-        assert sample.regions.shape == sample.within.shape == (1, 64, 64)
-        assert not (sample.regions & ~sample.within).any()
+        assert sample.regions.shape == sample.scope.shape == (1, 64, 64)
+        assert not (sample.regions & ~sample.scope).any()
 
 
 def test_the_two_pictures_of_a_scene_differ_where_the_regions_are():
     data = CritterSiblings(60)
     for i in range(0, 60, 2):
         first, second = data[i], data[i + 1]
-        assert torch.equal(first.classes, second.rivals)
-        assert torch.equal(first.rivals, second.classes)
+        assert torch.equal(first.classes, second.competitors)
+        assert torch.equal(first.competitors, second.classes)
         changed = (first.image - second.image).abs().amax(0) > 1e-6
         regions = first.regions | second.regions
         # a pixel of the rim belongs to what covers more than half of it, not to a thin feeler
@@ -51,10 +51,10 @@ def test_region_is_the_part_that_differs():
         sample = data[i]
         assert torch.equal(sample.image, scenes[i // 2].image)
         parts = scenes.parts(i // 2)[0]
-        here, there = (part_indices(int(c)) for c in (sample.classes, sample.rivals))
+        here, there = (part_indices(int(c)) for c in (sample.classes, sample.competitors))
         place = 1 if here[0] != there[0] else 2
         assert torch.equal(sample.regions[0], parts[place])
-        assert torch.equal(sample.within[0], parts.any(0))
+        assert torch.equal(sample.scope[0], parts.any(0))
         seen.add(place)
     assert seen == {1, 2}  # both kinds occur
 

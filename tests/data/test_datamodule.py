@@ -49,14 +49,14 @@ def test_batches_without_regions_say_so():
     assert collate([bare], SPEC)[0].to("cpu").regions is None
 
 
-def scene(name, asked=1, height=4, regions=True, rivals=None):
+def scene(name, asked=1, height=4, regions=True, competitors=None):
     where = torch.ones(asked, height, 4, dtype=torch.bool) if regions else None
     image = torch.full((3, height, 4), float(asked))
-    return Sample(image, torch.arange(asked), where, name, rivals=rivals)
+    return Sample(image, torch.arange(asked), where, name, competitors=competitors)
 
 
 def test_samples_of_other_shapes_go_into_batches_of_their_own_and_none_is_padded():
-    rival = torch.tensor([7])
+    competitor = torch.tensor([7])
     samples = [
         scene("one"),
         scene("two", asked=2),
@@ -64,7 +64,7 @@ def test_samples_of_other_shapes_go_into_batches_of_their_own_and_none_is_padded
         scene("one more"),
         scene("nowhere", regions=False),
         scene("two tall", asked=2, height=6),
-        scene("rival", rivals=rival),
+        scene("competitor", competitors=competitor),
         scene("tall too", height=6),
     ]
     batches = collate(samples, SPEC)
@@ -74,12 +74,12 @@ def test_samples_of_other_shapes_go_into_batches_of_their_own_and_none_is_padded
         ("tall", "tall too"),
         ("nowhere",),
         ("two tall",),
-        ("rival",),
+        ("competitor",),
     ]
     for batch in batches:
         for b, name in enumerate(batch.ids):
             (alone,) = collate([s for s in samples if s.id == name], SPEC)
-            for field in ("images", "classes", "regions", "within", "rivals"):
+            for field in ("images", "classes", "regions", "scope", "competitors"):
                 together, own = getattr(batch, field), getattr(alone, field)
                 assert (together is None) == (own is None)
                 assert own is None or torch.equal(together[b], own[0])

@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from var_exp.config import EvaluateConfig, check
 from var_exp.data.imagenet_classes import imagenet_members, wordnet_numbers
 from var_exp.data.pictures import Geometry
 from var_exp.data.voc import NAMES, VOC
-from var_exp.evaluation import evaluate
-from var_exp.experiment import GIVEN, prepare
 from var_exp.methods import get_method
-from var_exp.metrics.functional import pointing_game
-from var_exp.report.rows import read_rows
+from var_exp.metrics.pointing_game import pointing_game
+from var_exp.results.rows import read_rows
+from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.evaluation import evaluate
+from var_exp.runs.experiment import GIVEN, prepare
 from var_exp.types import ConfigError
 
 TINY = (
@@ -30,7 +30,7 @@ TINY = (
 
 def rows_of(folder):
     return {
-        (row.sample_id, row.class_index, row.metric, row.variant): row
+        (row.sample_id, row.class_index, row.metric, row.variant.name): row
         for row in read_rows(folder / "scores.csv")
     }
 
@@ -46,7 +46,7 @@ def test_voc_with_imagenets_classes(composed, voc2007, tmp_path):
         ("voc2007/000001", NAMES.index("dog")),
         ("voc2007/000004", NAMES.index("train")),
     }
-    value = {(row.metric, row.variant): row.value for row in summary}
+    value = {(row.metric, row.variant.name): row.value for row in summary}
     by_class = {}  # of the data's classes, not of those that answer
     for (_, label, metric, variant), row in rows.items():
         if (metric, variant) == ("pointing_game", "base") and not math.isnan(row.score):
@@ -54,7 +54,7 @@ def test_voc_with_imagenets_classes(composed, voc2007, tmp_path):
     mean = sum(sum(scores) / len(scores) for scores in by_class.values()) / len(by_class)
     assert value["pointing_game_class_mean", "base"] == pytest.approx(mean)
     assert ("energy_pointing_game", "base") in value
-    oracle = [row for row in rows.values() if row.variant == "oracle_map"]
+    oracle = [row for row in rows.values() if row.variant.name == "oracle_map"]
     cut_away = ("voc2007/000001", NAMES.index("cat"))  # at the edge, outside of the crop
     for row in oracle:
         if (row.sample_id, row.class_index) == cut_away:

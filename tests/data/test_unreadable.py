@@ -9,7 +9,7 @@ from PIL import Image
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.folder import PictureFolder
 from var_exp.data.layouts import Grid
-from var_exp.data.unreadable import first_readable, lost, unreadable
+from var_exp.data.unreadable import first_readable, not_scored, unreadable
 from var_exp.types import BadData, InputSpec
 
 SPEC = InputSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -58,7 +58,7 @@ def test_skipping_leaves_out_exactly_what_cannot_be_read(root, caplog, batch_siz
     (reason,) = data.skipped.values()
     assert list(data.skipped) == ["b/1.png"]
     assert "the file is empty" in reason
-    (named,) = lost(data, set(seen)).items()
+    (named,) = not_scored(data, set(seen)).items()
     assert named[0] == "a/2.png"
     assert "truncated" in named[1]
 
@@ -85,7 +85,7 @@ def test_a_grid_with_an_unreadable_cell_is_left_out_and_named(root):
     every = {grids.sample_id(i) for i in range(len(grids))}
     seen = look(grids, 2, 0)
     assert len(every) == len(seen) + 1 == 3  # b has three pictures whose head can be read
-    (name,) = lost(grids, set(seen))
+    (name,) = not_scored(grids, set(seen))
     assert {name} == every - set(seen)
     assert "a/2.png" in name.split("+")
 
@@ -118,6 +118,6 @@ def test_heads_longer_than_the_first_look_are_read_whole(tmp_path):
 
 def test_what_was_readable_in_the_end_is_named_all_the_same(root):
     data = PictureFolder(str(root), SPEC, on_error="skip")
-    assert lost(data, {data.sample_id(i) for i in range(7)} - {"a/0.png"}) == {
+    assert not_scored(data, {data.sample_id(i) for i in range(7)} - {"a/0.png"}) == {
         "a/0.png": "it could not be read during the run, but now; run again"
     }

@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from var_exp.metrics import ABPC, DeletionAUC, LerfAUC
+from var_exp.metrics.abpc import abpc
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import abpc, deletion_auc, lerf_auc
+from var_exp.metrics.insertion_deletion import deletion_auc
+from var_exp.metrics.lerf import lerf_auc
 from var_exp.metrics.perturbation import area_under
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from var_exp.metrics import AOPC
+from var_exp.metrics.aopc import aopc
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import aopc
 
 
 def loop(model, images, classes, maps, regions, patch):

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from var_exp.metrics import AverageDrop, AverageIncrease, DeletionAUC, Perturber
+from var_exp.metrics.average_drop import average_drop, average_increase
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import average_drop, average_increase
 
 
 def loop(model, images, classes, maps):

@@ -6,17 +6,17 @@ from scipy.stats import pearsonr
 
 from var_exp.metrics import ClassSensitivity
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import class_sensitivity
+from var_exp.metrics.class_sensitivity import class_sensitivity
 
 
 def test_equals_pearson_over_the_summed_channels():
     generator = torch.Generator().manual_seed(0)
-    maps, rivals = torch.randn(2, 5, 3, 8, 7, generator=generator)
-    rivals = rivals + 0.7 * maps
+    maps, competitors = torch.randn(2, 5, 3, 8, 7, generator=generator)
+    competitors = competitors + 0.7 * maps
     for scale in (1.0, 1e-30):  # squares of the small ones vanish in float32
-        scores = class_sensitivity(maps * scale, rivals)
+        scores = class_sensitivity(maps * scale, competitors)
         for n in range(5):
-            expected = pearsonr(maps[n].sum(0).flatten(), rivals[n].sum(0).flatten()).statistic
+            expected = pearsonr(maps[n].sum(0).flatten(), competitors[n].sum(0).flatten()).statistic
             assert scores[n].item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -33,7 +33,7 @@ def test_constant_and_empty_maps_are_undefined_and_counted():
     maps = torch.stack(
         [torch.zeros(1, 2, 2), torch.ones(1, 2, 2), torch.full((1, 2, 2), torch.inf)]
     )
-    metric.update(maps=maps, rival_maps=torch.rand(3, 1, 2, 2))
+    metric.update(maps=maps, other_maps=torch.rand(3, 1, 2, 2))
     scores, flags = metric.latest
     assert scores.isnan().all()
     assert flags.tolist() == [Flag.EMPTY_MAP + Flag.TIED, Flag.TIED, Flag.NON_FINITE]

@@ -5,7 +5,7 @@ import torch
 
 from var_exp.metrics import Complexity
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import complexity
+from var_exp.metrics.complexity import complexity
 
 
 def loop(maps):

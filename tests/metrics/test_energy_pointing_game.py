@@ -5,7 +5,7 @@ import torch
 
 from var_exp.metrics import EnergyPointingGame
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import energy_pointing_game
+from var_exp.metrics.energy_pointing_game import energy_pointing_game
 
 
 def loop(maps, regions, magnitude="positive"):

@@ -5,10 +5,11 @@ import torch
 
 from var_exp.metrics import EnergyShare, IrrelevantEnergyShare
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import energy_pointing_game, energy_share
+from var_exp.metrics.energy_pointing_game import energy_pointing_game
+from var_exp.metrics.energy_share import energy_share
 
-WITHIN = torch.zeros(1, 6, 6, dtype=torch.bool)
-WITHIN[:, 1:5, 1:5] = True
+SCOPE = torch.zeros(1, 6, 6, dtype=torch.bool)
+SCOPE[:, 1:5, 1:5] = True
 REGION = torch.zeros(1, 6, 6, dtype=torch.bool)
 REGION[:, 1:3, 1:5] = True
 
@@ -17,44 +18,42 @@ def test_equals_a_float64_loop():
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(4, 3, 9, 7, generator=generator)
     regions = torch.rand(4, 9, 7, generator=generator) < 0.4
-    within = torch.rand(4, 9, 7, generator=generator) < 0.6
-    scores = energy_share(maps, regions, within)
+    scope = torch.rand(4, 9, 7, generator=generator) < 0.6
+    scores = energy_share(maps, regions, scope)
     for n in range(4):
         inside = total = 0.0
         for y in range(9):
             for x in range(7):
                 energy = max(sum(float(maps[n, c, y, x]) for c in range(3)), 0.0)
-                if within[n, y, x]:
+                if scope[n, y, x]:
                     total += energy
                     inside += energy if regions[n, y, x] else 0.0
         assert scores[n].item() == pytest.approx(inside / total, rel=1e-12)
 
 
 def test_known_maps():
-    uniform, outside = torch.ones(1, 1, 6, 6), (~WITHIN).float()[:, None]
-    assert energy_share(REGION.float()[:, None], REGION, WITHIN).item() == 1
-    assert (
-        energy_share(uniform, REGION, WITHIN).item() == 0.5
-    )  # the region's share of the reference
-    assert energy_share((WITHIN & ~REGION).float()[:, None], REGION, WITHIN).item() == 0
+    uniform, outside = torch.ones(1, 1, 6, 6), (~SCOPE).float()[:, None]
+    assert energy_share(REGION.float()[:, None], REGION, SCOPE).item() == 1
+    assert energy_share(uniform, REGION, SCOPE).item() == 0.5  # the region's share of the reference
+    assert energy_share((SCOPE & ~REGION).float()[:, None], REGION, SCOPE).item() == 0
     # what lies outside the reference does not count, however much it is
     mixed = REGION.float()[:, None] + 100 * outside
-    assert energy_share(mixed, REGION, WITHIN).item() == 1
-    assert energy_share(-uniform, REGION, WITHIN).item() == 0
+    assert energy_share(mixed, REGION, SCOPE).item() == 1
+    assert energy_share(-uniform, REGION, SCOPE).item() == 0
 
 
 def test_the_whole_picture_as_reference_is_the_energy_pointing_game():
     maps = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1))
-    everywhere = torch.ones_like(WITHIN)
+    everywhere = torch.ones_like(SCOPE)
     expected = energy_pointing_game(maps, REGION)
     assert torch.equal(energy_share(maps, REGION, everywhere), expected)
 
 
 def test_ledger():
     metric = EnergyShare()
-    maps = torch.stack([torch.zeros(1, 6, 6), (~WITHIN).float(), torch.ones(1, 6, 6)])
-    regions = torch.cat([REGION, REGION, ~WITHIN])  # the last lies outside the reference
-    metric.update(maps=maps, regions=regions, within=WITHIN.expand(3, -1, -1))
+    maps = torch.stack([torch.zeros(1, 6, 6), (~SCOPE).float(), torch.ones(1, 6, 6)])
+    regions = torch.cat([REGION, REGION, ~SCOPE])  # the last lies outside the reference
+    metric.update(maps=maps, regions=regions, scope=SCOPE.expand(3, -1, -1))
     scores, flags = metric.latest
     assert scores[:2].tolist() == [0, 0]
     assert scores[2].isnan()
@@ -67,5 +66,5 @@ def test_direction_of_the_irrelevant_part():
 
 
 def test_masks_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"within must be a bool tensor \[1, 6, 6\]"):
-        energy_share(torch.ones(1, 1, 6, 6), REGION, WITHIN[:, :5])
+    with pytest.raises(ValueError, match=r"scope must be a bool tensor \[1, 6, 6\]"):
+        energy_share(torch.ones(1, 1, 6, 6), REGION, SCOPE[:, :5])

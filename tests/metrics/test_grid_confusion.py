@@ -5,7 +5,8 @@ import torch
 
 from var_exp.metrics import GridConfusion
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import grid_confusion, grid_pointing_game
+from var_exp.metrics.grid_confusion import grid_confusion
+from var_exp.metrics.grid_pointing_game import grid_pointing_game
 
 
 def grid(count, side):

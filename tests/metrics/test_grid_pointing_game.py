@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from var_exp.metrics import GridPointingGame
-from var_exp.metrics.functional import grid_pointing_game
+from var_exp.metrics.grid_pointing_game import grid_pointing_game
 
 
 def cells(count, side):

@@ -6,7 +6,7 @@ from captum.metrics import infidelity as captum_infidelity
 
 from var_exp.metrics import Infidelity, Perturber
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import infidelity
+from var_exp.metrics.infidelity import infidelity
 from var_exp.seeds import sample_generator
 
 SAMPLES = 20

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from var_exp.metrics import Intervention
-from var_exp.metrics.functional import intervention
+from var_exp.metrics.intervention import intervention
 
 SIDE, CLASSES = 6, 5
 IDS = ["one"] * 3 + ["two"] * 3

@@ -3,7 +3,8 @@ import itertools
 import torch
 
 from var_exp.metrics import LerfAUC
-from var_exp.metrics.functional import deletion_auc, insertion_auc, lerf_auc
+from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
+from var_exp.metrics.lerf import lerf_auc
 
 
 def loop(model, images, classes, maps, steps):

@@ -8,7 +8,7 @@ import torch
 
 from var_exp.metrics import MaxSensitivity
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import max_sensitivity
+from var_exp.metrics.max_sensitivity import max_sensitivity
 from var_exp.seeds import sample_generator
 
 
@@ -17,7 +17,7 @@ def attribution(images):
     return (images**2 * torch.arange(1, 13).view(1, 1, 3, 4)).sin().sum(1, keepdim=True)
 
 
-class Again:
+class Reattribute:
     """Attributes again with the function above."""
 
     def __init__(self, images, ids):
@@ -39,7 +39,7 @@ IDS = [f"picture {i}" for i in range(5)]
 def test_scores_are_those_of_a_plain_loop(images):
     metric = MaxSensitivity(radius=0.1, samples=7, seed=2)
     maps = attribution(images)
-    metric.update(maps=maps, again=Again(images, IDS), ids=IDS)
+    metric.update(maps=maps, reattribute=Reattribute(images, IDS), ids=IDS)
     for image, before, id, score in zip(images, maps, IDS, metric.latest[0], strict=True):
         largest = 0.0
         for draw in range(7):
@@ -73,12 +73,14 @@ def test_it_is_captums_measure(images):
 def test_noise_stays_within_the_radius_and_fills_it(images):
     seen = []
 
-    class Spy(Again):
+    class Spy(Reattribute):
         def maps(self, key, change):
             seen.append(change(None, self.images, self.ids)[1] - self.images)
             return super().maps(key, change)
 
-    MaxSensitivity(radius=0.5, samples=50).update(maps=attribution(images), again=Spy(images, IDS))
+    MaxSensitivity(radius=0.5, samples=50).update(
+        maps=attribution(images), reattribute=Spy(images, IDS)
+    )
     noise = torch.stack(seen)
     assert noise.abs().max() <= 0.5
     assert noise.std().item() == pytest.approx(0.5 / math.sqrt(3), rel=0.03)
@@ -101,7 +103,7 @@ def test_an_empty_map_scores_the_distance_and_is_flagged():
             return after
 
     metric = MaxSensitivity(samples=1)
-    metric.update(maps=maps, again=Fixed())
+    metric.update(maps=maps, reattribute=Fixed())
     assert metric.latest[1].tolist() == [Flag.EMPTY_MAP] * 2
 
 

@@ -13,7 +13,7 @@ from var_exp.methods import get_method
 from var_exp.metrics import ModelRandomization, RandomizedAccuracy, RandomizedEntropy
 from var_exp.metrics.base import Flag
 from var_exp.models.randomize import RandomizedModels
-from var_exp.modules.again import Reattribution
+from var_exp.modules.reattribution import Reattribution
 from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.var import VAR
 
@@ -37,8 +37,8 @@ def batch(network):
 
 def attributed(network, images):
     maps = get_method("gbp").attribute(network, images, CLASSES, ids=IDS)
-    strangers = torch.empty(3, 0, dtype=torch.int64)
-    return Attributed(images, IDS, network(images), CLASSES, strangers, maps, 2, None)
+    random_classes = torch.empty(3, 0, dtype=torch.int64)
+    return Attributed(images, IDS, network(images), CLASSES, random_classes, maps, 2, None)
 
 
 def variants(of):
@@ -46,12 +46,12 @@ def variants(of):
 
 
 def update(metric, network, batch, variant="base"):
-    again = Reattribution(get_method("gbp"), network, variants).of(batch, variant, asked=2)
+    reattribute = Reattribution(get_method("gbp"), network, variants).of(batch, variant, asked=2)
     values = {
         "maps": variants(batch)[variant].flatten(0, 1),
         "classes": CLASSES.flatten(),
         "ids": [id for id in IDS for _ in range(2)],
-        "again": again,
+        "reattribute": reattribute,
     }
     metric.update(**metric._filter_kwargs(**values))
     return metric
@@ -131,9 +131,9 @@ def test_an_empty_map_of_a_random_model_is_undefined_and_counted(network, batch)
         def once(self, *given):
             return self.inner.once(*given)
 
-    again = Reattribution(get_method("gbp"), network, variants).of(batch, "base", asked=2)
+    reattribute = Reattribution(get_method("gbp"), network, variants).of(batch, "base", asked=2)
     metric = ModelRandomization(stages=2)
-    metric.update(maps=batch.maps.flatten(0, 1), again=Emptied(again))
+    metric.update(maps=batch.maps.flatten(0, 1), reattribute=Emptied(reattribute))
     scores, flags = metric.latest
     assert scores.isnan().tolist() == [True] * 2 + [False] * 4
     assert flags.tolist() == [Flag.EMPTY_MAP] * 2 + [0] * 4

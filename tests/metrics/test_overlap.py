@@ -6,8 +6,7 @@ import torch
 
 from var_exp.metrics import Overlap
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import overlap
-from var_exp.metrics.overlap import Measure, Threshold
+from var_exp.metrics.overlap import Measure, Threshold, overlap
 
 MEASURES, THRESHOLDS = get_args(Measure), get_args(Threshold)
 

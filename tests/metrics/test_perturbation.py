@@ -10,7 +10,7 @@ from torch import nn
 from var_exp.metrics import DeletionAUC, InsertionAUC
 from var_exp.metrics.base import Flag
 from var_exp.metrics.baselines import gaussian_blur
-from var_exp.metrics.functional import deletion_auc, insertion_auc
+from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
 from var_exp.metrics.perturbation import area_under, perturbation_curves
 from var_exp.seeds import sample_generator
 

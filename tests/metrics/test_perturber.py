@@ -21,7 +21,9 @@ from var_exp.metrics import (
     RoadLerf,
     SensitivityN,
 )
-from var_exp.metrics.functional import abpc, deletion_auc, insertion_auc, lerf_auc
+from var_exp.metrics.abpc import abpc
+from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
+from var_exp.metrics.lerf import lerf_auc
 from var_exp.metrics.perturber import read_scores
 from var_exp.metrics.ranking import rank
 from var_exp.types import OutOfMemory
@@ -91,7 +93,7 @@ def run(small_scene):
     inputs = {
         "images": images,
         "classes": classes,
-        "rivals": (classes + 1) % 5,
+        "competitors": (classes + 1) % 5,
         "ids": IDS,
         "base_maps": maps,
     }

@@ -5,7 +5,7 @@ import torch
 
 from var_exp.metrics import PointingGame
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import pointing_game
+from var_exp.metrics.pointing_game import pointing_game
 
 
 def loop(maps, regions, tolerance):

@@ -11,8 +11,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from var_exp.metrics.aopc import aopc
 from var_exp.metrics.baselines import gaussian_blur
-from var_exp.metrics.functional import aopc, deletion_auc, energy_pointing_game, insertion_auc
+from var_exp.metrics.energy_pointing_game import energy_pointing_game
+from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
 
 CLOSE = {"rtol": 0, "atol": 1e-6}
 

@@ -8,7 +8,7 @@ import torch
 
 from var_exp.metrics import RelevanceRankAccuracy
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import relevance_rank_accuracy
+from var_exp.metrics.relevance_rank_accuracy import relevance_rank_accuracy
 
 
 def row(*values):

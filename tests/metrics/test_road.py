@@ -5,7 +5,7 @@ import torch
 
 from var_exp.metrics import Perturber, Road, RoadLerf
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import road
+from var_exp.metrics.road import road
 from var_exp.seeds import sample_generator
 
 IDS = ["a", "b", "c"]

@@ -4,7 +4,7 @@ import torch
 
 from var_exp.metrics import SensitivityN
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import sensitivity_n
+from var_exp.metrics.sensitivity_n import sensitivity_n
 from var_exp.seeds import sample_generator
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from var_exp.metrics.functional import map_similarity
-from var_exp.metrics.similarity import average_ranks
+from var_exp.metrics.similarity import average_ranks, map_similarity
 
 
 @pytest.fixture

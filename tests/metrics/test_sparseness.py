@@ -5,7 +5,7 @@ import torch
 
 from var_exp.metrics import Sparseness
 from var_exp.metrics.base import Flag
-from var_exp.metrics.functional import sparseness
+from var_exp.metrics.sparseness import sparseness
 
 
 def mean_difference(maps):

@@ -12,7 +12,7 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from var_exp.classes import Answers, Given, TopK
+from var_exp.classes import ClassMapping, Given, TopK
 from var_exp.data.datamodule import SampleModule
 from var_exp.methods import get_method
 from var_exp.methods.guided_backprop import GuidedBackprop
@@ -26,14 +26,15 @@ from var_exp.metrics import (
     RandomizedAccuracy,
 )
 from var_exp.metrics.base import SampleMetric
-from var_exp.metrics.functional import grid_pointing_game
+from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.modules.attribution import AttributionModule
-from var_exp.modules.variants import control_names
 from var_exp.refine.var import VAR
-from var_exp.report.results import results_of
-from var_exp.report.store import Store
+from var_exp.results.aggregate import results_of
+from var_exp.results.store import Store
 from var_exp.types import PREDICTED, InputSpec, Sample
+from var_exp.variants import variants_of
 
+CONTROLS_OF_VAR = [v.name for v in variants_of(["var"], controls=True) if v.role == "control"]
 SPEC = InputSpec(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 CLASSES = 9
 
@@ -114,10 +115,9 @@ def run(model, metrics, *, precision="32-true", data=None, batch_size=3, **chose
     )
     trainer.test(module, SampleModule(data, SPEC, batch_size), verbose=False)
     rows = list(store.rows())
-    scores = {(r.sample_id, r.class_index, r.metric, r.variant): r.score for r in rows}
+    scores = {(r.sample_id, r.class_index, r.metric, r.variant.name): r.score for r in rows}
     assert len(scores) == len(rows)
-    controls = control_names(["var"])
-    return module, scores, results_of(store, module.measures, refiners=["var"], controls=controls)
+    return module, scores, results_of(store, module.measures)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -138,7 +138,7 @@ def test_measures_that_attribute_again_are_those_of_any_batch(model, batch_size)
     assert {key[3] for key in scores if key[2] == "sanity"} == {
         "base",
         "var",
-        *control_names(["var"]),
+        *CONTROLS_OF_VAR,
     }
     sanity, known = results.curves
     assert sanity.lines["edge_map"] == pytest.approx([1, 1, 1])
@@ -168,7 +168,10 @@ def test_the_likeliest_member_answers_for_a_class_of_the_data(model):
     members = torch.zeros(3, CLASSES, dtype=torch.bool)
     members[0, [1, 4, 8]] = members[1, [0, 2]] = members[2, [3]] = True
     _, scores, _ = run(
-        model, lambda: {"grid": GridPointingGame()}, data=Objects(), answers=Answers(members)
+        model,
+        lambda: {"grid": GridPointingGame()},
+        data=Objects(),
+        class_mapping=ClassMapping(members),
     )
     assert {key[1] for key in scores} == {0, 1, 2}
     for index in range(7):
@@ -199,7 +202,8 @@ def test_scores_do_not_depend_on_the_batch_size(model, batch_size, data):
     assert len(scores) == sum(len(data[i].classes) for i in range(7)) * 3 * len(one.scores)
     assert scores == pytest.approx(expected, abs=1e-6)
     values, expected_values = (
-        {(row.metric, row.variant): row.value for row in found.summary} for found in (second, first)
+        {(row.metric, row.variant.name): row.value for row in found.summary}
+        for found in (second, first)
     )
     assert values == pytest.approx(expected_values, abs=1e-6)
     assert (second.facts, second.chance) == (first.facts, pytest.approx(first.chance))
@@ -230,10 +234,10 @@ def test_without_labels_the_prediction_is_asked_about(model):
 
 def test_figures_facts_and_chance_are_those_of_the_samples(model):
     _, scores, found = run(model, lambda: {"grid": GridPointingGame()})
-    for variant in ("base", "var", *control_names(["var"])):
+    for variant in ("base", "var", *CONTROLS_OF_VAR):
         rows = [score for key, score in scores.items() if key[3] == variant]
         assert len(rows) == 21
-        (value,) = [row.value for row in found.summary if row.variant == variant]
+        (value,) = [row.value for row in found.summary if row.variant.name == variant]
         assert value == pytest.approx(sum(rows) / len(rows))
     assert found.directions == {"grid": True}
     right = [
@@ -284,7 +288,7 @@ def test_curves_are_those_of_the_metric(model):
     _, _, found = run(model, lambda: {"insertion": InsertionAUC(model, steps=4)})
     (curves,) = found.curves
     assert curves.title == "insertion"
-    assert set(curves.lines) == {"base", "var", *control_names(["var"])}
+    assert set(curves.lines) == {"base", "var", *CONTROLS_OF_VAR}
     last = [
         torch.softmax(model(sample.image[None])[0], 0)[label].item()
         for sample in (Scenes()[i] for i in range(7))
@@ -297,13 +301,13 @@ def test_curves_are_those_of_the_metric(model):
 
 
 def test_rivals_are_the_strongest_other_competing_classes(model):
-    class Rival(SampleMetric):
+    class Competitor(SampleMetric):
         higher_is_better = True
 
-        def update(self, *, classes, rivals, ids):
-            self.record(rivals.double(), torch.zeros_like(rivals), classes, ids)
+        def update(self, *, classes, competitors, ids):
+            self.record(competitors.double(), torch.zeros_like(competitors), classes, ids)
 
-    _, scores, _ = run(model, lambda: {"rival": Rival()}, rule=TopK(5))
+    _, scores, _ = run(model, lambda: {"competitor": Competitor()}, rule=TopK(5))
     for sample in map(Scenes().__getitem__, range(7)):
         logits = model(sample.image[None])[0].tolist()
         asked = sample.classes.tolist()
@@ -311,7 +315,7 @@ def test_rivals_are_the_strongest_other_competing_classes(model):
         competing = asked + others[:2]
         for label in asked:
             expected = max((c for c in competing if c != label), key=lambda c: logits[c])
-            assert scores[sample.id, label, "rival", "var"] == expected
+            assert scores[sample.id, label, "competitor", "var"] == expected
 
 
 def test_the_maps_of_a_batch_are_gone_with_it(model, monkeypatch):
@@ -340,7 +344,7 @@ def test_the_maps_of_a_batch_are_gone_with_it(model, monkeypatch):
 def test_many_competing_classes_take_fewer_images_at_once_and_change_nothing(
     model, monkeypatch, maps_at_once
 ):
-    rule = TopK(k=4)  # and three strangers
+    rule = TopK(k=4)  # and three random_classes
     _, expected, _ = run(model, lambda: {"grid": GridPointingGame()}, rule=rule)
     monkeypatch.setattr("var_exp.modules.attribution._MAP_BYTES", maps_at_once * 3 * 16 * 16 * 4)
     together = []

@@ -7,19 +7,19 @@ from var_exp.refine.contrast import Contrast
 
 
 def loop(maps, logits, against):
-    """One target and one rival at a time, in Python floats."""
+    """One target and one competitor at a time, in Python floats."""
     result = maps.double().clone()
     for b in range(maps.shape[0]):
         for t in range(maps.shape[1]):
-            rivals = [s for s in range(maps.shape[1]) if s != t]
-            scores = [logits[b, s].item() for s in rivals]
+            competitors = [s for s in range(maps.shape[1]) if s != t]
+            scores = [logits[b, s].item() for s in competitors]
             if against == "weighted":
                 powers = [math.exp(score) for score in scores]
             elif against == "mean":
-                powers = [1.0] * len(rivals)
+                powers = [1.0] * len(competitors)
             else:
                 powers = [float(score == max(scores)) for score in scores]
-            for s, power in zip(rivals, powers, strict=True):
+            for s, power in zip(competitors, powers, strict=True):
                 result[b, t] -= power / math.fsum(powers) * maps[b, s].double()
     return result
 

@@ -11,7 +11,7 @@ import torch
 from py_mini_racer import MiniRacer
 
 import var_exp.report
-from var_exp.metrics.functional import grid_pointing_game
+from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.refine.var import VAR, class_distribution, entropy_map, winner_map
 from var_exp.report.live import live_data, live_samples, to_halves
 from var_exp.report.panels import Panel

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 import wandb
+from named_variants import variant
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
 from var_exp.report.loggers import (
-    Told,
+    LoggedRun,
     finish,
     log_results,
     logged_in,
@@ -24,9 +25,9 @@ from var_exp.report.loggers import (
     wandb_logger,
 )
 from var_exp.report.panels import Panel, panel_picture
-from var_exp.report.plots import Curves
-from var_exp.report.rows import Row
-from var_exp.report.statistics import SummaryRow
+from var_exp.results.curves import Curves
+from var_exp.results.rows import Row
+from var_exp.results.summary import SummaryRow
 from var_exp.types import ConfigError
 
 
@@ -96,15 +97,18 @@ def told():
         kind="best",
         scores={"base": [0.2, 0.4], "var": [0.75, float("nan")]},
     )
-    return Told(
+    return LoggedRun(
         config={"seed": 3, "method": {"_target_": "gbp"}},
         summary=[
-            SummaryRow("grid", "base", 0.25, 0.2, 0.3, 4),
-            SummaryRow("grid", "var", 0.75, 0.7, 0.8, 4),
-            SummaryRow("grid", "var-base", 0.5, 0.4, 0.6, 4),
+            SummaryRow("grid", variant("base"), 0.25, 0.2, 0.3, 4),
+            SummaryRow("grid", variant("var"), 0.75, 0.7, 0.8, 4),
+            SummaryRow("grid", variant("var-base"), 0.5, 0.4, 0.6, 4),
         ],
         directions={"grid": True},
-        rows=[Row("a", 1, "grid", "base", 0.25), Row("a", 2, "grid", "base", nan, "tied")],
+        rows=[
+            Row("a", 1, "grid", variant("base"), 0.25),
+            Row("a", 2, "grid", variant("base"), nan, "tied"),
+        ],
         panels=[panel],
         curves=[
             Curves(
@@ -146,7 +150,7 @@ def test_an_offline_run_holds_metrics_tables_pictures_and_curves(logged_out, tol
     }
     assert tables["summary"]["columns"][:3] == ["metric", "variant", "value"]
     assert tables["summary"]["data"][0][:5] == ["grid", "base", 0.25, 0.2, 0.3]
-    assert tables["scores"]["data"][0] == ["a", 1, "grid", "base", 0.25, ""]
+    assert tables["scores"]["data"][0] == ["a", 1, "grid", "base", 0.25, "", "base", ""]
     (lines,) = folder.glob("files/media/table/curves/*.json")
     assert [row[2] for row in json.loads(lines.read_text())["data"]] == [0, 0.2, 1, 1, 1, 1]
     (bars,) = folder.glob("files/media/table/means/grid_table*.json")

@@ -7,16 +7,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from named_variants import variant as named
 from PIL import Image
 
 from var_exp.refine.var import VAR
-from var_exp.report.classes import ClassFigures, by_class
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
-from var_exp.report.plots import Curves, Matrix
-from var_exp.report.rows import Row
-from var_exp.report.statistics import SummaryRow, summarise
 from var_exp.report.templates import templates
+from var_exp.results.by_class import ClassFigures, by_class
+from var_exp.results.curves import Curves, MeanMatrix
+from var_exp.results.rows import Row
+from var_exp.results.summary import SummaryRow, summarise
 
 HOSTILE = "<script>a_balert('x')</script> \"&amp; `${1}`"
 VOID = {"meta", "link", "img", "br", "wbr", "input", "hr"}
@@ -56,13 +57,13 @@ def figures(metrics=("grid_pointing_game", "deletion_auc"), refiner="var"):
     variants = ("base", refiner, *VARIANTS[2:])
     generator = np.random.default_rng(0)
     rows = [
-        Row(f"id-{i}", c, metric, variant, float(mean + generator.normal(0, 0.05)), flags)
+        Row(f"id-{i}", c, metric, named(variant), float(mean + generator.normal(0, 0.05)), flags)
         for metric in metrics
         for variant, mean in zip(variants, (0.3, 0.9, 0.31, 0.25), strict=True)
         for i in range(30)
         for c, flags in ((0, ""), (1, "empty_map" if variant == refiner and i < 7 else ""))
     ]
-    return summarise(rows, refiners=[refiner], controls=VARIANTS[2:])
+    return summarise(rows)
 
 
 def sample(i, size=64, classes=("cat", "dog"), refiners=("var",), **changes):
@@ -166,14 +167,14 @@ def test_without_competition_there_is_nothing_to_play_with(tmp_path):
 
 def test_classes_have_a_table_that_sorts_and_folds(tmp_path):
     rows = [
-        Row(f"id-{i}", label, metric, variant, score + 0.1 * (i % 2))
+        Row(f"id-{i}", label, metric, named(variant), score + 0.1 * (i % 2))
         for metric in ("grid_pointing_game", "deletion_auc")
         for i in range(6)
         for label in range(3)
         for variant, score in (("base", 0.2 + 0.1 * label), ("var", 0.7))
     ]
     names = ["zebra", HOSTILE, "cat"]
-    _, page = report(tmp_path, classes=by_class(rows, names, refiners=["var"]))
+    _, page = report(tmp_path, classes=by_class(rows, names))
     assert page.all("details") == [{"open": None}, {}]
     words = " ".join(page.text.split())
     assert re.search(r"cat 6 0\.450 \[[^]]+\] 0\.750 \[[^]]+\] \+0\.300 \[\+0\.300, ", words)
@@ -185,7 +186,7 @@ def test_classes_have_a_table_that_sorts_and_folds(tmp_path):
 def test_headline_figures_ledger_and_provenance_are_there(tmp_path):
     _, page = report(tmp_path)
     words = " ".join(page.text.replace("\xa0", " ").split())
-    summary = {(row.metric, row.variant): row for row in figures()}
+    summary = {(row.metric, row.variant.name): row for row in figures()}
     for row in summary.values():
         assert f"{row.value:.3f}" in words
         assert f"{row.ci_low:+.3f}" in words or f"{row.ci_low:.3f}" in words
@@ -240,7 +241,7 @@ def test_page_can_be_walked_by_keyboard_and_screen_reader(tmp_path):
 
 
 def test_matrices_are_tables_with_an_undefined_entry_left_open(tmp_path):
-    given = Matrix(HOSTILE, "class", "cell", {"base": [[0.75, 0.25], [float("nan"), 1.0]]})
+    given = MeanMatrix(HOSTILE, "class", "cell", {"base": [[0.75, 0.25], [float("nan"), 1.0]]})
     _, page = report(tmp_path, matrices=[given])
     words = " ".join(page.text.split())
     assert f"{HOSTILE} rows: class, columns: cell" in words
@@ -268,7 +269,7 @@ def test_text_stands_out_from_its_ground(tmp_path, theme):
 
 
 def test_page_without_pictures_curves_or_refiners(tmp_path):
-    bare = [row for row in figures() if row.variant == "base"]
+    bare = [row for row in figures() if row.variant.name == "base"]
     _, page = report(tmp_path, summary=bare, panels=[], curves=[], facts={})
     assert page.all("img") == []
     assert "Verdict" not in page.text
@@ -277,9 +278,11 @@ def test_page_without_pictures_curves_or_refiners(tmp_path):
 
 def test_undefined_figures_are_said(tmp_path):
     rows = [
-        Row(f"id-{i}", 0, "m", v, float("nan"), "empty_region") for i in range(3) for v in VARIANTS
+        Row(f"id-{i}", 0, "m", named(v), float("nan"), "empty_region")
+        for i in range(3)
+        for v in VARIANTS
     ]
-    summary = summarise(rows, refiners=["var"], controls=VARIANTS[2:])
+    summary = summarise(rows)
     text, page = report(tmp_path, summary=summary, higher_is_better={"m": True}, chance=None)
     assert "no interval, too few samples" in page.text
     assert "undefined" in page.text
@@ -291,7 +294,7 @@ def test_undefined_figures_are_said(tmp_path):
 def test_a_thousand_classes_stay_light_and_what_is_left_out_is_said(tmp_path):
     metrics = [f"measure_{i}" for i in range(5)]
     figure = {
-        variant: SummaryRow("m", variant, 0.123456789, 0.1, 0.2, 1000)
+        variant: SummaryRow("m", named(variant), 0.123456789, 0.1, 0.2, 1000)
         for variant in ("base", "var", "var-base")
     }
     rows = [

@@ -7,15 +7,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from named_variants import variant as named
 from PIL import Image
 
 from var_exp.refine.var import VAR
-from var_exp.report.classes import by_class
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
-from var_exp.report.plots import Curves
-from var_exp.report.rows import Row
-from var_exp.report.statistics import summarise
+from var_exp.results.by_class import by_class
+from var_exp.results.curves import Curves
+from var_exp.results.rows import Row
+from var_exp.results.summary import summarise
 
 CLASSES = ("cat", "dog", "fox")
 SETTINGS = VAR(temperature=25.0, tau=0.05)
@@ -43,7 +44,7 @@ def address(tmp_path_factory):
     """A report with everything a report can have."""
     generator = np.random.default_rng(0)
     rows = [
-        Row(f"val-{i}", label, "grid", variant, float(mean + generator.normal(0, 0.05)))
+        Row(f"val-{i}", label, "grid", named(variant), float(mean + generator.normal(0, 0.05)))
         for i in range(12)
         for label in range(3)
         for variant, mean in (("base", 0.3 + 0.1 * label), ("var", 0.9), ("random_map", 0.25))
@@ -52,13 +53,13 @@ def address(tmp_path_factory):
     write_report(
         path,
         title="gbp on critters_cnn",
-        summary=summarise(rows, refiners=["var"], controls=["random_map"]),
+        summary=summarise(rows),
         higher_is_better={"grid": True},
         panels=[panel(0, "random"), panel(1, "best"), panel(2, "best")],
         curves=[Curves("deletion", "share", "probability", [0, 0.5, 1], {"base": [1, 0.2, 0]})],
         config_yaml="method: gbp",
         facts={"device": "cpu"},
-        classes=by_class(rows, CLASSES, refiners=["var"]),
+        classes=by_class(rows, CLASSES),
     )
     return path.as_uri()
 

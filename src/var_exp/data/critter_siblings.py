@@ -1,9 +1,9 @@
 """Sibling pairs: one critter, two classes that could be meant, and where the evidence lies.
 
-A picture of class A is asked about against a rival class B, of which nothing is there to be seen.
-Which part of the critter speaks for A *rather than B* is known by construction, and no photograph
-can tell it. Every scene is shown twice, once as A against B and once, with only the differing parts
-exchanged, as B against A.
+A picture of class A is asked about against a competitor class B, of which nothing is there to be
+seen. Which part of the critter speaks for A *rather than B* is known by construction, and no
+photograph can tell it. Every scene is shown twice, once as A against B and once, with only the
+differing parts exchanged, as B against A.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,19 @@ Asked = Literal["differing", "kept", "tail"]
 
 @dataclass(frozen=True)
 class CritterSiblings:
-    """Single critters, each asked about against one rival class.
+    """Single critters, each asked about against one competitor class.
 
-    The rival competes, but nothing is asked about it: no truth is known for the map of a class that
-    is not there. `within` is the whole critter.
+    The competitor competes, but nothing is asked about it: no truth is known for the map of a class
+    that is not there. `scope` is the whole critter.
 
     Args:
         count: Number of pictures; two of each scene.
         seed: Name of the stream of pictures.
         size: Side of the picture in pixels.
-        asked: "differing": the rival is a sibling, and the region the one part in which it
-            differs; "kept": the rival shares neither part, and the region holds both, which a map
-            should keep; "tail": the rival is a sibling, and the region the tail, which says
-            nothing (its score should be low).
+        asked: "differing": the competitor is a sibling, and the region the one part in which it
+            differs; "kept": the competitor shares neither part, and the region holds both, which a
+            map should keep; "tail": the competitor is a sibling, and the region the tail, which
+            says nothing (its score should be low).
 
     Raises:
         ConfigError: an option out of its range.
@@ -71,12 +71,12 @@ class CritterSiblings:
         return f"{kind}-{self.seed}-{index // 2:06d}-{'ab'[index % 2]}"
 
     def classes(self, index: int) -> tuple[int, int]:
-        """The class in the picture and its rival."""
+        """The class in the picture and its competitor."""
         self.sample_id(index)  # checks the index
         first = self._scenes().label(index // 2)
-        rivals = [label for label in range(len(CLASS_NAMES)) if self._may_meet(first, label)]
-        generator = sample_generator(0, f"rival/{self.seed}/{index // 2}")
-        second = rivals[int(torch.randint(len(rivals), (), generator=generator))]
+        competitors = [label for label in range(len(CLASS_NAMES)) if self._may_meet(first, label)]
+        generator = sample_generator(0, f"competitor/{self.seed}/{index // 2}")
+        second = competitors[int(torch.randint(len(competitors), (), generator=generator))]
         return (first, second) if index % 2 == 0 else (second, first)
 
     def label(self, index: int) -> int:
@@ -91,31 +91,31 @@ class CritterSiblings:
         return replace(scene, critters=(replace(critter, ornament=ornament, pattern=pattern),))
 
     def __getitem__(self, index: int) -> Sample:
-        present, rival = self.classes(index)
+        present, competitor = self.classes(index)
         image, masks = render(self.scene(index), self.size)
         parts = dict(zip(PARTS, torch.from_numpy(masks[0]), strict=True))
-        region = _REGIONS[self.asked](parts, present, rival)
+        region = _REGIONS[self.asked](parts, present, competitor)
         critter = torch.from_numpy(masks[0].any(axis=0))
         return Sample(
             image=torch.from_numpy(image),
             classes=torch.tensor([present]),
             regions=region[None],
             id=self.sample_id(index),
-            within=critter[None],
-            rivals=torch.tensor([rival]),
+            scope=critter[None],
+            competitors=torch.tensor([competitor]),
         )
 
     def _scenes(self) -> Critters:
         return Critters((self.count + 1) // 2, self.seed, self.size)
 
     def _may_meet(self, first: int, second: int) -> bool:
-        """Siblings share one of the two parts, the rivals of "kept" none."""
+        """Siblings share one of the two parts, the competitors of "kept" none."""
         shared = sum(a == b for a, b in zip(part_indices(first), part_indices(second), strict=True))
         return shared == (0 if self.asked == "kept" else 1)
 
 
 _REGIONS: dict[Asked, Callable[[dict[str, Tensor], int, int], Bool[Tensor, "H W"]]] = {
-    "differing": lambda parts, present, rival: parts[differing_part(present, rival)],
-    "kept": lambda parts, present, rival: parts["ornament"] | parts["pattern"],
-    "tail": lambda parts, present, rival: parts["tail"],
+    "differing": lambda parts, present, competitor: parts[differing_part(present, competitor)],
+    "kept": lambda parts, present, competitor: parts["ornament"] | parts["pattern"],
+    "tail": lambda parts, present, competitor: parts["tail"],
 }

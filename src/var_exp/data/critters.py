@@ -126,7 +126,7 @@ class Critters:
             regions=objects,
             id=self.sample_id(index),
             # of two critters: which of them? of one: where in the picture?
-            within=objects.any(0, keepdim=True).expand(2, -1, -1) if self.objects == 2 else None,
+            scope=objects.any(0, keepdim=True).expand(2, -1, -1) if self.objects == 2 else None,
         )
 
     def scenes(self) -> "Critters":

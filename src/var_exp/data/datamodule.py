@@ -132,7 +132,7 @@ def collate(samples: Sequence[Sample], spec: InputSpec) -> tuple[Batch, ...]:
     """Stack samples of equal shapes into batches; normalise the images as the model expects.
 
     Photographs hold one, two, five objects, and may keep their own size. Nothing is padded: samples
-    that differ in the picture's size, in the number of classes asked about or of rivals, or in
+    that differ in the picture's size, in the number of classes asked about or of competitors, or in
     whether they know regions, go into batches of their own.
 
     Returns:
@@ -146,7 +146,7 @@ def collate(samples: Sequence[Sample], spec: InputSpec) -> tuple[Batch, ...]:
 
 def _shapes(sample: Sample) -> tuple[object, ...]:
     """What samples of one batch have in common."""
-    tensors = (sample.image, sample.classes, sample.regions, sample.within, sample.rivals)
+    tensors = (sample.image, sample.classes, sample.regions, sample.scope, sample.competitors)
     return tuple(None if tensor is None else tensor.shape for tensor in tensors)
 
 
@@ -162,8 +162,8 @@ def _stack(samples: Sequence[Sample], spec: InputSpec) -> Batch:
         classes=torch.stack([sample.classes for sample in samples]),
         regions=stacked([sample.regions for sample in samples]),
         ids=tuple(sample.id for sample in samples),
-        within=stacked([sample.within for sample in samples]),
-        rivals=stacked([sample.rivals for sample in samples]),
+        scope=stacked([sample.scope for sample in samples]),
+        competitors=stacked([sample.competitors for sample in samples]),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from var_exp.data.imagenet_classes import imagenet_names, wordnet_numbers
 from var_exp.data.pictures import SUFFIXES, Geometry, read_mask, read_picture
-from var_exp.data.unreadable import OnError, sparing, unreadable
+from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.types import PREDICTED, BadData, InputSpec, Sample
 
 _MASK = ".mask.png"
@@ -110,7 +110,7 @@ class PictureFolder:
 
     def __getitem__(self, index: int) -> Sample:
         file, label = self.files[index]
-        with sparing(self.on_error):
+        with marked_unreadable(self.on_error):
             picture = read_picture(file)
             regions = self._regions(file, picture.size)
         return Sample(

@@ -19,7 +19,7 @@ from var_exp.data.boxes import Boxes
 from var_exp.data.imagenet_classes import imagenet_names
 from var_exp.data.imagenet_layouts import Entry, boxes_of, entries_of, masks_of
 from var_exp.data.pictures import Geometry, read_labels, read_picture
-from var_exp.data.unreadable import OnError, sparing, unreadable
+from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.types import BadData, ConfigError, InputSpec, Sample
 
 _ANSWER_SECONDS = 4.0  # time the server has for its first answer
@@ -104,7 +104,7 @@ class ImageNet:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
-        with sparing(self.on_error):
+        with marked_unreadable(self.on_error):
             picture = read_picture(entry.open(), entry.id, upright=False)
             regions = self._regions(entry, picture.size)
         return Sample(

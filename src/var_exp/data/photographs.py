@@ -13,7 +13,7 @@ from torch import Tensor
 
 from var_exp.data.imagenet_classes import imagenet_members, imagenet_names
 from var_exp.data.pictures import Geometry, read_picture
-from var_exp.data.unreadable import OnError, sparing, unreadable
+from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.types import BadData, ConfigError, InputSpec, Sample
 
 
@@ -162,7 +162,7 @@ class Photographs:
 
     def __getitem__(self, index: int) -> Sample:
         photograph = self.photographs[index]
-        with sparing(self.on_error):
+        with marked_unreadable(self.on_error):
             picture = read_picture(photograph.file, upright=False)
             regions = self.regions(photograph, photograph.classes, picture.size)
         return Sample(

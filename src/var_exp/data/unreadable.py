@@ -1,8 +1,8 @@
 """What becomes of pictures that cannot be read: `data.on_error=skip` or `fail`; never silence.
 
 A data set looks at the heads of its files before the run (`unreadable`), and reads each sample
-within `sparing`. What it then cannot read is left out by the loader (`Unreadable`), or ends the
-run (`BadData`). At the end of a run `lost` names every sample that has no score.
+within `marked_unreadable`. What it then cannot read is left out by the loader (`Unreadable`), or
+ends the run (`BadData`). At the end of a run `not_scored` names every sample that has no score.
 """
 
 import csv
@@ -50,7 +50,7 @@ def unreadable(files: Sequence[Path], on_error: OnError) -> dict[Path, str]:
 
 
 @contextmanager
-def sparing(on_error: OnError) -> Iterator[None]:
+def marked_unreadable(on_error: OnError) -> Iterator[None]:
     """Read one sample within this: where bad files are to be skipped, `Unreadable` says so.
 
     Raises:
@@ -79,7 +79,7 @@ def first_readable(dataset: SampleDataset) -> Sample:
     raise BadData(f"no sample of the data can be read; the last one: {reason}")
 
 
-def lost(dataset: SampleDataset, scored: AbstractSet[str]) -> dict[str, str]:
+def not_scored(dataset: SampleDataset, scored: AbstractSet[str]) -> dict[str, str]:
     """Why the samples without a score have none, by sample id; they are read once more for that."""
     reasons: dict[str, str] = {}
     for index in range(len(dataset)):

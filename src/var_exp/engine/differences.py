@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from var_exp.engine.alike import are_alike, of_one_row, run_once
 from var_exp.engine.calls import (
     DIVISION_CALLS,
     LINEAR_CALLS,
@@ -28,8 +27,9 @@ from var_exp.engine.calls import (
     Calls,
 )
 from var_exp.engine.chunks import is_out_of_memory
+from var_exp.engine.deeplift.equal_rows import are_alike, of_one_row, run_once
+from var_exp.engine.deeplift.multipliers import find_rule
 from var_exp.engine.gradients import reduced_gradients
-from var_exp.engine.multipliers import find_rule
 from var_exp.engine.norms import WRITTEN_OUT
 from var_exp.engine.scores import class_scores
 from var_exp.types import Classes, Images, Logits, UnsupportedModel

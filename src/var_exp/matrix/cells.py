@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from var_exp.engine.rules import guided_calls
+from var_exp.engine.activations import guided_calls
 from var_exp.matrix.architectures import Architecture, build
 from var_exp.matrix.checks import CHECKS, Check
 from var_exp.matrix.checks.case import Case

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from var_exp.engine import relevance_rules as rules
-from var_exp.engine.relevance import relevance
-from var_exp.engine.relevance_calls import Composite
+from var_exp.engine.relevance import rules as rules
+from var_exp.engine.relevance.calls import Composite
+from var_exp.engine.relevance.propagation import relevance
 from var_exp.methods.method import Method
 from var_exp.types import Classes, Images, Maps
 

@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from var_exp.engine.relevance import relevance
-from var_exp.engine.relevance_calls import Composite
-from var_exp.engine.relevance_rules import flat, stabilised, z_plus
+from var_exp.engine.relevance.calls import Composite
+from var_exp.engine.relevance.propagation import relevance
+from var_exp.engine.relevance.rules import flat, stabilised, z_plus
 from var_exp.engine.scores import class_scores
 from var_exp.methods.method import Method
 from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel

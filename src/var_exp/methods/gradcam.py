@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from var_exp.engine.rules import Activations
+from var_exp.engine.activations import Activations
 from var_exp.methods.cam import CAM, feature_gradients, upsample, weighted_sum
 from var_exp.methods.guided_backprop import GuidedBackprop
 from var_exp.methods.method import Method

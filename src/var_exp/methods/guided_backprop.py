@@ -16,8 +16,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from var_exp.engine.activations import Activations, Backward, activation_rule, check_activations
 from var_exp.engine.gradients import class_gradients
-from var_exp.engine.rules import Activations, Backward, activation_rule, check_activations
 from var_exp.engine.scores import ScoreName, check_score, named_scores
 from var_exp.methods.method import Method
 from var_exp.models.frozen import frozen

@@ -25,9 +25,9 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from var_exp.engine import relevance_rules as rules
-from var_exp.engine.relevance import relevance
-from var_exp.engine.relevance_calls import Composite
+from var_exp.engine.relevance import rules as rules
+from var_exp.engine.relevance.calls import Composite
+from var_exp.engine.relevance.propagation import relevance
 from var_exp.methods.method import Method
 from var_exp.models.load import input_spec
 from var_exp.types import Classes, ConfigError, Images, Logits, Maps, UnsupportedModel

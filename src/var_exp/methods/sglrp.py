@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from var_exp.engine.relevance import relevance
+from var_exp.engine.relevance.propagation import relevance
 from var_exp.engine.scores import class_scores
 from var_exp.methods.clrp import plus_flat
 from var_exp.methods.method import Method

@@ -21,13 +21,13 @@ from var_exp.metrics.similarity import correlation
 
 
 def class_sensitivity(
-    maps: Float[Tensor, "N c h w"], rival_maps: Float[Tensor, "N _ h w"]
+    maps: Float[Tensor, "N c h w"], other_maps: Float[Tensor, "N _ h w"]
 ) -> Float[Tensor, " N"]:
     """Pearson correlation of two classes' maps, their channels summed.
 
     Args:
         maps: [N, c, h, w], raw and signed.
-        rival_maps: The same of another class of the same picture.
+        other_maps: The same of another class of the same picture.
 
     Returns:
         [N] float64 in [-1, 1]; NaN where a map is constant, such as all zero, or not finite.
@@ -35,7 +35,7 @@ def class_sensitivity(
     Raises:
         ValueError: maps of different shapes.
     """
-    return _scores(maps, rival_maps)[0]
+    return _scores(maps, other_maps)[0]
 
 
 class ClassSensitivity(SampleMetric):
@@ -44,7 +44,7 @@ class ClassSensitivity(SampleMetric):
     Examples:
         >>> metric = ClassSensitivity()
         >>> maps = torch.tensor([[[[1.0, 2.0, 3.0]]]])
-        >>> metric.update(maps=maps, rival_maps=-maps)
+        >>> metric.update(maps=maps, other_maps=-maps)
         >>> metric.compute().round(decimals=6)
         tensor(-1., dtype=torch.float64)
     """
@@ -55,24 +55,24 @@ class ClassSensitivity(SampleMetric):
         self,
         *,
         maps: Float[Tensor, "N c h w"],
-        rival_maps: Float[Tensor, "N _ h w"],
+        other_maps: Float[Tensor, "N _ h w"],
         classes: Int[Tensor, " N"] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Score N maps; classes and ids name the rows (see `SampleMetric.record`)."""
-        self.record(*_scores(maps, rival_maps), classes, ids)
+        self.record(*_scores(maps, other_maps), classes, ids)
 
 
-def _scores(maps: Tensor, rival_maps: Tensor) -> Scored:
+def _scores(maps: Tensor, other_maps: Tensor) -> Scored:
     """Scores and flags."""
-    if maps.ndim != 4 or rival_maps.ndim != 4 or _place(maps) != _place(rival_maps):
+    if maps.ndim != 4 or other_maps.ndim != 4 or _place(maps) != _place(other_maps):
         raise ValueError(
-            "maps and rival_maps must be [N, c, h, w] of one N, h and w, got "
-            f"{list(maps.shape)} and {list(rival_maps.shape)}; pass the "
+            "maps and other_maps must be [N, c, h, w] of one N, h and w, got "
+            f"{list(maps.shape)} and {list(other_maps.shape)}; pass the "
             "maps of another class of the same pictures."
         )
     size = (maps.shape[2], maps.shape[3])
-    left, right = (pixel_values(m, size).flatten(1) for m in (maps, rival_maps))
+    left, right = (pixel_values(m, size).flatten(1) for m in (maps, other_maps))
     empty = (left == 0).all(1) | (right == 0).all(1)
     finite = left.isfinite().all(1) & right.isfinite().all(1)
     scores = correlation(left, right)

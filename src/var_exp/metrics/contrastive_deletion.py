@@ -1,12 +1,12 @@
-"""Contrastive deletion: does the class lose to its rival when its own pixels go?
+"""Contrastive deletion: does the class lose to its competitor when its own pixels go?
 
-    AUC of p(class) - p(rival) while pixels are deleted, strongest first, in [-1, 1]; lower is
+    AUC of p(class) - p(competitor) while pixels are deleted, strongest first, in [-1, 1]; lower is
     better
 
 Deletion alone cannot tell a map of the class from a map of the object that both classes see: the
-probability falls for either. Pixels that speak for the class and not for its rival are those whose
-loss hands the probability over. The rival is the strongest other competing class, by logit. Costs
-no forward pass where deletion AUC of the same options is measured.
+probability falls for either. Pixels that speak for the class and not for its competitor are those
+whose loss hands the probability over. The competitor is the strongest other competing class, by
+logit. Costs no forward pass where deletion AUC of the same options is measured.
 
 Source: this project; the score is the difference that contrastive explanations are made for.
 """
@@ -28,7 +28,7 @@ def contrastive_deletion(
     model: Predict | Perturber,
     images: Images,
     classes: Int[Tensor, " N"],
-    rivals: Int[Tensor, " N"],
+    competitors: Int[Tensor, " N"],
     maps: Float[Tensor, "N c h w"],
     steps: int = 224,
     baseline: Baseline = "zero",
@@ -39,13 +39,13 @@ def contrastive_deletion(
     max_batch: int = 64,
     score: Score = "probability",
 ) -> Float[Tensor, " N"]:
-    """Area under the lead of the class over its rival while pixels are deleted, first ones first.
+    """Area under the lead of the class over its competitor, as its first pixels are deleted first.
 
     Args:
         model: From images to logits, in eval mode, or a `Perturber` of it.
         images: [N, C, H, W], normalised as the model expects.
         classes: [N] int64, the class of each map.
-        rivals: [N] int64, the class that each is measured against.
+        competitors: [N] int64, the class that each is measured against.
         maps: [N, c, h, w], raw and signed.
         steps: Number of steps.
         baseline: "zero", "mean", "blur" or "noisy_linear".
@@ -67,7 +67,7 @@ def contrastive_deletion(
         classes,
         maps,
         "deletion",
-        rivals=rivals,
+        competitors=competitors,
         steps=steps,
         baseline=baseline,
         base_maps=base_maps,
@@ -87,24 +87,24 @@ class ContrastiveDeletion(PerturbationAUC):
 
     def y_label(self) -> str:
         """What the curve shows."""
-        return f"mean {self.score}, class - rival"
+        return f"mean {self.score}, class - competitor"
 
-    def update(  # type: ignore[override]  # the rivals are one more keyword
+    def update(  # type: ignore[override]  # the competitors are one more keyword
         self,
         *,
         images: Images,
         classes: Int[Tensor, " N"],
-        rivals: Int[Tensor, " N"],
+        competitors: Int[Tensor, " N"],
         maps: Float[Tensor, "N c h w"],
         base_maps: Float[Tensor, "N _ _ _"] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
-        """Score N maps against rivals; base_maps are used, and needed, with ties="base" only.
+        """Score N maps against competitors; base_maps are used, and needed, with ties="base" only.
 
         Raises:
             ValueError: ties="base" without base maps, or what `contrastive_deletion` refuses.
         """
         given: dict[str, Any] = {"base_maps": self.ranked_by(base_maps), "ids": ids}
         with self.asking() as model:
-            measured = self._measure(model, images, classes, maps, rivals=rivals, **given)
+            measured = self._measure(model, images, classes, maps, competitors=competitors, **given)
         self.keep(*measured, classes, ids)

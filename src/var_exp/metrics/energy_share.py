@@ -23,14 +23,14 @@ from var_exp.metrics.share import Scored, score_in_blocks, share_inside
 def energy_share(
     maps: Float[Tensor, "N c h w"],
     regions: Bool[Tensor, "N H W"],
-    within: Bool[Tensor, "N H W"],
+    scope: Bool[Tensor, "N H W"],
 ) -> Float[Tensor, " N"]:
     """Share of the positive relevance of a reference that lies inside the region.
 
     Args:
         maps: [N, c, h, w], raw and signed; channels are summed, then resized to the regions' size.
         regions: [N, H, W] bool; only their part inside the reference counts.
-        within: [N, H, W] bool, the reference.
+        scope: [N, H, W] bool, the reference.
 
     Returns:
         [N] float64 in [0, 1]; 0 for a map with nothing positive in the reference, NaN for an empty
@@ -39,7 +39,7 @@ def energy_share(
     Raises:
         ValueError: shapes or types that do not belong together.
     """
-    return _scores(maps, regions, within)[0]
+    return _scores(maps, regions, scope)[0]
 
 
 class EnergyShare(SampleMetric):
@@ -49,7 +49,7 @@ class EnergyShare(SampleMetric):
         >>> metric = EnergyShare()
         >>> halves = torch.tensor([[[True, True], [False, False]]])
         >>> corner = torch.tensor([[[True, False], [False, False]]])
-        >>> metric.update(maps=torch.ones(1, 1, 2, 2), regions=corner, within=halves)
+        >>> metric.update(maps=torch.ones(1, 1, 2, 2), regions=corner, scope=halves)
         >>> metric.compute()
         tensor(0.5000, dtype=torch.float64)
     """
@@ -61,12 +61,12 @@ class EnergyShare(SampleMetric):
         *,
         maps: Float[Tensor, "N c h w"],
         regions: Bool[Tensor, "N H W"],
-        within: Bool[Tensor, "N H W"],
+        scope: Bool[Tensor, "N H W"],
         classes: Int[Tensor, " N"] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Score N maps; classes and ids name the rows (see `SampleMetric.record`)."""
-        self.record(*_scores(maps, regions, within), classes, ids)
+        self.record(*_scores(maps, regions, scope), classes, ids)
 
 
 class IrrelevantEnergyShare(EnergyShare):
@@ -75,14 +75,14 @@ class IrrelevantEnergyShare(EnergyShare):
     higher_is_better = False
 
 
-def _scores(maps: Tensor, regions: Tensor, within: Tensor) -> Scored:
+def _scores(maps: Tensor, regions: Tensor, scope: Tensor) -> Scored:
     """Scores and flags."""
-    if within.shape != regions.shape or within.dtype != torch.bool:
+    if scope.shape != regions.shape or scope.dtype != torch.bool:
         raise ValueError(
-            f"within must be a bool tensor {list(regions.shape)} as the regions, got "
-            f"{within.dtype} of shape {list(within.shape)}; pass one reference per map."
+            f"scope must be a bool tensor {list(regions.shape)} as the regions, got "
+            f"{scope.dtype} of shape {list(scope.shape)}; pass one reference per map."
         )
     return score_in_blocks(
         lambda values, inside, world: share_inside(values * world, inside & world, "positive"),
-        *(maps, regions, within),
+        *(maps, regions, scope),
     )

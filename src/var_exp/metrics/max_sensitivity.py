@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from var_exp.metrics.again import Again, Change
 from var_exp.metrics.base import Flag, SampleMetric
+from var_exp.metrics.reattribution import Change, Reattribute
 from var_exp.metrics.share import Scored, pixel_values
 from var_exp.seeds import sample_generator
 from var_exp.types import Images
@@ -70,12 +70,12 @@ class MaxSensitivity(SampleMetric):
         self,
         *,
         maps: Float[Tensor, "N c h w"],
-        again: Again,
+        reattribute: Reattribute,
         classes: Int[Tensor, " N"] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Score N maps; classes and ids name the rows (see `SampleMetric.record`)."""
-        draws = (again.maps(*self._change(draw)) for draw in range(self.samples))
+        draws = (reattribute.maps(*self._change(draw)) for draw in range(self.samples))
         self.record(*_scores(maps, draws), classes, ids)
 
     def _change(self, draw: int) -> tuple[Hashable, Change]:

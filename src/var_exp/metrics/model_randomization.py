@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from var_exp.metrics.again import Again, Change
 from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.metrics.reattribution import Change, Reattribute
 from var_exp.metrics.similarity import Looks, Similarity, check_similarity, compare
 from var_exp.models.randomize import RandomizedModels
 from var_exp.types import Images
@@ -66,11 +66,11 @@ class RandomizationCurve(CurveMetric):
         first = 1 if self.order == "independent" else 0
         return [stage / self.stages for stage in range(first, self.stages + 1)]
 
-    def changes(self, again: Again) -> list[tuple[Hashable, Change]]:
+    def changes(self, reattribute: Reattribute) -> list[tuple[Hashable, Change]]:
         """Key and change of each stage but that of the model as it is."""
-        return [self._change(again, stage) for stage in range(1, self.stages + 1)]
+        return [self._change(reattribute, stage) for stage in range(1, self.stages + 1)]
 
-    def _change(self, again: Again, stage: int) -> tuple[Hashable, Change]:
+    def _change(self, reattribute: Reattribute, stage: int) -> tuple[Hashable, Change]:
         reached, before = Fraction(stage, self.stages), Fraction(stage - 1, self.stages)
         low, high = {
             "top_down": (1 - reached, Fraction(1)),
@@ -81,7 +81,7 @@ class RandomizationCurve(CurveMetric):
         def change(
             model: nn.Module, images: Images, ids: Sequence[str]
         ) -> tuple[nn.Module, Images]:
-            models = again.once(
+            models = reattribute.once(
                 ("randomized", self.seed), lambda: RandomizedModels(model, self.seed)
             )
             return models.between(low, high), images
@@ -130,7 +130,7 @@ class ModelRandomization(RandomizationCurve):
         self,
         *,
         maps: Float[Tensor, "N c h w"],
-        again: Again,
+        reattribute: Reattribute,
         classes: Int[Tensor, " N"] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
@@ -138,8 +138,8 @@ class ModelRandomization(RandomizationCurve):
         looks = Looks.of(maps, self.similarity)
         points = [] if self.order == "independent" else [compare(looks, looks, self.similarity)]
         points += [
-            compare(looks, Looks.of(again.maps(*change), self.similarity), self.similarity)
-            for change in self.changes(again)
+            compare(looks, Looks.of(reattribute.maps(*change), self.similarity), self.similarity)
+            for change in self.changes(reattribute)
         ]
         flags = torch.zeros_like(points[0][1])
         for _, odd in points:
@@ -156,12 +156,12 @@ class RandomizedModelScore(RandomizationCurve):
         self,
         *,
         classes: Int[Tensor, " N"],
-        again: Again,
+        reattribute: Reattribute,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Score the models that N maps were made with."""
-        known = [] if self.order == "independent" else [again.logits()]
-        logits = [*known, *(again.logits(*change) for change in self.changes(again))]
+        known = [] if self.order == "independent" else [reattribute.logits()]
+        logits = [*known, *(reattribute.logits(*change) for change in self.changes(reattribute))]
         points = torch.stack([self._score(some.double(), classes) for some in logits], 1)
         self.keep(points, torch.zeros_like(classes), classes, ids)
 

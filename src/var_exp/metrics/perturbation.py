@@ -41,7 +41,7 @@ def perturbation_curves(
     steps: int,
     baseline: Baseline,
     score: Score = "probability",
-    rivals: Int[Tensor, " N"] | None = None,
+    competitors: Int[Tensor, " N"] | None = None,
     base_maps: Float[Tensor, "N _ _ _"] | None = None,
     ids: Sequence[str] | None = None,
     seed: int = 0,
@@ -59,7 +59,7 @@ def perturbation_curves(
         baseline: "zero" (the mean colour, in normalised space), "mean" (of the image), "blur" or
             "noisy_linear"; see `var_exp.metrics.baselines`.
         score: "probability", "logit", or "accuracy": 1 where the class is the top one.
-        rivals: [N] int64, classes whose score is subtracted.
+        competitors: [N] int64, classes whose score is subtracted.
         base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
         ids: N sample ids, for the random order of what is still equal, and for noise.
         seed: Seed of both.
@@ -73,8 +73,10 @@ def perturbation_curves(
     """
     check_inputs(images, classes, maps, base_maps)
     check_options(steps, baseline, max_batch, score)
-    if rivals is not None and rivals.shape != classes.shape:
-        raise ValueError(f"rivals must be one per map, got {len(rivals)} for {len(maps)} maps.")
+    if competitors is not None and competitors.shape != classes.shape:
+        raise ValueError(
+            f"competitors must be one per map, got {len(competitors)} for {len(maps)} maps."
+        )
     batch = as_perturber(model).batch(images, ids, seed)
     ranking = batch.ranking(maps, base_maps)
     counts = [round(step * ranking.cells / steps) for step in range(steps + 1)]
@@ -83,8 +85,8 @@ def perturbation_curves(
     order: Order = "most_first" if mode == "deletion" else "least_first"
     logits = batch.ranked(ranking, order, missing, baseline, max_batch)
     curves = read_scores(logits, classes, score)
-    if rivals is not None:
-        curves = curves - read_scores(logits, rivals, score)
+    if competitors is not None:
+        curves = curves - read_scores(logits, competitors, score)
     flags = ranking.flags(opposite if mode == "lerf" else counts)
     return curves.where(ranking.finite()[:, None], torch.nan), flags
 

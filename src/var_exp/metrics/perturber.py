@@ -7,7 +7,7 @@ end of the ranking pixels are missing, how many, and what stands in their place.
 first k pixels into a baseline and deleting all but the first k are one picture, and none is run
 twice; the picture itself and the bare baseline are shared by all rankings, random sets of pixels by
 all maps. The logits of all classes are kept, so probability, logit, accuracy and the scores of
-rivals come from the same forward pass.
+competitors come from the same forward pass.
 """
 
 from collections.abc import Callable, Hashable, Sequence

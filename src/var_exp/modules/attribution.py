@@ -14,18 +14,18 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from var_exp.classes import Answers, ClassRule, random_others
+from var_exp.classes import ClassMapping, ClassRule, random_others
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.methods import Method
 from var_exp.methods.completeness import completeness_error
 from var_exp.metrics.base import SampleMetric
 from var_exp.models.precision import run_forward_in
-from var_exp.modules.again import Reattribution
-from var_exp.modules.variants import Attributed, Variants, control_names
+from var_exp.modules.reattribution import Reattribution
+from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.base import Refiner
-from var_exp.report.scored import Scored
-from var_exp.report.statistics import BASE
+from var_exp.results.batch_scores import BatchScores
 from var_exp.types import Batch, Classes, Logits
+from var_exp.variants import BASE, check_refiner_names, variants_of
 
 _MAP_BYTES = 2**28  # most raw maps of all competing classes held at once: 256 MiB
 
@@ -39,7 +39,7 @@ class AttributionModule(LightningModule):
         rule: Which classes compete.
         refiners: Name of the variant -> refiner.
         make_metrics: Builds a fresh set of metrics by name; called once per variant.
-        answers: Which classes of the model answer for those of the data; None: the same.
+        class_mapping: Which classes of the model answer for those of the data; None: the same.
         controls: Score the controls as well.
         seed: Of the random competitors and maps, always combined with the sample's id.
 
@@ -57,7 +57,7 @@ class AttributionModule(LightningModule):
         refiners: Mapping[str, Refiner],
         make_metrics: Callable[[], dict[str, SampleMetric]],
         *,
-        answers: Answers | None = None,
+        class_mapping: ClassMapping | None = None,
         controls: bool = True,
         seed: int = 0,
     ) -> None:
@@ -67,41 +67,42 @@ class AttributionModule(LightningModule):
         self.method = method
         self.rule = rule
         self.refiners = refiners
-        self.answers = answers or Answers()
+        self.class_mapping = class_mapping or ClassMapping()
         self.controls = controls
         self.seed = seed
-        self.keep: Callable[[Scored], None] | None = None
+        self.keep: Callable[[BatchScores], None] | None = None
         self.keep_maps: Callable[[Batch, Attributed, Variants], None] | None = None
-        variants = [BASE, *refiners, *(control_names(list(refiners)) if controls else [])]
-        measures = {variant: _about(variant, make_metrics()) for variant in variants}
+        check_refiner_names(list(refiners))
+        self.variants = {v.name: v for v in variants_of(list(refiners), controls=controls)}
+        measures = {name: _about(name, make_metrics()) for name in self.variants}
         self.measures = measures[BASE]
         self._wanted = {
             name
             for metric in self.measures.values()
             for name in inspect.signature(metric.update).parameters
         }
-        self._compares_classes = "rival_maps" in self._wanted
-        self._again = None
-        if "again" in self._wanted:
-            self._again = Reattribution(method, model, self._variants)
+        self._compares_classes = "other_maps" in self._wanted
+        self._reattribution = None
+        if "reattribute" in self._wanted:
+            self._reattribution = Reattribution(method, model, self._variants)
         self.scores: dict[str, MetricCollection] = {
             # Equal states on a first batch would make torchmetrics share them between measures.
-            variant: MetricCollection(dict(metrics), compute_groups=False)
-            for variant, metrics in measures.items()
+            name: MetricCollection(dict(metrics), compute_groups=False)
+            for name, metrics in measures.items()
         }
         self.registered = nn.ModuleList(self.scores.values())  # so that they move with the module
         self._limit = ChunkLimit(sys.maxsize, "batch_size")
         self._fitting: dict[tuple[object, ...], int] = {}
 
     def attribute(self, batch: Batch, *, controls: bool) -> Attributed:
-        """Raw maps of the classes that compete, and for controls also of random strangers."""
-        logits, classes, strangers = self._competing(batch, controls=controls)
-        every = torch.cat([classes, strangers], 1)
+        """Raw maps of the classes that compete, and for controls also of random random_classes."""
+        logits, classes, random_classes = self._competing(batch, controls=controls)
+        every = torch.cat([classes, random_classes], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
         # those asked about, and one more where maps of two classes are compared
         shown = min(batch.classes.shape[1] + self._compares_classes, classes.shape[1])
         return Attributed(
-            batch.images, batch.ids, logits, classes, strangers, maps, shown, batch.regions
+            batch.images, batch.ids, logits, classes, random_classes, maps, shown, batch.regions
         )
 
     def setup(self, stage: str) -> None:
@@ -121,25 +122,25 @@ class AttributionModule(LightningModule):
                 deque(self._limit.chunks(len(batch.ids), step, self._at_once(batch)), maxlen=0)
 
     def _competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
-        """Logits, the classes that compete, and random strangers among the others."""
+        """Logits, the classes that compete, and random random_classes among the others."""
         with torch.no_grad():
             logits = self.model(batch.images)
-        meant, answering = self.answers(logits)
-        asked = self.answers.meanings(batch.asking(logits).named)
+        meant, answering = self.class_mapping(logits)
+        asked = self.class_mapping.meanings(batch.asking(logits).named)
         competing = self.rule(meant, asked, batch.ids)
-        outside = self._strangers(competing, meant.shape[1], batch.ids, controls=controls)
+        outside = self._random_classes(competing, meant.shape[1], batch.ids, controls=controls)
         return logits, answering.gather(1, competing), answering.gather(1, outside)
 
     def _at_once(self, batch: Batch) -> int:
         """How many images' maps may be held together; found out once for each kind of batch."""
         kind = (batch.images.shape[1:], batch.named.shape[1])
         if kind not in self._fitting:
-            _, classes, strangers = self._competing(
+            _, classes, random_classes = self._competing(
                 batch.at(torch.zeros(1, dtype=torch.int64)), controls=self.controls
             )
             bytes_per_map = batch.images[0].numel() * 4
             maps = _MAP_BYTES // bytes_per_map
-            self._fitting[kind] = max(1, maps // (classes.shape[1] + strangers.shape[1]))
+            self._fitting[kind] = max(1, maps // (classes.shape[1] + random_classes.shape[1]))
         return self._fitting[kind]
 
     def _step(self, whole: Batch, rows: Int[Tensor, " n"]) -> None:
@@ -147,16 +148,16 @@ class AttributionModule(LightningModule):
         batch = whole.at(rows)
         for metrics in self.scores.values():
             metrics.reset()  # of what a step that ran out of memory left
-        if self._again is not None:
-            self._again.forget()  # likewise
-        scored = Scored(batch.ids)
+        if self._reattribution is not None:
+            self._reattribution.forget()  # likewise
+        scored = BatchScores(batch.ids)
         attributed = self.attribute(batch, controls=self.controls)
         top1 = attributed.logits.argmax(1, keepdim=True)
         asked = attributed.classes[:, : batch.classes.shape[1]]
         scored.note("top1_asked", (top1 == asked).any(1))
         sums = self.method.sums(self.model, batch.images, attributed.logits)
         if sums is not None:
-            every = torch.cat([attributed.classes, attributed.strangers], 1)
+            every = torch.cat([attributed.classes, attributed.random_classes], 1)
             error = completeness_error(attributed.maps, every, sums)
             scored.note("completeness_error", error.abs())
         variants = self._variants(attributed)
@@ -170,7 +171,7 @@ class AttributionModule(LightningModule):
         """Leave the model out of what Lightning saves before SLURM queues a run again."""
         checkpoint["state_dict"] = {}
 
-    def _strangers(
+    def _random_classes(
         self, classes: Classes, num_classes: int, ids: Sequence[str], *, controls: bool
     ) -> Classes:
         """Random classes outside the competition, for the control; none when it holds them all."""
@@ -182,17 +183,17 @@ class AttributionModule(LightningModule):
         return Variants(attributed, self.refiners, controls=self.controls, seed=self.seed)
 
     def _score(
-        self, variants: Variants, attributed: Attributed, batch: Batch, scored: Scored
+        self, variants: Variants, attributed: Attributed, batch: Batch, scored: BatchScores
     ) -> None:
         asked = batch.classes.shape[1]
-        rivals = _rivals(attributed.classes, attributed.logits, asked)
+        competitors = _strongest_competitors(attributed.classes, attributed.logits, asked)
         owners = [id for id in batch.ids for _ in range(asked)]
         classes = attributed.classes[:, :asked].flatten()
         labels = batch.asking(attributed.logits).classes.flatten().tolist()
         known: dict[str, Any] = {
             "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
-            "rivals": rivals.flatten(),
+            "competitors": competitors.flatten(),
             "ids": owners,
             "base_maps": variants[BASE][:, :asked].flatten(0, 1),
             "asked": attributed.classes[:, :asked].repeat_interleave(asked, 0),
@@ -203,20 +204,20 @@ class AttributionModule(LightningModule):
             if "cells" in self._wanted:  # the places of all classes asked about
                 known["cells"] = batch.regions[:, None].expand(-1, asked, -1, -1, -1).flatten(0, 1)
             scored.note("area", batch.regions.float().mean((2, 3)))
-        if batch.within is not None:
-            known["within"] = batch.within.flatten(0, 1)
+        if batch.scope is not None:
+            known["scope"] = batch.scope.flatten(0, 1)
         for variant, maps in variants.items():
             metrics = self.scores[variant]
             if self._compares_classes:  # with the map of the next class
-                known["rival_maps"] = maps.roll(-1, 1)[:, :asked].flatten(0, 1)
-            if self._again is not None:
-                known["again"] = self._again.of(attributed, variant, asked)
+                known["other_maps"] = maps.roll(-1, 1)[:, :asked].flatten(0, 1)
+            if self._reattribution is not None:
+                known["reattribute"] = self._reattribution.of(attributed, variant, asked)
             metrics.update(maps=maps[:, :asked].flatten(0, 1), **known)
             for name, metric in metrics.items():
                 recorded = cast(SampleMetric, metric).drain()
-                scored.add(name, variant, owners, labels, recorded)
-        if self._again is not None:
-            self._again.forget()
+                scored.add(name, self.variants[variant], owners, labels, recorded)
+        if self._reattribution is not None:
+            self._reattribution.forget()
 
 
 def _about(variant: str, metrics: Mapping[str, SampleMetric]) -> dict[str, SampleMetric]:
@@ -224,7 +225,7 @@ def _about(variant: str, metrics: Mapping[str, SampleMetric]) -> dict[str, Sampl
     return {name: m for name, m in metrics.items() if variant == BASE or not m.about_model}
 
 
-def _rivals(classes: Classes, logits: Tensor, asked: int) -> Classes:
+def _strongest_competitors(classes: Classes, logits: Tensor, asked: int) -> Classes:
     """The strongest other competing class [B, A] of each class asked about, by its logit."""
     strength = logits.gather(1, classes)[:, None].expand(-1, asked, -1)
     itself = torch.eye(asked, classes.shape[1], dtype=torch.bool, device=classes.device)

@@ -16,16 +16,8 @@ from var_exp.refine.controls import (
     random_map,
     same_sparsity,
 )
-from var_exp.report.statistics import BASE, RANDOM_CLASSES, SAME_SPARSITY
 from var_exp.types import Classes, Images, Logits, Maps, Regions
-
-_PLAIN_CONTROLS = ("uniform_map", "random_map", "gaussian_map", "edge_map", "oracle_map")
-
-
-def control_names(refiners: Sequence[str]) -> list[str]:
-    """Names of the control variants that go with these refiners."""
-    competition = [name + kind for name in refiners for kind in (SAME_SPARSITY, RANDOM_CLASSES)]
-    return [*competition, *_PLAIN_CONTROLS]
+from var_exp.variants import BASE, CONTROLS, SAME_SPARSITY
 
 
 @dataclass(frozen=True)
@@ -37,8 +29,8 @@ class Attributed:
         ids: B sample ids.
         logits: [B, N].
         classes: [B, K], those that compete.
-        strangers: [B, S], random classes outside the competition; S may be 0.
-        maps: [B, K + S, c, H, W], of the competing classes and then of the strangers.
+        random_classes: [B, S], random classes outside the competition; S may be 0.
+        maps: [B, K + S, c, H, W], of the competing classes and then of the random_classes.
         shown: How many of the first competing classes have variants.
         regions: [B, A, H, W], where the first A classes are; None when the data does not say.
     """
@@ -47,7 +39,7 @@ class Attributed:
     ids: Sequence[str]
     logits: Logits
     classes: Classes
-    strangers: Int[Tensor, "B S"]
+    random_classes: Int[Tensor, "B S"]
     maps: Maps
     shown: int
     regions: Regions | None
@@ -59,7 +51,7 @@ class Variants(Mapping[str, Maps]):
     Args:
         attributed: The raw maps.
         refiners: Name of the variant -> refiner.
-        controls: Offer the controls as well: those named by `control_names`, but for random
+        controls: Offer the controls as well: those of `CONTROLS`, but for random
             competitors when every class competes already, and the oracle without regions.
         seed: Of the random map.
     """
@@ -102,40 +94,66 @@ class Variants(Mapping[str, Maps]):
         return refined[:, : of.shown].contiguous()  # lets go of the other classes' maps
 
     def _controls(self) -> "dict[str, Callable[[Variants], Maps]]":
-        of = self._of
-        height, width = of.maps.shape[-2:]
-        size = (len(of.maps), of.shown, 1, height, width)
-        shown = of.classes[:, : of.shown]
-        makers: dict[str, Callable[[Variants], Maps]] = {}
-        for name in self._refiners:
-            makers[name + SAME_SPARSITY] = partial(Variants._same_sparsity, name=name)
-            if of.strangers.shape[1]:
-                makers[name + RANDOM_CLASSES] = partial(Variants._random_classes, name=name)
-        makers["uniform_map"] = lambda _: of.maps.new_ones(()).expand(size)
-        makers["random_map"] = lambda my: random_map(of.ids, shown, (height, width), my._seed)
-        makers["gaussian_map"] = lambda _: gaussian_map(height, width).to(of.maps).expand(size)
-        makers["edge_map"] = lambda _: edge_map(of.images)[:, None].expand(size)
-        if of.regions is not None:
-            makers["oracle_map"] = partial(Variants._oracle, regions=of.regions, size=size)
-        return makers
+        """Makers of the controls that can be made of this batch, by the name of the variant."""
+        impossible = set() if self._of.random_classes.shape[1] else {"random_classes"}
+        impossible |= {"oracle_map"} if self._of.regions is None else set()
+        return {
+            control.variant(refiner).name: partial(_MAKERS[control.name], refiner=refiner)
+            for control in CONTROLS
+            if control.name not in impossible
+            for refiner in (self._refiners if control.of_refiner else [""])
+        }
 
-    def _same_sparsity(self, name: str) -> Maps:
-        return same_sparsity(self[BASE], self[name])
+    def _size(self) -> tuple[int, ...]:
+        """Of the maps of a control that has one channel."""
+        return (len(self._of.maps), self._of.shown, 1, *self._of.maps.shape[-2:])
 
-    def _random_classes(self, name: str) -> Maps:
-        """Each shown class against the strangers alone."""
+    def _same_sparsity(self, refiner: str) -> Maps:
+        return same_sparsity(self[BASE], self[refiner])
+
+    def _random_classes(self, refiner: str) -> Maps:
+        """Each shown class against the random ones alone."""
         of = self._of
         outside = of.maps[:, of.classes.shape[1] :]
         against = [
-            self._refiners[name](
+            self._refiners[refiner](
                 torch.cat([of.maps[:, a : a + 1], outside], 1),
-                of.logits.gather(1, torch.cat([of.classes[:, a : a + 1], of.strangers], 1)),
+                of.logits.gather(1, torch.cat([of.classes[:, a : a + 1], of.random_classes], 1)),
             )[:, :1]
             for a in range(of.shown)
         ]
         return torch.cat(against, 1)
 
-    def _oracle(self, regions: Regions, size: tuple[int, ...]) -> Maps:
-        oracle = self._of.maps.new_zeros(size)
+    def _uniform(self, refiner: str) -> Maps:
+        return self._of.maps.new_ones(()).expand(self._size())
+
+    def _random(self, refiner: str) -> Maps:
+        shown = self._of.classes[:, : self._of.shown]
+        height, width = self._of.maps.shape[-2:]
+        return random_map(self._of.ids, shown, (height, width), self._seed)
+
+    def _gaussian(self, refiner: str) -> Maps:
+        height, width = self._of.maps.shape[-2:]
+        return gaussian_map(height, width).to(self._of.maps).expand(self._size())
+
+    def _edges(self, refiner: str) -> Maps:
+        return edge_map(self._of.images)[:, None].expand(self._size())
+
+    def _oracle(self, refiner: str) -> Maps:
+        regions = self._of.regions
+        assert regions is not None  # else it is not offered
+        oracle = self._of.maps.new_zeros(self._size())
         oracle[:, : regions.shape[1]] = oracle_map(regions)
         return oracle
+
+
+_MAKERS: dict[str, Callable[..., Maps]] = {
+    SAME_SPARSITY: Variants._same_sparsity,
+    "random_classes": Variants._random_classes,
+    "uniform_map": Variants._uniform,
+    "random_map": Variants._random,
+    "gaussian_map": Variants._gaussian,
+    "edge_map": Variants._edges,
+    "oracle_map": Variants._oracle,
+}
+"""How each control of `var_exp.variants.CONTROLS` is made."""

@@ -1,10 +1,10 @@
 """Contrast: the map of the target minus a mean of the other classes' maps.
 
-    V_t = A_t - sum_{s != t} w_ts A_s        the weights of each target's rivals sum to 1
+    V_t = A_t - sum_{s != t} w_ts A_s        the weights of each target's competitors sum to 1
 
 Source: Wang & Wang, "Why Not Other Classes? Towards Class-Contrastive Back-Propagation
-Explanations", NeurIPS 2022. There the rivals are all other classes of the model, here the other
-classes of the competing set.
+Explanations", NeurIPS 2022. There the competitors are all other classes of the model, here the
+other classes of the competing set.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ Weights = Literal["weighted", "mean", "max"]
 
 @dataclass(frozen=True)
 class Contrast:
-    """Subtract the rivals.
+    """Subtract the competitors.
 
     Args:
-        against: How the rivals are weighted: "weighted" by the softmax of the rivals' logits;
-            "mean" all alike; "max" only the rival with the highest logit (rivals that tie for it
-            share the weight).
+        against: How the competitors are weighted: "weighted" by the softmax of the competitors'
+            logits; "mean" all alike; "max" only the competitor with the highest logit (competitors
+            that tie for it share the weight).
 
     Raises:
         ValueError: an unknown weighting.
@@ -58,13 +58,13 @@ class Contrast:
         contrast = maps.to(torch.promote_types(maps.dtype, torch.float32), copy=True)
         weights = self._weights(maps, logits).to(contrast.dtype)
         # K fused passes rather than one matmul: autocast would do a matmul in half precision.
-        for rival in range(maps.shape[1]):
-            weight = weights[:, :, rival, None, None, None]
-            contrast.addcmul_(weight, maps[:, rival, None].to(contrast.dtype), value=-1)
+        for competitor in range(maps.shape[1]):
+            weight = weights[:, :, competitor, None, None, None]
+            contrast.addcmul_(weight, maps[:, competitor, None].to(contrast.dtype), value=-1)
         return contrast.to(maps.dtype)
 
     def _weights(self, maps: Maps, logits: Tensor | None) -> Float[Tensor, "B K K"]:
-        """Weight of rival s (last axis) for target t; rows sum to 1, the diagonal is 0."""
+        """Weight of competitor s (last axis) for target t; rows sum to 1, the diagonal is 0."""
         count = maps.shape[1]
         if self.against == "mean":
             logits = maps.new_zeros(maps.shape[:2])
@@ -74,8 +74,8 @@ class Contrast:
                 "classes, got None; pass logits=model(images).gather(1, classes)."
             )
         itself = torch.eye(count, dtype=torch.bool, device=maps.device)
-        rivals = logits.double()[:, None].expand(-1, count, -1).masked_fill(itself, -torch.inf)
+        competitors = logits.double()[:, None].expand(-1, count, -1).masked_fill(itself, -torch.inf)
         if self.against == "max":
-            strongest = (rivals == rivals.amax(-1, keepdim=True)).double()
+            strongest = (competitors == competitors.amax(-1, keepdim=True)).double()
             return strongest / strongest.sum(-1, keepdim=True)
-        return rivals.softmax(-1)
+        return competitors.softmax(-1)

@@ -14,10 +14,10 @@ from matplotlib.patches import Patch
 
 from var_exp.report.figure_style import HUES, INK, LINE, SOFT, mark_of, printed, save
 from var_exp.report.map_figures import Tile, show, wrapped
-from var_exp.report.plots import Curves
-from var_exp.report.statistics import BASE
 from var_exp.report.tables import Cell, Table
-from var_exp.report.verdicts import number
+from var_exp.results.curves import Curves
+from var_exp.results.verdicts import number
+from var_exp.variants import BASE
 
 _WIDTH = 6.9  # inches: the text of a two-column page
 

@@ -13,7 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from var_exp.report.overlays import class_colours, palette, scale_of
 from var_exp.report.panels import Panel
-from var_exp.report.statistics import BASE
+from var_exp.variants import BASE
 
 _BUDGET = 3_000_000  # characters of all stored maps together
 _PER_NUMBER = 2 * 4 / 3  # characters of base64 per half

@@ -3,7 +3,7 @@
 import netrc
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from math import fsum, isfinite, nan
 from pathlib import Path
@@ -19,11 +19,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from var_exp.report.figure_style import printed
 from var_exp.report.line_figures import draw_curves
 from var_exp.report.panels import Panel, panel_picture
-from var_exp.report.plots import Curves
-from var_exp.report.rows import Row
-from var_exp.report.statistics import SummaryRow
 from var_exp.report.tables import markdown, summary_tables
-from var_exp.report.verdicts import roles
+from var_exp.results.curves import Curves
+from var_exp.results.rows import ROW_COLUMNS, Row
+from var_exp.results.summary import SUMMARY_COLUMNS, SummaryRow
 from var_exp.types import ConfigError
 
 _CONNECT_SECONDS = 20
@@ -107,7 +106,7 @@ def tensorboard_logger(save_dir: str) -> TensorBoardLogger:
 
 
 @dataclass(frozen=True)
-class Told:
+class LoggedRun:
     """What a dashboard is told of a finished run; the names are the same in every dashboard.
 
     Attributes:
@@ -129,48 +128,47 @@ class Told:
     @property
     def means(self) -> dict[str, float]:
         """Mean by "metric/variant", as W&B and TensorBoard group them."""
-        return {f"{row.metric}/{row.variant}": row.value for row in self.summary}
+        return {f"{row.metric}/{row.variant.name}": row.value for row in self.summary}
 
 
-def log_results(logger: Logger, told: Told) -> str:
+def log_results(logger: Logger, logged: LoggedRun) -> str:
     """Tell a dashboard what a run found and close it; returns where to look."""
     if isinstance(logger, WandbLogger):
-        log_wandb(logger, told)
+        log_wandb(logger, logged)
         return finish(logger)
     if isinstance(logger, TensorBoardLogger):
-        log_tensorboard(logger, told)
+        log_tensorboard(logger, logged)
         logger.experiment.close()
         return f"TensorBoard: tensorboard --logdir {logger.log_dir}"
-    logger.log_metrics(told.means)  # one of the user's own
+    logger.log_metrics(logged.means)  # one of the user's own
     return f"told {type(logger).__name__} the means"
 
 
-def log_wandb(logger: WandbLogger, told: Told) -> None:
+def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
     """Means as the run's summary values, tables, pictures in a table, curves as line charts.
 
     Of very long runs only the first score rows; the file `scores.csv` has them all.
     """
-    logger.log_hyperparams(dict(told.config))
-    logger.log_metrics(told.means)
-    summary = [list(astuple(row)) for row in told.summary]
-    logger.log_table("summary", _columns(SummaryRow), summary)
-    first = [list(astuple(row)) for row in islice(told.rows, _TABLE_ROWS)]
-    logger.log_table("scores", _columns(Row), first)
+    logger.log_hyperparams(dict(logged.config))
+    logger.log_metrics(logged.means)
+    logger.log_table("summary", SUMMARY_COLUMNS, [list(row.cells) for row in logged.summary])
+    first = [list(row.cells) for row in islice(logged.rows, _TABLE_ROWS)]
+    logger.log_table("scores", ROW_COLUMNS, first)
     log = logger.experiment.log
-    for metric in told.directions:
+    for metric in logged.directions:
         bars = wandb.Table(
             ["variant", metric],
-            [[row.variant, row.value] for row in told.summary if row.metric == metric],
+            [[row.variant.name, row.value] for row in logged.summary if row.metric == metric],
         )
         log({f"means/{metric}": wandb.plot.bar(bars, "variant", metric, title=metric)})
-    if told.panels:
-        variants = list(told.panels[0].maps)
+    if logged.panels:
+        variants = list(logged.panels[0].maps)
         columns = ["sample", "shown as", "model says", *(f"{v} score" for v in variants), "maps"]
-        log({"gallery": wandb.Table(columns, [_gallery_row(p, variants) for p in told.panels])})
-        captions = [panel.sample_id for panel in told.panels]
-        pictures = [panel_picture(panel) for panel in told.panels]
+        log({"gallery": wandb.Table(columns, [_gallery_row(p, variants) for p in logged.panels])})
+        captions = [panel.sample_id for panel in logged.panels]
+        pictures = [panel_picture(panel) for panel in logged.panels]
         logger.log_image("maps", pictures, caption=captions)
-    for curve in told.curves:
+    for curve in logged.curves:
         chart = wandb.plot.line_series(
             xs=list(curve.x),
             ys=[list(line) for line in curve.lines.values()],
@@ -192,21 +190,23 @@ def _mean(scores: Sequence[float]) -> float:
     return fsum(defined) / len(defined) if defined else nan
 
 
-def log_tensorboard(logger: TensorBoardLogger, told: Told) -> None:
+def log_tensorboard(logger: TensorBoardLogger, logged: LoggedRun) -> None:
     """Means as scalars and beside the hyperparameters, the table as text, pictures, curves."""
-    logger.log_hyperparams(dict(told.config), told.means)
+    logger.log_hyperparams(dict(logged.config), logged.means)
     writer = logger.experiment
-    for table in summary_tables(told.summary, told.directions):
+    for table in summary_tables(logged.summary, logged.directions):
         writer.add_text(f"summary/{table.title}", markdown(table))
-    for panel in told.panels:
+    for panel in logged.panels:
         pixels = np.asarray(panel_picture(panel))
         writer.add_image(f"maps/{panel.sample_id}", pixels, dataformats="HWC")
-    if told.curves:
-        variants = [v for v in told.curves[0].lines if f"{told.curves[0].title}/{v}" in told.means]
-        drawn = [name for name in variants if name in _maps(told.summary)]
+    if logged.curves:
+        variants = [
+            v for v in logged.curves[0].lines if f"{logged.curves[0].title}/{v}" in logged.means
+        ]
+        drawn = [name for name in variants if name in _maps(logged.summary)]
         with printed():
-            writer.add_figure("curves", draw_curves({"": told.curves}, drawn))
-    for curve in told.curves:
+            writer.add_figure("curves", draw_curves({"": logged.curves}, drawn))
+    for curve in logged.curves:
         for name, line in curve.lines.items():
             for place, value in zip(curve.x, line, strict=True):  # steps are whole: per mille
                 writer.add_scalar(f"curves/{curve.title}/{name}", value, round(1000 * place))
@@ -214,8 +214,8 @@ def log_tensorboard(logger: TensorBoardLogger, told: Told) -> None:
 
 def _maps(summary: Sequence[SummaryRow]) -> list[str]:
     """Base and refiners, without controls and differences."""
-    role_of = roles(list(dict.fromkeys(row.variant for row in summary)))
-    return [name for name, role in role_of.items() if role in ("base", "refined")]
+    variants = dict.fromkeys(row.variant for row in summary)
+    return [variant.name for variant in variants if variant.role in ("base", "refined")]
 
 
 def finish(logger: WandbLogger) -> str:
@@ -226,7 +226,3 @@ def finish(logger: WandbLogger) -> str:
     if run.offline:
         return f"W&B is offline; upload with: wandb sync {folder}"
     return f"W&B: {run.url}"
-
-
-def _columns(row_type: type) -> list[str]:
-    return [column.name for column in fields(row_type)]

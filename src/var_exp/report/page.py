@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from var_exp.report.classes import ClassFigures
-from var_exp.report.exhibits import REASONS, Exhibit, colour_bar, exhibits
-from var_exp.report.files import write_whole
+from var_exp.files import write_whole
+from var_exp.report.axes import Axis, axis_of, curve_axis, curve_points, matrix_depth
 from var_exp.report.live import live_data, live_samples
+from var_exp.report.page_samples import REASONS, Exhibit, colour_bar, exhibits
 from var_exp.report.panels import SCALE_RULE, Panel
-from var_exp.report.plots import Axis, Curves, Matrix, axis_of
-from var_exp.report.statistics import BASE, SummaryRow
 from var_exp.report.templates import inline_script, templates
-from var_exp.report.verdicts import Role, Verdict, by_metric, judge, roles
+from var_exp.results.by_class import ClassFigures
+from var_exp.results.curves import Curves, MeanMatrix
+from var_exp.results.summary import SummaryRow
+from var_exp.results.verdicts import Verdict, by_metric, judge
+from var_exp.variants import BASE, Role
 
 _CLASS_ROWS = 3000  # of all tables class by class: about 2 MB
 _GROUPS: dict[str, tuple[Role, ...]] = {
@@ -48,7 +50,7 @@ def write_report(
     curves: Sequence[Curves],
     config_yaml: str,
     facts: Mapping[str, str],
-    matrices: Sequence[Matrix] = (),
+    matrices: Sequence[MeanMatrix] = (),
     chance: Mapping[str, float] | None = None,
     classes: Mapping[str, Sequence[ClassFigures]] | None = None,
 ) -> None:
@@ -83,7 +85,10 @@ def write_report(
         title=title,
         verdicts=verdicts,
         metrics={name: _groups(rows, chance.get(name)) for name, rows in metrics.items()},
-        roles=roles([row.variant for row in summary]),
+        roles={row.variant.name: row.variant.role for row in summary},
+        curve_axis=curve_axis,
+        curve_points=curve_points,
+        matrix_depth=matrix_depth,
         higher_is_better=higher_is_better,
         chance=chance,
         samples=samples,
@@ -108,12 +113,11 @@ def write_report(
 
 def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
     """The figures of one metric by role; maps and controls share an axis, to be compared."""
-    role_of = roles([row.variant for row in rows])
-    scores = [row for row in rows if role_of[row.variant] != "difference"]
+    scores = [row for row in rows if row.variant.role != "difference"]
     groups = []
     for heading, members in _GROUPS.items():
         signed = members == ("difference",)
-        chosen = [row for row in rows if role_of[row.variant] in members]
+        chosen = [row for row in rows if row.variant.role in members]
         mark = 0.0 if signed else chance
         axis = axis_of(chosen if signed else scores, *([] if mark is None else [mark]))
         if chosen:
@@ -125,7 +129,7 @@ def _lead(verdicts: Sequence[Verdict], samples: Sequence[Exhibit]) -> int | None
     """The sample whose first class stands by the headline figure; a random one comes first."""
     if not verdicts:
         return None
-    wanted = {BASE, verdicts[0].refined.variant}
+    wanted = {BASE, verdicts[0].refined.variant.name}
     return next((i for i, sample in enumerate(samples) if wanted <= sample.rows.keys()), None)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from var_exp.refine.var import VAR
 from var_exp.report.overlays import coloured, greyed, note, overlay, scale_of
-from var_exp.report.statistics import BASE
+from var_exp.variants import BASE
 
 SCALE_RULE = (
     "Red speaks for the class, blue against it, no colour is zero. One scale for all maps of a "

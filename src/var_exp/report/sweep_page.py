@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
-from var_exp.report.comparison import Run, refiners_of
-from var_exp.report.comparison_tests import Comparison, agreement
-from var_exp.report.plots import Axis, axis_of
-from var_exp.report.significance import PairedTest, Rank
-from var_exp.report.statistics import SummaryRow
+from var_exp.report.axes import Axis, axis_of
 from var_exp.report.templates import inline_script, templates
-from var_exp.report.verdicts import Verdict, roles
+from var_exp.results.comparison import Comparison, Run, agreement, refiners_of
+from var_exp.results.significance import PairedTest, Rank
+from var_exp.results.summary import SummaryRow
+from var_exp.results.verdicts import Verdict
 
 LEVEL = 0.05
 """A difference counts as shown when its corrected p-value is below this."""
@@ -90,7 +89,7 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class RefinerMatrix:
     """One refiner's differences, a row and a column for each value of the two labels that vary."""
 
     refiner: str
@@ -108,7 +107,7 @@ class Section:
     metric: str
     higher_is_better: bool
     headlines: Sequence[Headline]
-    matrices: Sequence[Matrix]
+    matrices: Sequence[RefinerMatrix]
     entries: Sequence[Entry]
     axis: Axis
     controls: Mapping[str, Mapping[str, SummaryRow]]
@@ -181,9 +180,7 @@ def _section(comparison: Comparison, metric: str) -> Section:
     of_refiners = _headlines(comparison, metric, entries)
     controls = {
         run.name: {
-            name: row
-            for name, row in run.figures(metric).items()
-            if roles(list(run.figures(metric)))[name] == "control"
+            name: row for name, row in run.figures(metric).items() if row.variant.role == "control"
         }
         for run in runs
     }
@@ -209,7 +206,7 @@ def _section(comparison: Comparison, metric: str) -> Section:
 def _headlines(comparison: Comparison, metric: str, entries: Sequence[Entry]) -> list[Headline]:
     """The entries of each refiner that has any."""
     by_refiner = {
-        name: [entry for entry in entries if entry.verdict.refined.variant == name]
+        name: [entry for entry in entries if entry.verdict.refined.variant.name == name]
         for name in refiners_of(comparison.runs, metric)
     }
     return [Headline(name, found) for name, found in by_refiner.items() if found]
@@ -226,14 +223,14 @@ def _entries(comparison: Comparison, metric: str) -> list[Entry]:
         Entry(
             run,
             verdict,
-            tests.get(f"{run.name} {verdict.refined.variant}"),
+            tests.get(f"{run.name} {verdict.refined.variant.name}"),
             0 if isnan(gain := verdict.difference.value) else round(_SHADES * abs(gain) / largest),
         )
         for run, verdict in verdicts
     ]
 
 
-def _matrix(refiner: str, entries: Sequence[Entry]) -> Matrix | None:
+def _matrix(refiner: str, entries: Sequence[Entry]) -> RefinerMatrix | None:
     """The differences as a matrix when exactly two labels tell the runs apart."""
     keys = list(entries[0].run.labels) if entries else []
     if len(keys) != 2:
@@ -241,4 +238,4 @@ def _matrix(refiner: str, entries: Sequence[Entry]) -> Matrix | None:
     values = {key: list(dict.fromkeys(e.run.labels[key] for e in entries)) for key in keys}
     row, column = sorted(keys, key=lambda key: -len(values[key]))
     cells = {(e.run.labels[row], e.run.labels[column]): e for e in entries}
-    return Matrix(refiner, row, column, values[row], values[column], cells)
+    return RefinerMatrix(refiner, row, column, values[row], values[column], cells)

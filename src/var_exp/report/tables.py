@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from var_exp.report.statistics import SummaryRow
-from var_exp.report.verdicts import by_metric, interval, mean, roles
+from var_exp.results.summary import SummaryRow
+from var_exp.results.verdicts import by_metric, interval, mean
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -98,12 +98,11 @@ def summary_tables(
     columns = [Cell("variant"), Cell("value"), Cell("95 % interval"), Cell("n")]
     tables = []
     for metric, rows in by_metric(summary, higher_is_better).items():
-        role_of = roles([row.variant for row in rows])
         cells = [
             [
-                Cell(row.variant, code=True),
-                Cell(mean(row, signed=role_of[row.variant] == "difference")),
-                Cell(interval(row, signed=role_of[row.variant] == "difference")),
+                Cell(row.variant.name, code=True),
+                Cell(mean(row, signed=row.variant.role == "difference")),
+                Cell(interval(row, signed=row.variant.role == "difference")),
                 Cell(f"{row.n:,}"),
             ]
             for row in rows

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from var_exp.report.rows import FLAGS
-from var_exp.report.statistics import SummaryRow
-from var_exp.report.verdicts import interval, mean, number
+from var_exp.results.rows import FLAGS
+from var_exp.results.summary import SummaryRow
+from var_exp.results.verdicts import interval, mean, number
 
 
 def templates() -> Environment:

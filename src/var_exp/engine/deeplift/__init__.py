@@ -1,0 +1,1 @@
+"""DeepLIFT: a pass of the images beside their baseline, and multipliers between the two."""

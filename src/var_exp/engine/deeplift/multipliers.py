@@ -1,0 +1,303 @@
+"""Backward passes by finite differences, for calls that are not affine.
+
+With Δ = image - baseline, and a bar for the mean of the two:
+
+    one input      Δf = m Δx,  m = (f(x) - f(x0)) / (x - x0)      Shrikumar et al. 2017, rescale
+    max pooling    Δy = m Δx_i,  i the winner of the larger of y and y0     as in SHAP and Captum
+    product        Δ(ab) = b̄ Δa + ā Δb                    Shapley values of the two factors
+    quotient       Δ(a/b) = (Δa - q̄ Δb) / b̄,  q = a/b     the product rule of a = q b, solved for q
+    softmax        the quotient of exp(x) and its sum
+    norms          written out: the quotient of the centred input and its root mean square
+
+All are exact. The first two are the paper's, the others our extension to calls of several inputs.
+The quotient rule keeps the multipliers as small as the larger of the two denominators allows, where
+the product rule of a · (1/b) would add and subtract the smaller one's inverse.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from var_exp.engine.calls import DIVISION_CALLS, ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
+from var_exp.engine.deeplift.equal_rows import copied, of_one_row, one_row, run_once
+from var_exp.types import UnsupportedModel
+
+Rule: TypeAlias = Callable[[Call, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, Tensor]]
+"""From a call, its tensors and their baselines to its result, which multiplies gradients on their
+way back, and to the result's baseline. Tensors that require no gradient are constants."""
+
+_LEVEL = 1e-5  # share by which equal sums may differ after float32 rounding
+
+
+def find_rule(call: Call, signals: Sequence[Tensor]) -> Rule | None:
+    """Rule of a call that is not affine in its signals (what depends on the image), if any."""
+    if call.name in _ONE_INPUT and len(signals) == 1 and signals[0] is call.input:
+        return _ONE_INPUT[call.name]
+    if call.name in PRODUCT_CALLS and len(signals) == 2:
+        return _product
+    if call.name in DIVISION_CALLS | {"__rdiv__"} and call.kwargs.get("rounding_mode") is None:
+        return _quotient
+    return None
+
+
+def _elementwise(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Slope between the two points, or the derivative in their middle where rounding blurs it."""
+    x, x0 = tensors[0].detach(), baselines[0]
+    value, value0 = _values(call, tensors, baselines)
+    step, change = x - x0, value - value0
+    slope = change / step
+    tolerance = torch.finfo(x.dtype).eps ** 0.5
+    close = step.abs_() <= tolerance
+    at = close.nonzero(as_tuple=True) if len(tensors) == 1 else ...  # parameters may be per channel
+    size = tolerance * torch.maximum(value[at].abs(), value0.expand_as(value)[at].abs())
+    blurred = close[at] & (change[at].abs() <= size)
+    middle = ((x[at] + x0.expand_as(x)[at]) / 2).requires_grad_()
+    there = call.with_tensors([middle.clone(), *tensors[1:]]).run()  # cloned for calls in place
+    (derivative,) = torch.autograd.grad(there.sum(), middle)
+    slope[at] = torch.where(blurred, derivative, slope[at])
+    return _Multiply.apply(tensors[0], slope, (value,)), value0
+
+
+def _root(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Slope of the square root, 1 / (√x + √x0); 0 between zeros, as in torch's norms."""
+    value, value0 = _values(call, tensors, baselines)
+    total = value + value0
+    slope = total.reciprocal().masked_fill(total == 0, 0)
+    return _with_values(slope * tensors[0], value), value0
+
+
+def _square(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Slope of the square, x + x0."""
+    value, value0 = _values(call, tensors, baselines)
+    return _with_values((tensors[0].detach() + baselines[0]) * tensors[0], value), value0
+
+
+def _max_pooling(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    value, value0 = _values(call, tensors, baselines)
+    pads, places = _windows(call, value)
+    signal, reference = (
+        functional.pad(x, pads, value=-torch.inf) for x in (tensors[0], one_row(baselines[0]))
+    )
+    x, x0 = (
+        [padded[place].contiguous() for place in places] for padded in (signal.detach(), reference)
+    )
+    slopes = _slopes_of_winners(x, x0, value, value0)
+    return _WeightedSum.apply(signal, places, slopes, (value,)), value0
+
+
+def _amax(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    value, value0 = _values(call, tensors, baselines)
+    dims = call.argument(1, "dim", ())
+    dims = [dims] if isinstance(dims, int) else list(dims) or list(range(tensors[0].ndim))
+    signal, reference = (
+        x[0].movedim(dims, list(range(len(dims)))).flatten(0, len(dims) - 1)
+        for x in (tensors, baselines)
+    )
+    ends = (each.reshape(signal.shape[1:]) for each in (value, value0))
+    slopes = _slopes_of_winners(list(signal.detach()), list(reference), *ends)
+    return _WeightedSum.apply(signal, range(len(signal)), slopes, (value,)), value0
+
+
+def _slopes_of_winners(
+    x: Sequence[Tensor], x0: Sequence[Tensor], value: Tensor, value0: Tensor
+) -> list[Tensor]:
+    """Slopes of the places that a maximum is taken of, whose changes add up to the maximum's.
+
+    The winner of the larger maximum carries the whole change. Places that are level with it share:
+    a plain baseline is the same all over a window, and only rounding would tell its winner.
+    """
+    change = value - value0
+    # at most half the change, so that a winner's own step is no smaller than the other half
+    tolerance = torch.minimum(_LEVEL * torch.maximum(value.abs(), value0.abs()), change.abs() / 2)
+    least = torch.maximum(value, value0) - tolerance
+    least_x, least_x0 = (least.masked_fill(~wins, torch.inf) for wins in (change > 0, change < 0))
+    winners = [(a >= least_x) | (b >= least_x0) for a, b in zip(x, x0, strict=True)]
+    count = torch.zeros_like(value, dtype=torch.int32)
+    for each in winners:
+        count += each
+    share = change / count.clamp(min=1)  # without a change there is no winner
+    steps = (a - b for a, b in zip(x, x0, strict=True))
+    return [
+        share / step.masked_fill_(~wins, torch.inf)
+        for step, wins in zip(steps, winners, strict=True)
+    ]
+
+
+def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """Padding of the input (negative where it cuts what no window sees), and places in windows.
+
+    Each place, such as the upper left one, is an index of the padded input that gives its values in
+    all windows, in the shape of the output.
+    """
+    dims = int(pooling.name[-2])  # the name ends in their number, as in max_pool2d
+    sizes, counts = pooling.input.shape[-dims:], output.shape[-dims:]
+    if pooling.name.startswith("adaptive"):
+        kernel = [size // count for size, count in zip(sizes, counts, strict=True)]
+        if any(size % count for size, count in zip(sizes, counts, strict=True)):
+            raise UnsupportedModel(
+                "adaptive max pooling into windows of several sizes has no rule; take images of "
+                "another size, or a gradient method such as ig."
+            )
+        stride, padding, dilation = kernel, [0] * dims, [1] * dims
+    else:
+        options = _pooling_options(dims, *pooling.args, **pooling.kwargs)
+        kernel, stride, padding, dilation = map(list, options)
+    pads: list[int] = []
+    starts = [range(0, d * k, d) for d, k in zip(dilation, kernel, strict=True)]
+    for i in reversed(range(dims)):  # as `pad` wants them
+        end = (counts[i] - 1) * stride[i] + starts[i][-1] + 1
+        pads += [padding[i], end - padding[i] - sizes[i]]
+    places = []
+    for place in product(*starts):
+        spans = zip(place, counts, stride, strict=True)
+        places.append((..., *(slice(at, at + (n - 1) * by + 1, by) for at, n, by in spans)))
+    return pads, places
+
+
+def _pooling_options(
+    dims: int,
+    _input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    *_: object,
+    **__: object,
+) -> list[Sequence[int]]:
+    """Kernel, stride, padding and dilation in each dimension, from the arguments of the call."""
+    given = (kernel_size, stride or kernel_size, padding, dilation)
+    return [[each] * dims if isinstance(each, int) else each for each in given]
+
+
+def _softmax(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Quotient of e^x and its sum; the slopes of e^x over the mean sum cannot overflow."""
+    dim = call.argument(1, "dim")
+    value, value0 = _values(call, tensors, baselines)
+    signal = tensors[0].to(value.dtype)
+    x, x0 = signal.detach(), baselines[0].to(value.dtype)
+    log_sum, log_sum0 = x.logsumexp(dim, keepdim=True), x0.logsumexp(dim, keepdim=True)
+    top = torch.maximum(log_sum, log_sum0)
+    mean_sum = ((log_sum - top).exp() + (log_sum0 - top).exp()) / 2
+    larger = (torch.maximum(x, x0) - top).exp()
+    step = (x - x0).abs()
+    slope = larger * torch.where(step == 0, 1, -torch.expm1(-step) / step) / mean_sum
+    slope = slope.masked_fill(larger == 0, 0)  # such as masked places, where the step is NaN
+    change = slope * signal
+    surrogate = change - (value + value0) / 2 * change.sum(dim, keepdim=True)
+    return _with_values(surrogate, value), value0
+
+
+def _product(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Each factor's change times the mean of the other."""
+    value, value0 = _values(call, tensors, baselines)
+    means = [((t + t0) / 2).detach() for t, t0 in zip(tensors, baselines, strict=True)]
+    a, b = (i for i, tensor in enumerate(tensors) if tensor.requires_grad)
+    parts = []
+    for factor in (a, b):
+        mixed = means.copy()
+        mixed[factor] = tensors[factor]
+        mixed[0] = mixed[0].clone() if call.in_place else mixed[0]
+        parts.append(call.with_tensors(mixed).run())
+    return _with_values(parts[0] + parts[1], value), value0
+
+
+def _quotient(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(Δa - q̄ Δb) / b̄, where a may be a constant."""
+    value, value0 = _values(call, tensors, baselines)
+    below, below0 = tensors[-1], baselines[-1]
+    mean_below = ((below + below0) / 2).detach()
+    surrogate = -(value + value0) / 2 / mean_below * below
+    if len(tensors) == 2 and tensors[0].requires_grad:
+        surrogate = tensors[0] / mean_below + surrogate
+    return _with_values(surrogate, value), value0
+
+
+def _values(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Results of the call of tensors and of their baselines, of which none is overwritten."""
+    signal, reference = (
+        call.with_tensors([t.detach() for t in tensors]),
+        call.with_tensors(baselines),
+    )
+    if call.in_place:
+        signal = signal.with_tensors([signal.tensors[0].clone(), *signal.tensors[1:]])
+        copy = baselines[0].clone() if of_one_row(reference) is None else copied(baselines[0])
+        reference = reference.with_tensors([copy, *baselines[1:]])
+    return signal.run(), run_once(reference)
+
+
+class _Multiply(torch.autograd.Function):
+    """Given values, whose gradient is multiplied by given slopes on its way to x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slopes: Tensor, values: tuple[Tensor]) -> Tensor:
+        ctx.slopes = slopes
+        return values[0]  # alone, autograd would take it for a view of an input
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0] * ctx.slopes, None, None
+
+
+class _WeightedSum(torch.autograd.Function):
+    """Given values, with the backward pass of Σ slopes[i] · x[places[i]].
+
+    Autograd would make a tensor of the size of x for every place.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, places: Sequence[Any], slopes: Sequence[Tensor], values: tuple[Tensor]
+    ) -> Tensor:
+        ctx.shape, ctx.places, ctx.slopes = x.shape, places, slopes
+        return values[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        total = gradients[0].new_zeros(ctx.shape)
+        for place, slope in zip(ctx.places, ctx.slopes, strict=True):
+            total[place].addcmul_(slope, gradients[0].reshape(slope.shape))
+        return total, None, None, None
+
+
+def _with_values(surrogate: Tensor, values: Tensor) -> Tensor:
+    """A tensor's backward pass with other values; what made it must not have kept its result."""
+    with torch.no_grad():
+        return surrogate.copy_(values)
+
+
+_ONE_INPUT: dict[str, Rule] = {
+    **dict.fromkeys(ELEMENTWISE_CALLS, _elementwise),
+    **dict.fromkeys(
+        (
+            *("max_pool1d", "max_pool2d", "max_pool3d"),
+            *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
+        ),
+        _max_pooling,
+    ),
+    "amax": _amax,
+    "sqrt": _root,
+    "square": _square,
+    "softmax": _softmax,
+}

@@ -1,0 +1,254 @@
+"""The calls of a forward pass that relevance does not pass by their plain gradient.
+
+`engine.relevance` says which rule each gets, and checks that no call was missed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import batch_norm
+
+from var_exp.engine.calls import DIVISION_CALLS, Call, Calls
+from var_exp.engine.relevance.graph import is_gate, is_sum, reads_image
+from var_exp.engine.relevance.rules import Layer, Rule, made_by, propagate
+from var_exp.types import UnsupportedModel
+
+_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+_GATES = frozenset({"sigmoid", "hardsigmoid"})
+_ACTIVATIONS = _GATES | {
+    *("relu6", "hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "elu", "selu", "celu"),
+    *("gelu", "silu", "mish", "hardswish", "softplus", "softsign", "tanh", "square", "abs"),
+    "normalize",  # divides by a norm, which is a scale
+}
+_SCALES = frozenset({"rsqrt", "sqrt", "var", "std", "norm", "vector_norm", "linalg_vector_norm"})
+_PRODUCTS = frozenset({"mul", "multiply"})
+_MATRIX_PRODUCTS = frozenset({"matmul", "mm", "bmm", "einsum"})
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Which layer gets which rule.
+
+    Attributes:
+        first: Of layers that read the image.
+        convolution: Of other convolutions.
+        tokens: Of linear layers on more than two axes: tokens, or maps with the channels last.
+        dense: Of linear layers on vectors [B, D].
+        attention: Whether the rules are meant for networks with attention, or for those without.
+    """
+
+    first: Rule
+    convolution: Rule
+    tokens: Rule
+    dense: Rule
+    attention: bool
+
+
+class RelevanceCalls(Calls):
+    """Gives the calls of a forward pass the backward of their relevance rule.
+
+    Attributes:
+        attended: Whether two signals were multiplied as matrices, as in attention.
+    """
+
+    opens_attention: ClassVar[bool] = True
+
+    def __init__(self, composite: Composite) -> None:
+        super().__init__()
+        self.attended = False
+        self._composite = composite
+        self._answers: dict[str, Callable[[Call, list[Tensor]], Any]] = {
+            **dict.fromkeys([*_CONVOLUTIONS, "linear"], self._layer),
+            **dict.fromkeys(_ACTIVATIONS, _keep),
+            **dict.fromkeys(_SCALES, lambda call, _: call.run().detach()),
+            **dict.fromkeys(_PRODUCTS, _product),
+            **dict.fromkeys(DIVISION_CALLS, _quotient),
+            **dict.fromkeys(_MATRIX_PRODUCTS, self._matrix_product),
+            "pow": _power,
+            "batch_norm": _batch_norm,
+            "layer_norm": _layer_norm,
+            "group_norm": _group_norm,
+            "rms_norm": _rms_norm,
+        }
+
+    def answer(self, call: Call) -> Any:
+        """Result of a call, with the backward of its rule if it has one."""
+        if call.name not in self._answers:
+            return call.run()
+        signals = [tensor for tensor in call.tensors if tensor.requires_grad]  # not parameters
+        return self._answers[call.name](call, signals) if signals else call.run()
+
+    def _layer(self, call: Call, signals: list[Tensor]) -> Any:
+        x = call.input
+        if len(signals) > 1 or signals[0] is not x:
+            raise UnsupportedModel(
+                f"the model computes the weights of {call.name} from the image, for which there is "
+                "no relevance rule; use a gradient method such as input_x_gradient."
+            )
+        given = ("input", "weight", "bias")
+        rest = {name: value for name, value in call.kwargs.items() if name not in given}
+
+        def operation(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            output: Tensor = call.function(x, weight, bias, *call.args[3:], **rest)
+            return output
+
+        first = reads_image(x)
+        if first:
+            rule = self._composite.first
+        elif call.name in _CONVOLUTIONS:
+            rule = self._composite.convolution
+        else:
+            rule = self._composite.dense if x.ndim == 2 else self._composite.tokens
+        weight, bias = call.argument(1, "weight"), call.argument(2, "bias")
+        return propagate(Layer(x, weight, bias, operation, rule, first), call.run)
+
+    def _matrix_product(self, call: Call, signals: list[Tensor]) -> Any:
+        if len(signals) == 1:
+            return call.run()
+        if not self._composite.attention:
+            raise UnsupportedModel("the model has attention; use method=attnlrp.")
+        self.attended = True
+
+        def product(*factors: Tensor) -> Any:
+            others = iter(factors)
+            tensors = [next(others) if t.requires_grad else t for t in call.tensors]
+            return call.with_tensors(tensors).run()
+
+        return _Share.apply(product, *signals)
+
+
+def _keep(call: Call, signals: list[Tensor]) -> Any:
+    """An elementwise function, which keeps the relevance: g · f(x) / x."""
+    x = call.input
+    if len(signals) > 1 or signals[0] is not x:
+        return call.run()
+    return _placed(call, _Keep.apply(x, call))
+
+
+def _power(call: Call, signals: list[Tensor]) -> Any:
+    exponent = call.argument(1, "exponent")
+    return _keep(call, signals) if isinstance(exponent, int) and exponent > 0 else call.run()
+
+
+def _product(call: Call, signals: list[Tensor]) -> Any:
+    a, b = call.input, call.argument(1, "other")
+    if len(signals) == 1:
+        return _scaled(call, signals[0])
+    gates = is_gate(a), is_gate(b)
+    a = a.clone() if call.in_place else a  # the backward pass reads it
+    if gates[0] != gates[1]:
+        return _placed(call, a.detach() * b if gates[0] else a * b.detach())
+    return _placed(call, _Share.apply(torch.mul, a, b))
+
+
+def _quotient(call: Call, signals: list[Tensor]) -> Any:
+    numerator, denominator = call.input, call.argument(1, "other")
+    if signals[-1] is not denominator:
+        return _scaled(call, numerator)
+    return _placed(call, numerator / denominator.detach())  # a scale, which gets no relevance
+
+
+def _scaled(call: Call, signal: Tensor) -> Any:
+    """A signal times a constant. The image's relevance, which flows before layers, is kept."""
+    if not reads_image(signal):
+        return call.run()
+    result = call.on(call.input.clone())
+    return _placed(call, signal + (result - signal).detach())
+
+
+def _batch_norm(call: Call, signals: list[Tensor]) -> Any:
+    """Merged into the layer or sum before it, else an elementwise function."""
+    x, mean, variance = (
+        call.input,
+        call.argument(1, "running_mean"),
+        call.argument(2, "running_var"),
+    )
+    training = call.argument(5, "training", False)
+    if call.function is not batch_norm or training or mean is None or len(signals) > 1:
+        return call.run()  # which is refused in the end
+    weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
+    scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt()
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    layer = made_by(x)
+    if layer is not None and (x.ndim == 2 or layer.weight.ndim > 2):  # else channels differ
+        return propagate(layer.scaled(scale, shift), call.run)
+    if is_sum(x):
+        per_channel = (-1, *[1] * (x.ndim - 2))
+        return x * scale.view(per_channel) + shift.view(per_channel)
+    return _keep(call, signals)
+
+
+def _layer_norm(call: Call, _signals: list[Tensor]) -> Tensor:
+    axes = tuple(range(-len(call.argument(1, "normalized_shape")), 0))
+    x = _standardised(call.input, axes, call.argument(4, "eps", 1e-5))
+    return _affine(x, call.argument(2, "weight"), call.argument(3, "bias"))
+
+
+def _group_norm(call: Call, _signals: list[Tensor]) -> Tensor:
+    groups = call.input.reshape(len(call.input), call.argument(1, "num_groups"), -1)
+    x = _standardised(groups, (-1,), call.argument(4, "eps", 1e-5)).view_as(call.input)
+    per_channel = (-1, *[1] * (x.ndim - 2))
+    parameters = call.argument(2, "weight"), call.argument(3, "bias")
+    return _affine(x, *(None if p is None else p.view(per_channel) for p in parameters))
+
+
+def _rms_norm(call: Call, _signals: list[Tensor]) -> Tensor:
+    x = call.input
+    axes = tuple(range(-len(call.argument(1, "normalized_shape")), 0))
+    eps = call.argument(3, "eps")
+    mean_square = x.detach().square().mean(axes, keepdim=True)
+    scale = (mean_square + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
+    return _affine(x * scale, call.argument(2, "weight"), None)
+
+
+def _standardised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """Zero mean and unit variance; the standard deviation is a constant."""
+    deviation = x.detach().var(axes, correction=0, keepdim=True).add(eps).sqrt()
+    return (x - x.mean(axes, keepdim=True)) / deviation
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _placed(call: Call, result: Tensor) -> Tensor:
+    """The result, written over the input where the call does that."""
+    return call.input.copy_(result) if call.in_place else result
+
+
+class _Keep(torch.autograd.Function):
+    """Elementwise function whose backward is f(x) / x in place of f'(x); zero where x is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call) -> Tensor:
+        output: Tensor = call.on(x.clone() if call.in_place else x)
+        ctx.is_gate = call.name in _GATES
+        ctx.save_for_backward(torch.where(x == 0, 0, output / x))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (ratio,) = ctx.saved_tensors
+        return gradients[0] * ratio, None
+
+
+class _Share(torch.autograd.Function):
+    """Product of signals, each of which gets the same share of the relevance."""
+
+    @staticmethod
+    def forward(ctx: Any, product: Callable[..., Tensor], *factors: Tensor) -> Tensor:
+        ctx.factors = [factor.detach().requires_grad_() for factor in factors]
+        with torch.enable_grad():
+            ctx.output = product(*ctx.factors)
+        output: Tensor = ctx.output.detach()
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        share = gradients[0] / len(ctx.factors)
+        return None, *torch.autograd.grad(ctx.output, ctx.factors, share, retain_graph=True)

@@ -1,0 +1,93 @@
+"""Several runs in tables: their figures, the paired tests, their ranks."""
+
+from collections.abc import Mapping, Sequence
+
+from var_exp.report.tables import Cell, Table
+from var_exp.results.comparison import Comparison, Run, agreement, refiners_of
+from var_exp.results.significance import PairedTest, Rank
+from var_exp.results.verdicts import Verdict, interval, mean, number
+from var_exp.variants import BASE
+
+_LEGEND = (
+    "Value, difference to the base map and its 95 % interval. Bold: better than the base, "
+    "struck (in print italic): worse. =: not shown to beat the base map at the same sparsity. "
+    "\u2205: empty maps."
+)
+
+
+def comparison_tables(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> list[Table]:
+    """A table for each metric: a row for each run, a column for each refiner."""
+    tables = []
+    for metric, higher in higher_is_better.items():
+        names = refiners_of(runs, metric)
+        columns = [*map(Cell, runs[0].labels), Cell(BASE), *(Cell(n, code=True) for n in names)]
+        rows = []
+        for run in runs:
+            figures, verdicts = run.figures(metric), run.verdicts(metric, higher)
+            cells = [Cell(label, code=True) for label in run.labels.values()]
+            cells.append(Cell(mean(figures[BASE]) if BASE in figures else "-"))
+            cells += [_verdict(verdicts[n]) if n in verdicts else Cell("-") for n in names]
+            rows.append(cells)
+        title = f"{metric} ({'higher' if higher else 'lower'} is better)"
+        tables.append(Table(title, columns, rows, _LEGEND, names=len(runs[0].labels)))
+    return tables
+
+
+def _verdict(verdict: Verdict) -> Cell:
+    """The refined map's value, what it gains, and what a reader must know of it."""
+    more = f"{mean(verdict.difference, signed=True)} {interval(verdict.difference, signed=True)}"
+    if verdict.sparsity_suffices:
+        more += " ="
+    if verdict.refined.empty_map:
+        more += f" \u2205{verdict.refined.empty_map:,}"
+    return Cell(mean(verdict.refined), verdict.outcome, more)
+
+
+def significance_tables(comparison: Comparison) -> list[Table]:
+    """Refiners tested against their base, ranks of the runs, and how far the ranks agree."""
+    tables = []
+    for metric in comparison.higher_is_better:
+        tests = comparison.against_base[metric]
+        columns = ["refined", "difference", "p", "p (Holm)", "effect", "n", "n for 80 % power"]
+        rows = [_test_row(test) for test in tests]
+        tables.append(Table(f"{metric}: refined against base", [*map(Cell, columns)], rows))
+        found = {v: ranks for (m, v), ranks in comparison.rankings.items() if m == metric}
+        if found:
+            columns = ["run", *found]
+            rows = _rank_rows(comparison.runs, found)
+            tables.append(Table(f"{metric}: ranks of the runs", [*map(Cell, columns)], rows))
+    names, tau = agreement(comparison)
+    if len(names) > 1:
+        rows = [
+            [Cell(name), *(Cell(number(value, digits=2)) for value in row)]
+            for name, row in zip(names, tau, strict=True)
+        ]
+        columns = ["Kendall's tau", *names]
+        tables.append(Table("Do the rankings agree?", [*map(Cell, columns)], rows))
+    return tables
+
+
+def _test_row(test: PairedTest) -> list[Cell]:
+    ends = f"[{test.ci_low:+.3f}, {test.ci_high:+.3f}]"
+    return [
+        Cell(test.left, code=True),
+        Cell(f"{test.difference:+.3f}", more=ends),
+        Cell(f"{test.p_value:.2g}"),
+        Cell(f"{test.p_holm:.2g}"),
+        Cell(f"{test.effect:+.2f}"),
+        Cell(f"{test.n:,}"),
+        Cell(f"{test.needed:,}" if test.needed else "-"),
+    ]
+
+
+def _rank_rows(runs: Sequence[Run], found: Mapping[str, Sequence[Rank]]) -> list[list[Cell]]:
+    """One row per run: its rank and the rank's interval under each variant."""
+    places = {variant: {rank.name: rank for rank in ranks} for variant, ranks in found.items()}
+    return [
+        [Cell(run.name, code=True), *(_rank_cell(of.get(run.name)) for of in places.values())]
+        for run in runs
+    ]
+
+
+def _rank_cell(rank: Rank | None) -> Cell:
+    return Cell(f"{rank.rank:g}", more=f"[{rank.low:g}, {rank.high:g}]") if rank else Cell("-")

@@ -1,0 +1,109 @@
+"""What a run found, all of it computed from its store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+
+from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.results.curves import Curves, MeanMatrix
+from var_exp.results.store import Store
+from var_exp.results.summary import SummaryRow, summarise
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is reported of a run.
+
+    Attributes:
+        summary: Figures of every metric and variant.
+        directions: Whether higher is better, by metric in the order of the configuration.
+        curves: Mean curves, one set of lines per metric that has them.
+        matrices: Mean matrices, one set per metric that has them.
+        chance: Score of a map without information, for the metrics where that is the area asked.
+        facts: What else a reader should know, label to text.
+    """
+
+    summary: list[SummaryRow]
+    directions: dict[str, bool]
+    curves: list[Curves]
+    matrices: list[MeanMatrix]
+    chance: dict[str, float]
+    facts: dict[str, str]
+
+
+def directions_of(metrics: Mapping[str, SampleMetric]) -> dict[str, bool]:
+    """Whether higher is better, by metric in the given order."""
+    return {name: bool(metric.higher_is_better) for name, metric in metrics.items()}
+
+
+def results_of(
+    store: Store,
+    metrics: Mapping[str, SampleMetric],
+) -> Results:
+    """Read a store in which every sample is done.
+
+    Args:
+        store: What was measured.
+        metrics: The metrics by name, for what they are and how they draw.
+    """
+    area = store.facts("area")
+    class_means = [name for name, metric in metrics.items() if metric.average == "classes"]
+    at_random = [name for name, metric in metrics.items() if metric.chance_is_area]
+    return Results(
+        summary=[
+            figure
+            for name in store.metrics()  # one at a time, which bounds the memory
+            for figure in summarise(store.rows(name), class_means=class_means)
+        ],
+        directions=directions_of(metrics),
+        curves=_curves(store, metrics),
+        matrices=_matrices(store, metrics),
+        chance=dict.fromkeys(at_random, float(area.mean())) if len(area) else {},
+        facts=_facts(store),
+    )
+
+
+def _curves(store: Store, metrics: Mapping[str, SampleMetric]) -> list[Curves]:
+    drawn = {name: metric for name, metric in metrics.items() if isinstance(metric, CurveMetric)}
+    means = store.means("curves") if drawn else {}
+    return [
+        Curves(
+            title=name,
+            x_label=metric.x_label,
+            y_label=metric.y_label(),
+            x=metric.places(),
+            lines={
+                variant.name: mean.tolist()
+                for (owner, variant), mean in means.items()
+                if owner == name
+            },
+        )
+        for name, metric in drawn.items()
+    ]
+
+
+def _matrices(store: Store, metrics: Mapping[str, SampleMetric]) -> list[MeanMatrix]:
+    """Of the base and the refiners; a measure whose samples differ in their number has none."""
+    found = []
+    for name, metric in metrics.items():
+        means = store.means(metric.matrix_state) if metric.matrix_state else {}
+        values = {
+            variant.name: mean.reshape(isqrt(len(mean)), -1).tolist()
+            for (owner, variant), mean in means.items()
+            if owner == name and variant.role in ("base", "refined")
+        }
+        if values:
+            found.append(MeanMatrix(name, *metric.matrix_axes, values))
+    return found
+
+
+def _facts(store: Store) -> dict[str, str]:
+    facts = {"top-1 class is one of those asked": f"{store.facts('top1_asked').mean():.3f}"}
+    error = store.facts("completeness_error")
+    if (defined := ~np.isnan(error)).any():
+        # the median, since a logit that hardly changes makes a huge relative error
+        facts["completeness error, median |relative|"] = f"{np.median(error[defined]):.1e}"
+    return facts

@@ -1,0 +1,272 @@
+"""The edge where Hydra ends: schema of the roots, errors in one sentence, exit codes.
+
+Exit codes: 0 the run completed, 2 the user's command must be mended, 143 stopped by SIGTERM, 1
+anything else.
+"""
+
+import errno
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from var_exp.runs.launchers import refusal
+from var_exp.registry import aliases, did_you_mean, problems
+from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
+
+FAILED = "failed.txt"
+"""File that a run of a sweep leaves in its folder when it could not finish: the reason."""
+
+_USAGE_ERROR = 2
+_SEVERAL = ("refine", "metric")  # groups of which several members can be chosen at a time
+_TERMINATED = 128 + signal.SIGTERM  # as shells and SLURM report it
+_DISK = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class EvaluateConfig:
+    """Root of `evaluate.py`: a node per configuration group, and the run's own options."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    layout: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)
+    refine: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    title: str = "attribution"
+    batch_size: int = 8
+    workers: int = 0
+    seed: int = 0
+    controls: bool = True
+    pictures: int = 6
+    maps: Any = "auto"
+
+
+@dataclass
+class TrainConfig:
+    """Root of `train.py`; what a data file chooses for `evaluate.py` has no meaning here."""
+
+    layout: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    refine: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    workers: int = 2
+    checked: int = 4000
+
+
+ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
+ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+def command(main: Callable[[], Any], schema: type) -> None:
+    """Run a `@hydra.main` function; what Hydra refuses ends in one sentence and exit code 2.
+
+    A `_target_` may also name a class in the folder that the command is run in.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    # Python puts the script's folder there. Last, so that no file of the user's hides a package.
+    sys.path.append(str(Path.cwd()))
+    sys.argv[1:] = [open_key(argument) for argument in sys.argv[1:]]
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _refuse(_sentence(error, _keys(schema)))
+    except OSError as error:  # Hydra makes the folder
+        sentence = _mendable(error)
+        if sentence is None:
+            raise
+        _refuse(sentence)
+    except RuntimeError as error:
+        sentence = refusal(error)
+        if sentence is None:
+            raise
+        _refuse(sentence)
+
+
+def open_key(argument: str) -> str:
+    """Let `node.option=value` set any option, also one that the YAML file does not list.
+
+    Hydra would refuse it and advise `+node.option`, which it then takes however it is misspelt;
+    `check` knows which options there are.
+
+    Examples:
+        >>> open_key("method.steps=8"), open_key("method=ig"), open_key("hydra.run.dir=x")
+        ('++method.steps=8', 'method=ig', 'hydra.run.dir=x')
+    """
+    is_option = re.match(r"(?!hydra\.)\w+\.[\w.]+=", argument)
+    return f"++{argument}" if is_option else argument
+
+
+def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
+    """Run a job in its Hydra folder; what it refuses ends in its sentences and exit code 2.
+
+    A job of a sweep leaves the reason in its folder instead, and the other jobs go on; the end of
+    the sweep names it (`var_exp.sweep`). A run that is finished already is left as it is.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    of_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    (folder / FAILED).unlink(missing_ok=True)
+    try:
+        return job(cfg, folder)
+    except SIGTERMException:  # the batch is done and kept; Lightning itself would exit with 0
+        _complain(
+            f"stopped by SIGTERM after a finished batch; the same command goes on in {folder}."
+        )
+        sys.exit(_TERMINATED)
+    except AlreadyFinished as error:
+        return _say(str(error))
+    except Exception as error:
+        sentence = _mendable(error)
+        if not of_sweep:
+            if sentence is None:
+                raise
+            # any process may be the one whose disk is full
+            return _refuse(sentence, of_all=isinstance(error, CannotWrite | OSError))
+        reason = sentence or f"{type(error).__name__}: {error}"
+        if sentence is None:
+            _log.exception("This run failed; the sweep goes on.")
+        else:
+            _complain(reason)
+    with suppress(OSError):  # a full disk, perhaps; the end of the sweep names the run all the same
+        (folder / FAILED).write_text(reason, encoding="utf-8")
+    return None
+
+
+def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[str, Any]:
+    """Resolve the configuration and check the arguments of every node before anything is built.
+
+    Args:
+        cfg: Composed configuration.
+        schema: Dataclass of its root.
+        given: Per group, the arguments that the program itself hands to the group's targets.
+
+    Returns:
+        The configuration as plain dictionaries.
+
+    Raises:
+        ConfigError: all problems at once, one sentence each.
+    """
+    root: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    known = _keys(schema)
+    found = [_unknown(key, known) for key in root if key not in known]
+    for group, node in root.items():
+        if not isinstance(node, dict) or group not in known:
+            continue
+        of_one = "_target_" in node and group not in _SEVERAL
+        nodes = {group: node} if of_one else _members(group, node)
+        for where, member in nodes.items():
+            found += problems(member, where=where, provided=given.get(group, set()))
+    if found:
+        raise ConfigError("\n".join(found))
+    return root
+
+
+def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Nodes of a group of which several members can be chosen, such as refine=[none,var]."""
+    if "_target_" in node:
+        raise ConfigError(
+            f"a chosen {group} does not say its place ('{node['_target_']}'); begin its YAML file "
+            f"with the line: # @package {group}.<name of the file>"
+        )
+    chosen = {
+        name: member
+        for name, member in node.items()
+        if isinstance(member, dict) and "_target_" in member
+    }
+    for name in node:
+        if name not in chosen:
+            raise ConfigError(
+                f"'{name}' is not among the chosen {group} members ({', '.join(chosen) or 'none'})"
+                f"{did_you_mean(name, list(chosen))}; choose it with {group}=[…,{name}]."
+            )
+    return {f"{group}.{name}": member for name, member in chosen.items()}
+
+
+def _sentence(error: Exception, keys: list[str]) -> str:
+    """Hydra's refusal in one sentence, with the nearest name that exists."""
+    text = str(error)
+    missing = re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", text)
+    if isinstance(error, MissingConfigException) and missing:
+        group, option = missing.groups()
+        # Hydra's options hold those of the user's --config-dir too
+        known = list(error.options or aliases(group))
+        return (
+            f"there is no {group}={option}{did_you_mean(option, known)}; "
+            f"choose one of: {', '.join(known)}."
+        )
+    unknown = re.search(r"Could not override '([^']*)'", text)
+    if unknown:
+        key = unknown.group(1)
+        return _unknown(key, keys)
+    if error.__cause__ is not None:
+        text = f"{text}: {str(error.__cause__).splitlines()[0]}"
+    return " ".join(text.split())
+
+
+def _mendable(error: Exception) -> str | None:
+    """What the user must mend, in one sentence; None where it is not for the user to mend."""
+    if isinstance(error, VarExpError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        place = f" {error.filename}" if error.filename else ""
+        return (
+            f"cannot write{place} ({error.strerror}); make room there, or choose another folder "
+            "with hydra.run.dir (of a sweep: hydra.sweep.dir). What is done is kept."
+        )
+    return None
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    if key.startswith("hydra."):
+        return f"there is no option '{key}'; --cfg hydra lists Hydra's."
+    return f"there is no option '{key}'{did_you_mean(key, known)}; options: {', '.join(known)}."
+
+
+def _keys(schema: type) -> list[str]:
+    return [option.name for option in fields(schema)]
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text)
+
+
+@rank_zero_only
+def _complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _refuse(text: str, *, of_all: bool = False) -> None:
+    if of_all:
+        print(f"error: {text}", file=sys.stderr)
+    else:
+        _complain(text)
+    sys.exit(_USAGE_ERROR)

@@ -1,0 +1,269 @@
+"""`evaluate`: one run, from a composed configuration to the table, the files and the report."""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from var_exp.runs.config import EvaluateConfig, check
+from var_exp.data.datamodule import SampleModule
+from var_exp.data.unreadable import not_scored, write_skipped
+from var_exp.runs.experiment import GIVEN, Experiment, prepare
+from var_exp.runs.gallery import gallery, save_maps
+from var_exp.modules.attribution import AttributionModule
+from var_exp.modules.progress import SampleProgress
+from var_exp.runs.provenance import RunRecord, record_of
+from var_exp.registry import build
+from var_exp.results.by_class import by_class
+from var_exp.files import write_whole
+from var_exp.report.loggers import LoggedRun, log_results
+from var_exp.results.saved_maps import MapWriter
+from var_exp.report.page import write_report
+from var_exp.results.curves import write_curves
+from var_exp.results.aggregate import directions_of, results_of
+from var_exp.results.rows import write_rows
+from var_exp.results.selection import pick_samples
+from var_exp.results.summary import SummaryRow, read_summary, write_summary
+from var_exp.results.store import Store
+from var_exp.report.console import summary_table
+from var_exp.results.verdicts import judge
+from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
+
+_PRECISIONS = ("32-true", "bf16-mixed")
+_MAPS = "maps"  # folder of a run that holds its maps
+
+
+def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
+    """Run one configuration and write `summary.csv`, `scores.csv`, `report.html`, `config.yaml`.
+
+    Args:
+        cfg: Composed configuration, see `conf/evaluate.yaml`.
+        run_dir: Folder that takes what the run writes.
+
+    Returns:
+        The summary: one row per metric and variant (empty on all processes but the first).
+
+    Raises:
+        AlreadyFinished: the folder holds this very run; nothing is done again.
+        VarExpError: what the user must mend, before any work begins.
+    """
+    root = check(cfg, EvaluateConfig, GIVEN)
+    experiment = prepare(root)
+    dataset = experiment.dataset
+    trainer = _trainer(root, run_dir)
+    module = attribution_module(root, experiment)
+    ids = [dataset.sample_id(place) for place in range(len(dataset))]
+    _leave_finished(run_dir, root, experiment, module)
+    with Store(run_dir, ids, trainer.global_rank) as store:
+        done = _open(root, experiment, module, run_dir, trainer, store)
+        trainer.logger = _logger(root, run_dir)
+        data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
+        module.keep = store.commit
+        wanted = _wanted_maps(root["maps"], dataset)
+        if wanted:
+            writer = MapWriter(run_dir / _MAPS)
+            module.keep_maps = partial(save_maps, experiment, module, writer, wanted == "overlays")
+        started = time.perf_counter()
+        trainer.test(module, data, verbose=False)
+        if not trainer.is_global_zero:
+            store.close()
+        trainer.strategy.barrier()  # the others are done, and their files closed
+        if not trainer.is_global_zero:
+            return []
+        store.absorb()
+        seconds = {"seconds since the last start": f"{time.perf_counter() - started:.1f}"}
+        facts = {"samples": str(len(store)), **seconds, **RunRecord(run_dir).facts()}
+        return _conclude(root, run_dir, experiment, module, store, trainer.logger, facts)
+
+
+def _wanted_maps(choice: object, dataset: SampleDataset) -> Literal["raw", "overlays"] | None:
+    """What `maps` in the configuration asks for."""
+    if choice == "auto":
+        return "overlays" if dataset.label(0) == PREDICTED else None
+    if choice == "overlays":
+        return "overlays"
+    if isinstance(choice, bool):
+        return "raw" if choice else None
+    raise ConfigError(f"maps must be true, false, overlays or auto, got {choice!r}.")
+
+
+def _left_out(run_dir: Path, experiment: Experiment, scored: set[str]) -> dict[str, str]:
+    """Name what has no score, in a file and in short."""
+    dataset, early = experiment.dataset, experiment.skipped
+    reasons = {**early, **not_scored(dataset, scored)}
+    if not reasons:
+        return dict(experiment.notes)
+    short = write_skipped(run_dir / "skipped.csv", reasons, len(dataset) + len(early))
+    return {"unreadable, left out": short, **experiment.notes}
+
+
+def _leave_finished(
+    run_dir: Path, root: Mapping[str, Any], experiment: Experiment, module: AttributionModule
+) -> None:
+    """Show the table of a run that is finished, instead of running it again.
+
+    Raises:
+        AlreadyFinished: it is.
+    """
+    summary = run_dir / "summary.csv"
+    if summary.exists():
+        RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
+        table = summary_table(read_summary(summary), directions_of(module.measures))
+        rank_zero_only(Console().print)(table)
+        raise AlreadyFinished(
+            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
+            "again, remove that folder or choose another hydra.run.dir."
+        )
+
+
+def _open(
+    root: Mapping[str, Any],
+    experiment: Experiment,
+    module: AttributionModule,
+    run_dir: Path,
+    trainer: Trainer,
+    store: Store,
+) -> set[int]:
+    """Begin a run, or go on with it; returns the places of the samples that are done.
+
+    The first process does it, and keeps others out from here on.
+    """
+    if not trainer.is_global_zero:
+        return set()
+    store.absorb()
+    _leave_finished(run_dir, root, experiment, module)  # it may have become so in the meantime
+    device = trainer.strategy.root_device
+    on_gpu = device.type == "cuda"
+    done = store.done()
+    RunRecord(run_dir).begin(
+        record_of(root, experiment.model, experiment.dataset),
+        processes=trainer.world_size,
+        device=torch.cuda.get_device_name(device) if on_gpu else str(device),
+        done=len(done),
+    )
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(root))
+    if done:
+        print(f"going on in {run_dir}: {len(done)} of {len(store)} samples are done")
+    return done
+
+
+def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
+    # Lightning's advice is for training loops; ours to give are errors in one sentence.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.pytorch")
+    try:
+        trainer: Trainer = build(
+            root["trainer"],
+            where="trainer",
+            logger=False,  # until the run has begun
+            callbacks=[SampleProgress()],
+            enable_progress_bar=False,
+            default_root_dir=str(run_dir),
+            inference_mode=False,  # attribution needs gradients
+            use_distributed_sampler=False,  # it would repeat samples to even out the processes
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(f"trainer: {error}") from error
+    if trainer.precision not in _PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision must be {' or '.join(_PRECISIONS)}, got {trainer.precision}; "
+            "float16 loses small gradients, so set trainer.precision=bf16-mixed."
+        )
+    return trainer
+
+
+def _logger(root: Mapping[str, Any], run_dir: Path) -> Logger | None:
+    if not root["logger"]:
+        return None
+    logger: Logger = build(root["logger"], where="logger", save_dir=str(run_dir))
+    return logger
+
+
+def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModule:
+    """What attributes and scores in a run with this configuration."""
+    return AttributionModule(
+        model=experiment.model,
+        method=experiment.method,
+        rule=experiment.rule,
+        refiners=experiment.refiners,
+        make_metrics=experiment.make_metrics,
+        class_mapping=experiment.class_mapping,
+        controls=root["controls"],
+        seed=root["seed"],
+    )
+
+
+def _conclude(
+    root: Mapping[str, Any],
+    run_dir: Path,
+    experiment: Experiment,
+    module: AttributionModule,
+    store: Store,
+    logger: Logger | None,
+    facts: Mapping[str, str],
+) -> list[SummaryRow]:
+    """Aggregate the scores; write, show and log what came out.
+
+    `summary.csv` comes last of the files: a run that has it is finished.
+    """
+    found = results_of(store, module.measures)
+    dataset = experiment.dataset
+    scored = [dataset.sample_id(place) for place in sorted(store.done())]
+    told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
+    if (run_dir / _MAPS).is_dir():
+        MapWriter(run_dir / _MAPS).write_index(scored, dataset.class_names)
+    metric, *_ = found.directions
+    picks = pick_samples(
+        store.rows(metric),
+        metric=metric,
+        higher_is_better=found.directions[metric],
+        count=root["pictures"],
+        seed=root["seed"],
+    )
+    panels = gallery(experiment, module, picks, root["batch_size"])
+    write_rows(run_dir / "scores.csv", store.rows())
+    write_report(
+        run_dir / "report.html",
+        title=root["title"],
+        summary=found.summary,
+        panels=panels,
+        curves=found.curves,
+        matrices=found.matrices,
+        higher_is_better=found.directions,
+        chance=found.chance,
+        config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
+        facts={**told, **facts},
+        classes=by_class(store.rows(), dataset.class_names),
+    )
+    write_curves(run_dir / "curves.csv", found.curves)
+    write_summary(run_dir / "summary.csv", found.summary, facts["record"])
+    console = Console()
+    console.print(summary_table(found.summary, found.directions))
+    for verdict in judge(found.summary, found.directions):
+        console.print(str(verdict), soft_wrap=True)
+    for label, text in told.items():
+        console.print(f"{label}: {text}", soft_wrap=True)
+    if logger is not None:
+        news = LoggedRun(root, found.summary, found.directions, store.rows(), panels, found.curves)
+        console.print(log_results(logger, news), soft_wrap=True)
+    files = "report.html, summary.csv, scores.csv"
+    if found.curves:
+        files += ", curves.csv"
+    if (run_dir / _MAPS).is_dir():
+        files += f", {_MAPS}/index.csv"
+    console.print(f"written to {run_dir}: {files}", soft_wrap=True)
+    store.remove()
+    return found.summary

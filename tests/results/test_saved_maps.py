@@ -1,0 +1,89 @@
+"""Maps on disk are the maps, found by sample, class and variant."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from var_exp.results.saved_maps import MapWriter, SavedMaps
+from var_exp.types import BadData, CannotWrite
+
+NAMES = [f"class {i}" for i in range(9)]
+
+
+def batch(ids, size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.randint(9, (len(ids), 2), generator=generator)
+    classes[:, 1] = (classes[:, 0] + 1) % 9
+    maps = {
+        name: torch.randn(len(ids), 2, channels, *size, generator=generator)
+        for name, channels in (("base", 3), ("var", 1))
+    }
+    return ids, classes, maps
+
+
+def test_every_map_is_found_as_it_was_whatever_the_process_and_the_size(tmp_path):
+    batches = [batch(("b", "é/a"), (4, 6)), batch(("c",), (5, 5), 1)]
+    for written in batches:  # each by a process of its own
+        MapWriter(tmp_path / "maps").write(*written)
+    MapWriter(tmp_path / "maps").write_index(["é/a", "b", "c"], NAMES)
+    saved = SavedMaps(tmp_path / "maps")
+    assert len(saved) == 3 * 2 * 2
+    for ids, classes, maps in batches:
+        for b, name in enumerate(ids):
+            for a, label in enumerate(classes[b].tolist()):
+                for variant in maps:
+                    found = saved[name, label, variant]
+                    assert found.dtype == np.float32
+                    assert np.array_equal(found, maps[variant][b, a].numpy())
+    with (tmp_path / "maps" / "index.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["id"] for line in lines] == ["é/a"] * 4 + ["b"] * 4 + ["c"] * 4
+    assert all(line["name"] == NAMES[int(line["class"])] for line in lines)
+    first = lines[0]  # what the docs say that the columns mean
+    with safe_open(tmp_path / "maps" / first["shard"], "np") as shard:
+        row = shard.get_tensor(first["variant"])[int(first["row"])]
+    assert np.array_equal(row, saved["é/a", int(first["class"]), first["variant"]])
+
+
+def test_what_is_made_again_takes_the_place_of_what_was(tmp_path):
+    writer = MapWriter(tmp_path)
+    writer.write(*batch(("a", "b"), (3, 3), seed=0))
+    ids, classes, maps = batch(("a", "b"), (3, 3), seed=1)
+    writer.write(ids, classes, maps)
+    writer.write_index(["a", "b"], NAMES)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+    assert np.array_equal(SavedMaps(tmp_path)["a", int(classes[0, 0]), "base"], maps["base"][0, 0])
+
+
+def test_samples_that_are_not_done_are_not_in_the_index(tmp_path):
+    MapWriter(tmp_path).write(*batch(("a", "b"), (3, 3)))
+    MapWriter(tmp_path).write_index(["b"], NAMES)
+    assert {name for name, _, _ in SavedMaps(tmp_path)} == {"b"}
+
+
+@pytest.mark.parametrize("name", ["a/b.jpg", "写 真.png", "x" * 400, "../../up", "/root"])
+def test_pictures_have_names_that_a_disk_takes(tmp_path, name):
+    MapWriter(tmp_path / "maps").write_picture(name, Image.new("RGB", (2, 2)))
+    (file,) = (tmp_path / "maps" / "pictures").rglob("*.png")
+    assert file.resolve().is_relative_to(tmp_path / "maps" / "pictures")
+    assert all(len(part.encode()) < 255 for part in file.parts)
+
+
+def test_long_names_stay_different(tmp_path):
+    for end in "ab":
+        MapWriter(tmp_path).write_picture("x" * 300 + end, Image.new("RGB", (2, 2)))
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+def test_what_goes_wrong_is_a_sentence(tmp_path):
+    with pytest.raises(BadData, match=r"index\.csv' does not exist; give the folder maps of a"):
+        SavedMaps(tmp_path)
+    (tmp_path / "maps").write_text("in the way")
+    with pytest.raises(CannotWrite, match=r"cannot write maps to .* maps=false"):
+        MapWriter(tmp_path / "maps").write(*batch(("a",), (3, 3)))
+    with pytest.raises(CannotWrite, match="cannot write maps"):
+        MapWriter(tmp_path / "maps").write_picture("a", Image.new("RGB", (2, 2)))

@@ -1,0 +1,233 @@
+import math
+import random
+from dataclasses import astuple, replace
+
+import numpy as np
+import pytest
+from named_variants import variant as named
+from scipy import stats
+
+from var_exp.results.bootstrap import cluster_bootstrap
+from var_exp.results.rows import Row
+from var_exp.results.summary import (
+    SummaryRow,
+    read_summary,
+    summarise,
+    write_summary,
+)
+from var_exp.types import BadData
+
+
+def scored(scores, variant="base", metric="m", classes=1):
+    """Rows of consecutive samples, `classes` per sample."""
+    return [
+        Row(f"id-{i // classes}", i % classes, metric, named(variant), float(score))
+        for i, score in enumerate(scores)
+    ]
+
+
+def only(rows, **options):
+    (figure,) = summarise(rows, **options)
+    return figure
+
+
+def test_interval_of_independent_rows_is_that_of_scipy():
+    scores = np.random.default_rng(3).beta(2, 5, size=60)
+    ours = only(scored(scores), resamples=20_000)
+    theirs = stats.bootstrap(
+        (scores,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert ours.value == pytest.approx(scores.mean(), abs=1e-15)
+    width = theirs.high - theirs.low
+    assert ours.ci_low == pytest.approx(theirs.low, abs=0.03 * width)
+    assert ours.ci_high == pytest.approx(theirs.high, abs=0.03 * width)
+
+
+def test_dependent_classes_widen_the_interval():
+    shared = np.random.default_rng(0).normal(size=100)
+    clustered = only(scored(np.repeat(shared, 4), classes=4))
+    taken_as_independent = only(scored(np.repeat(shared, 4), classes=1))
+    ratio = (clustered.ci_high - clustered.ci_low) / (
+        taken_as_independent.ci_high - taken_as_independent.ci_low
+    )
+    assert ratio == pytest.approx(2.0, rel=0.1)  # sqrt(4): four copies carry no more than one
+
+
+def test_value_is_the_mean_over_rows_not_over_samples():
+    rows = [
+        Row("a", 0, "m", named("base"), 0.0),
+        *(Row("b", c, "m", named("base"), 1.0) for c in range(3)),
+    ]
+    assert only(rows).value == 0.75
+
+
+def test_a_mean_over_classes_weighs_every_class_alike():
+    """Three classes of 4, 2 and 1 rows, one of them undefined; the fourth has no defined row."""
+    scores = {0: [1, 1, 0, 1], 1: [0, math.nan], 2: [0.5], 3: [math.nan]}
+    rows = [
+        Row(f"id-{i}", index, metric, named(variant), value * factor)
+        for index, values in scores.items()
+        for i, value in enumerate(values)
+        for metric in ("m", "w")
+        for variant, factor in (("base", 1.0), ("var", 0.5))
+    ]
+    figures = summarise(rows, class_means=["m"])
+    values = {(figure.metric, figure.variant.name): figure.value for figure in figures}
+    assert values["m", "base"] == pytest.approx((3 / 4 + 0 + 1 / 2) / 3)
+    assert values["m", "var-base"] == pytest.approx(-(3 / 4 + 0 + 1 / 2) / 6)
+    assert values["w", "base"] == pytest.approx(3.5 / 6)
+    assert {figure.n for figure in figures} == {6}
+    random.Random(0).shuffle(rows)
+    assert set(summarise(rows, class_means=["m"])) == set(figures)
+
+
+def test_undefined_rows_are_left_out_and_counted():
+    rows = [
+        Row("a", 0, "m", named("base"), 1.0, "tied"),
+        Row("b", 0, "m", named("base"), 0.0, "empty_map|tied"),
+        Row("c", 0, "m", named("base"), math.nan, "empty_region"),
+        Row("d", 0, "m", named("base"), math.nan),
+        Row("e", 0, "m", named("base"), math.inf),
+    ]
+    figure = only(rows)
+    assert (figure.value, figure.n) == (0.5, 2)
+    ledger = (figure.empty_map, figure.empty_region, figure.non_finite, figure.tied)
+    assert ledger == (1, 1, 2, 2)
+
+
+def test_nothing_defined_is_nan_and_one_sample_has_no_interval():
+    nothing = only(scored([math.nan, math.nan]))
+    assert nothing.n == 0
+    assert all(map(math.isnan, (nothing.value, nothing.ci_low, nothing.ci_high)))
+    single = only([*scored([0.25]), *scored([0.5], variant="base")[1:]])
+    assert single.value == 0.25
+    assert math.isnan(single.ci_low)
+
+
+def test_difference_is_paired_over_sample_and_class():
+    base = scored([0.1, 0.2, 0.3, math.nan], classes=2)
+    refined = scored([0.5, math.nan, 0.4, 0.9], variant="var", classes=2)
+    refined[0] = replace(refined[0], flags="tied")
+    base[0] = replace(base[0], flags="tied|empty_map")
+    extra = Row("elsewhere", 0, "m", named("var"), 1.0, "empty_map")  # no base row to pair with
+    figures = {f.variant.name: f for f in summarise([*base, *refined, extra])}
+    assert figures["var-base"].value == pytest.approx((0.4 + 0.1) / 2)
+    assert figures["var-base"].n == 2
+    assert (figures["var-base"].tied, figures["var-base"].empty_map) == (1, 1)
+    assert figures["var-base"].non_finite == 2
+    assert figures["var"].empty_map == 1
+
+
+def test_interval_of_a_difference_knows_the_pairing():
+    generator = np.random.default_rng(0)
+    easy = generator.uniform(size=300)  # how easy a picture is moves both scores alike
+    base = scored(0.5 * easy)
+    refined = scored(0.5 * easy + 0.02 + generator.normal(0, 0.01, size=300), variant="var")
+    figures = {f.variant.name: f for f in summarise([*base, *refined])}
+    assert figures["var-base"].ci_low > 0.015
+    assert figures["var-base"].ci_high < 0.025
+    assert figures["base"].ci_high > figures["var"].ci_low  # unpaired, they could not be told apart
+
+
+def test_order_of_figures_and_rows():
+    variants = ["zebra", "base", "random_map", "var", "edge_map"]
+    rows = [
+        row
+        for metric in ("second", "first")
+        for variant in variants
+        for row in scored(np.random.default_rng(len(variant)).random(40), variant, metric, 4)
+    ]
+    figures = summarise(rows)
+    order = ["base", "zebra", "var", "zebra-base", "var-base", "random_map", "edge_map"]
+    assert [(f.metric, f.variant.name) for f in figures] == [
+        (metric, variant) for metric in ("first", "second") for variant in order
+    ]
+    alone = [row for row in rows if row.metric == "second"]
+    assert summarise(alone) == figures[7:]
+    assert summarise(rows, seed=1) != figures
+    random.Random(0).shuffle(rows)
+    assert set(summarise(rows)) == set(figures)
+
+
+def test_repeats_of_a_distributed_sampler_count_once():
+    rows = scored([0.1, 0.2, 0.3])
+    assert summarise([*rows, rows[0]]) == summarise(rows)
+    undefined = scored([0.1, math.nan])
+    assert repr(summarise(undefined * 2)) == repr(summarise(undefined))
+    rounded = replace(rows[0], score=0.1 + 1e-9)
+    assert summarise([rounded, *rows]) == summarise([*rows, rounded]) == summarise(rows)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (
+            Row("id-0", 0, "m", named("base"), 0.9),
+            "'id-0' has two scores of m for class 0 .* 0.1 and 0.9",
+        ),
+        (Row("id-0", 0, "m", named("base"), math.nan), "two scores of m"),
+        (
+            Row("id-9", 0, "m", named("base"), 0.9, "tied|odd"),
+            "flag 'odd' is unknown; use empty_map",
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(extra, message):
+    with pytest.raises(ValueError, match=message):
+        summarise([*scored([0.1, 0.2]), extra])
+
+
+def test_no_rows_no_figures():
+    assert summarise([]) == []
+
+
+def test_summary_comes_back_exactly(tmp_path):
+    path = tmp_path / "summary.csv"
+    figures = [
+        SummaryRow("m", named("base"), 1 / 3, 0.1 + 0.2, 0.5, 7, 1, 2, 3, 4),
+        SummaryRow("m", named("var-base"), math.nan, math.nan, math.nan, 0),
+    ]
+    write_summary(path, figures, record="0123456789ab")
+    assert path.read_text().splitlines()[0] == (
+        "metric,variant,value,ci_low,ci_high,n,empty_map,empty_region,non_finite,tied,role,of,record"
+    )
+    assert path.read_text().splitlines()[1].endswith(",7,1,2,3,4,base,,0123456789ab")
+    first, second = read_summary(path)
+    assert first == figures[0]
+    assert repr(astuple(second)) == repr(astuple(figures[1]))
+
+
+def test_another_file_is_not_a_summary(tmp_path):
+    path = tmp_path / "summary.csv"
+    path.write_text("metric,value\nm,1\n")
+    with pytest.raises(BadData, match=r"must have the columns metric, .* got metric, value"):
+        read_summary(path)
+
+
+def test_many_clusters_in_bounded_memory():
+    tracemalloc = pytest.importorskip("tracemalloc")
+    scores = np.random.default_rng(0).random((50_000, 3))
+    tracemalloc.start()
+    low, high = cluster_bootstrap(scores, np.arange(50_000), resamples=200)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120 * 2**20
+    expected = scores.std(axis=0) / math.sqrt(50_000) * 2 * 1.96
+    np.testing.assert_allclose(high - low, expected, rtol=0.25)
+
+
+def test_the_refined_map_is_compared_with_its_own_control_pair_by_pair():
+    rows = [
+        Row(f"s{i}", 0, "game", named(variant), score)
+        for i in range(50)
+        for variant, score in (
+            ("base", i / 50),
+            ("var", i / 50 + 0.01),
+            ("var_same_sparsity", i / 50 + 0.004),
+        )
+    ]
+    found = {row.variant.name: row for row in summarise(rows)}
+    beyond = found["var-var_same_sparsity"]
+    assert beyond.value == pytest.approx(0.006)
+    assert beyond.ci_low == pytest.approx(beyond.ci_high)  # paired, though the scores spread
+    assert beyond.n == 50

@@ -1,0 +1,191 @@
+"""What does not fit together is refused before any work, in one sentence with the fix."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.experiment import GIVEN, prepare
+from var_exp.types import PREDICTED, ConfigError, MissingWeights, UnsupportedModel
+
+TWO_CLASSES = ("model.num_classes=2", "model.pretrained=false")
+OWN = ("data=folder", "layout=single", "classes=top_k", "classes.k=2")
+TINY_VIT = (
+    "model=vit_b16",
+    "model.name=vit_tiny_patch16_224",
+    "model.num_classes=16",
+    "model.pretrained=false",
+    "data=critters",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            picture = np.full((80, 80, 3), 60 * i, np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / f"{i}.png")
+    return str(tmp_path)
+
+
+def experiment(composed, *overrides):
+    return prepare(check(composed(*overrides), EvaluateConfig, GIVEN))
+
+
+def test_the_default_is_two_by_two_grids_of_critters(composed):
+    parts = experiment(composed, "model.pretrained=false")
+    assert parts.dataset[0].image.shape == (3, 128, 128)
+    assert list(parts.refiners) == ["var"]
+    assert list(parts.make_metrics()) == ["grid_pointing_game"]
+    assert (
+        parts.make_metrics()["grid_pointing_game"] is not parts.make_metrics()["grid_pointing_game"]
+    )
+
+
+def test_a_method_that_knows_no_classes_is_scored_without_competition(composed):
+    parts = experiment(
+        composed,
+        *("model=critters_vit", "model.pretrained=false"),
+        *("method=attention_rollout", "refine=[none]"),
+    )
+    assert not parts.refiners
+    assert not parts.method.class_specific
+
+
+def test_metrics_of_all_variants_share_the_work_of_one_perturber(composed):
+    metrics = "metric=[insertion_auc,deletion_auc,road]"
+    parts = experiment(composed, "model.pretrained=false", metrics)
+    sets = [parts.make_metrics() for _ in range(2)]
+    (shared,) = {metric.model for metrics in sets for metric in metrics.values()}
+    assert shared.predict is parts.model
+    assert shared.std == parts.spec.std
+
+
+def test_own_pictures_with_a_model_of_their_classes(composed, folder):
+    parts = experiment(
+        composed,
+        *TWO_CLASSES,
+        *OWN,
+        f"data.root={folder}",
+        "metric=[insertion_auc]",
+    )
+    assert len(parts.dataset) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "sentence"),
+    [
+        (
+            ("model.num_classes=10", "model.pretrained=false"),
+            ConfigError,
+            "the model has 10 classes and the data 16; choose data= and model= that belong",
+        ),
+        (
+            (*TINY_VIT, "data.size=224", "method.activations=relu"),
+            UnsupportedModel,
+            "has no activation that activations=relu acts on",
+        ),
+        (
+            ("model=critters_vit", "method=attention_rollout"),
+            ConfigError,
+            r"AttentionRollout gives all classes the same map, so they cannot compete; "
+            r"use refine=\[none\]",
+        ),
+        (("metric=[]",), ConfigError, r"metric=\[\] leaves nothing to measure"),
+        (("layout=single",), ConfigError, "classes=given needs two or more asked classes"),
+        (("classes=siblings",), ConfigError, "needs one asked class per image, got 4"),
+        (("layout.n=5",), ConfigError, "needs pictures of 25 different classes"),
+        (("classes=top_k", "classes.k=17"), ConfigError, "17"),
+        (("model.checkpoint=/no/file",), MissingWeights, "checkpoint '/no/file'"),
+        (("method.activations=gelu",), ConfigError, "activations"),
+        (("refine.var.temperature=-1",), ConfigError, "refine.var: temperature"),
+        (("data.count=0",), ConfigError, "count"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(composed, overrides, error, sentence):
+    random = () if any("model." in text for text in overrides) else ("model.pretrained=false",)
+    with pytest.raises(error, match=sentence) as refused:
+        experiment(composed, *overrides, *random)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("metric=[energy_share]",), "energy_share needs to know the object that is asked about"),
+        (
+            ("metric=[grid_confusion]", "layout=single", "classes=top_k"),
+            "grid_confusion needs several classes in one picture, each in a place of its own",
+        ),
+    ],
+)
+def test_measures_that_these_data_cannot_feed(composed, overrides, sentence):
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        experiment(composed, "model.pretrained=false", *overrides)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("layout", ["grid", "pair"])
+def test_places_that_can_be_confused(composed, layout):
+    parts = experiment(
+        composed, "model.pretrained=false", "metric=[grid_confusion]", f"layout={layout}"
+    )
+    assert list(parts.make_metrics()) == ["grid_confusion"]
+
+
+def test_measures_of_places_need_places(composed, folder):
+    with pytest.raises(ConfigError, match="metric grid_pointing_game needs to know where"):
+        experiment(
+            composed,
+            *TWO_CLASSES,
+            *OWN,
+            f"data.root={folder}",
+            "metric=[grid_pointing_game]",
+        )
+
+
+def test_own_pictures_come_alone_with_measures_that_need_no_places(composed, folder):
+    parts = experiment(composed, *TWO_CLASSES, "data=folder", f"data.root={folder}", "classes.k=2")
+    assert list(parts.make_metrics()) == ["insertion_auc_coarse", "deletion_auc_coarse"]
+    assert parts.dataset[0].image.shape == (3, 64, 64)
+
+
+def test_pictures_without_labels_need_a_layout_that_asks_for_none(composed, folder):
+    own = [*TWO_CLASSES, "data=folder", f"data.root={folder}", "data.labels=none", "classes.k=2"]
+    parts = experiment(composed, *own)
+    assert parts.dataset[0].classes.tolist() == [PREDICTED]
+    assert parts.dataset.class_names == ["class 0", "class 1"]
+    with pytest.raises(ConfigError, match="layout=grid needs pictures of known classes"):
+        experiment(composed, *own, "layout=grid")
+
+
+def test_siblings_are_asked_of_data_that_know_them(composed, folder):
+    with pytest.raises(ConfigError, match=r"knows the siblings of 0 classes.*data=critters"):
+        experiment(
+            composed,
+            *TWO_CLASSES,
+            "data=folder",
+            f"data.root={folder}",
+            "layout=single",
+            "classes=siblings",
+            "metric=[insertion_auc]",
+        )
+
+
+def test_pictures_that_the_model_cannot_take_are_refused(composed):
+    with pytest.raises(ConfigError, match=r"cannot take pictures of 128 x 128 px .* layout.cell"):
+        experiment(
+            composed,
+            *TINY_VIT,
+            "layout.cell=full",
+        )
+
+
+def test_grids_of_pictures_that_the_model_is_sure_of(composed, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAR_EXP_CACHE", str(tmp_path))
+    parts = experiment(composed, "data.count=32", "layout.confidence=0.6", "layout.related=true")
+    (said,) = parts.notes.values()
+    assert said.endswith(" of 32")
+    assert len(parts.dataset) <= int(said.split()[0]) // 4
+    assert len(list(tmp_path.iterdir())) == 1
