@@ -99,7 +99,6 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         refiners={
             name: build(node, where=f"refine.{name}")
             for name, node in root["refine"].items()
-            if name != "none"  # the base map, which is always scored
         },
         make_metrics=lambda: {
             name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
@@ -113,7 +112,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(
             f"{type(experiment.method).__name__} gives all classes the same map, so they cannot "
-            "compete; use refine=[none], or another method."
+            "compete; use refine=none, or another method."
         )
     (batch,) = collate([first_readable(dataset)], spec)
     logits = _try_model(experiment, batch)
