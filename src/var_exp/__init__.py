@@ -11,8 +11,22 @@ Examples:
 """
 
 from var_exp import metrics
+from var_exp.explain import Explanation, explain
 from var_exp.methods import get_method, list_methods
 from var_exp.models import list_models, load_model
+from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
+from var_exp.types import InputSpec
 
-__all__ = ["VAR", "get_method", "list_methods", "list_models", "load_model", "metrics"]
+__all__ = [
+    "VAR",
+    "Explanation",
+    "InputSpec",
+    "explain",
+    "get_method",
+    "list_methods",
+    "list_models",
+    "load_model",
+    "metrics",
+    "shared_evidence",
+]

@@ -18,9 +18,10 @@ def shared_parts(sample):
     )
 
 
-@pytest.mark.parametrize(
-    ("asked", "shared"), [("differing", 1), ("kept", 0), ("tail", 1), ("shared", 1)]
-)
+COMMON = {"differing": 1, "kept": 0, "tail": 1, "shared": 1}
+
+
+@pytest.mark.parametrize(("asked", "shared"), COMMON.items())
 def test_rivals_share_as_many_parts_as_the_question_needs(asked, shared):
     data = CritterSiblings(40, asked=asked)
     samples = [data[i] for i in range(40)]
@@ -81,7 +82,7 @@ def test_a_picture_does_not_depend_on_the_count():
 
 def test_impossible_options():
     with pytest.raises(
-        ConfigError, match="asked must be one of differing, kept, tail, shared, got 'x'"
+        ConfigError, match="asked must be one of differing, kept, tail, shared, got"
     ):
         CritterSiblings(asked="x")
     with pytest.raises(ConfigError, match="count must be between"):

@@ -10,7 +10,7 @@ its own. It is the same for every class, and what a refined map leaves out.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,7 +28,7 @@ class SharedEvidence:
         competition: How the classes compete; only its shares count.
     """
 
-    competition: VAR = VAR.scaled()
+    competition: VAR = field(default_factory=VAR.scaled)
     channels = "sum"
 
     def __call__(
