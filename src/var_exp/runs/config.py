@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from var_exp.runs.launchers import refusal
+from var_exp.runs.networks import network_names
 from var_exp.registry import aliases, did_you_mean, problems
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
@@ -216,6 +217,8 @@ def _sentence(error: Exception, keys: list[str]) -> str:
     missing = re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", text)
     if isinstance(error, MissingConfigException) and missing:
         group, option = missing.groups()
+        if group == "model":
+            return _no_model(option)
         # Hydra's options hold those of the user's --config-dir too
         known = list(error.options or aliases(group))
         return (
@@ -229,6 +232,19 @@ def _sentence(error: Exception, keys: list[str]) -> str:
     if error.__cause__ is not None:
         text = f"{text}: {str(error.__cause__).splitlines()[0]}"
     return " ".join(text.split())
+
+
+def _no_model(asked: str) -> str:
+    """A network that nobody knows; the file of its weights, perhaps."""
+    if Path(asked).suffix in (".pt", ".pth", ".ckpt", ".safetensors", ".bin"):
+        return (
+            f"model= takes the name of a network, got the file '{asked}'; name the network that "
+            "these weights belong to: model=NAME model.checkpoint=FILE."
+        )
+    return (
+        f"there is no model={asked}{did_you_mean(asked, network_names())}; choose one of: "
+        f"{', '.join(aliases('model'))}, or any name of timm.list_models()."
+    )
 
 
 def _mendable(error: Exception) -> str | None:
