@@ -25,9 +25,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from var_exp.registry import aliases, did_you_mean, problems
 from var_exp.runs.launchers import refusal
 from var_exp.runs.networks import network_names
-from var_exp.registry import aliases, did_you_mean, problems
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
 FAILED = "failed.txt"
@@ -96,10 +96,11 @@ def command(main: Callable[[], Any], schema: type) -> None:
     # Python puts the script's folder there. Last, so that no file of the user's hides a package.
     sys.path.append(str(Path.cwd()))
     for argument in sys.argv[1:]:
-        if argument.startswith(("classes=[", "classes=(")):
+        if argument.startswith("classes=["):
+            listed = argument.partition("=")[2]
             _refuse(
-                f"classes= takes a rule, got {argument.partition('=')[2]}; to name the classes that "
-                f"compete: classes=named 'classes.names={argument.partition('=')[2]}'."
+                f"classes= takes a rule, got {listed}; to name the classes that compete: "
+                f"classes=named 'classes.names={listed}'."
             )
     sys.argv[1:] = [open_key(argument) for argument in sys.argv[1:]]
     try:
