@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from var_exp.support.architectures import ARCHITECTURES
+from var_exp.support.cells import Cell, run_cell, subject
+from var_exp.support.page import page, read
 
-from var_exp.matrix.architectures import ARCHITECTURES
-from var_exp.matrix.cells import Cell, run_cell, subject
-from var_exp.matrix.checks import CHECKS
-from var_exp.matrix.page import page, read
 from var_exp.methods import list_methods
+from var_exp.support.checks import CHECKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 WRITTEN = {(cell.method, cell.architecture): cell for cell in read(DOCS / "support.csv")}

@@ -1,10 +1,10 @@
 """The page and the CSV of the matrix, and the command that writes them."""
 
 import pytest
+from var_exp.support.cells import Cell
+from var_exp.support.page import page, read, table, write
 
-from var_exp.matrix import __main__ as command
-from var_exp.matrix.cells import Cell
-from var_exp.matrix.page import page, read, table, write
+from var_exp.support import __main__ as command
 
 RESNETS = ("timm/resnet18", "timm/resnet50", "torchvision/resnet18")
 

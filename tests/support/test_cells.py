@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from var_exp.support.cells import Subject, run_cell
 
-from var_exp.matrix import cells
-from var_exp.matrix.cells import Subject, run_cell
 from var_exp.methods import get_method
 from var_exp.methods.gradient import Gradient
+from var_exp.support import cells
 from var_exp.types import UnsupportedModel
 
 
