@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from var_exp.support.architectures import ARCHITECTURES, build
+from architectures import ARCHITECTURES, build
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda each: each.name)
