@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardsigmoid
 
 from var_exp.support.checks.case import Case, Unchecked, per_class, relative_error
 from var_exp.support.checks.stand_ins import StandIns, logits_through, valued
@@ -239,8 +240,12 @@ def _stand_ins(layers: _Layers) -> StandIns:
             "mul": _gated,
             "div": _scaled,
             "sigmoid": lambda x: x.sigmoid().detach(),  # gates are constants
+            "hardsigmoid": lambda x, *_, **__: hardsigmoid(x).detach(),
         },
         plain=("relu", "max_pool2d", "softmax"),
         elementwise=lambda function, x: _kept(x, function(x)),
-        functions=("gelu", "silu", "hardswish", "mish", "elu", "selu", "celu", "softplus"),
+        functions=(
+            *("gelu", "silu", "hardswish", "mish", "elu", "selu", "celu", "softplus"),
+            *("relu6", "hardtanh"),
+        ),
     )
