@@ -30,8 +30,8 @@ _HEAD = """# What works on what
 
 Which methods act on *your* network, and what checked them:
 
-    python -m var_exp.support model=resnet50 model.pretrained=false   # or any timm name
-    python -m var_exp.support model=tf_efficientnet_lite0 model.checkpoint=FILE
+    var-exp support model=resnet50 model.pretrained=false   # or any timm name
+    var-exp support model=tf_efficientnet_lite0 model.checkpoint=FILE
 
 From Python, `var_exp.support.support(model)` returns the same rows for any module. Each method runs
 in float64 on a copy of the network, and its maps are made again in another way. "acts, unchecked"

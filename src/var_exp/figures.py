@@ -85,7 +85,7 @@ class FinishedRun:
     @property
     def refiners(self) -> list[str]:
         """The refiners it scored."""
-        return [name for name in self.root["refine"] if name != "none"]
+        return list(self.root["refine"])
 
     def picks(self, count: int) -> list[str]:
         """Samples that its report would show first."""

@@ -47,7 +47,7 @@ def test_a_method_that_knows_no_classes_is_scored_without_competition(composed):
     parts = experiment(
         composed,
         *("model=critters_vit", "model.pretrained=false"),
-        *("method=attention_rollout", "refine=[none]"),
+        *("method=attention_rollout", "refine=none"),
     )
     assert not parts.refiners
     assert not parts.method.class_specific

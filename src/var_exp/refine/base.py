@@ -21,14 +21,6 @@ class Refiner(Protocol):
         ...
 
 
-class Identity:
-    """No competition: the base maps themselves, the row that every refiner is compared with."""
-
-    def __call__(self, maps: Maps, logits: Float[Tensor, "B K"] | None = None) -> Maps:
-        """Return the maps as they are."""
-        return maps
-
-
 def check_maps(maps: Tensor) -> None:
     """Refuse what cannot compete.
 

@@ -10,6 +10,7 @@ from functools import cache, cached_property
 
 from jaxtyping import Bool, Float, UInt8
 from matplotlib import font_manager
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -147,6 +148,16 @@ def panel_picture(panel: Panel) -> Image.Image:
             if row == 0:
                 _write(picture, panel.class_names[column], (left, 0, cell[0], _STRIP))
     return picture
+
+
+def panel_figure(panel: Panel) -> Figure:
+    """The whole panel as a Matplotlib figure."""
+    picture = panel_picture(panel)
+    figure = Figure(figsize=(picture.width / 100, picture.height / 100))
+    axis = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axis.imshow(picture)
+    axis.set_axis_off()
+    return figure
 
 
 def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -8,13 +8,10 @@ on with another number of processes.
 Folders are named by hashes of the options, so that the same command finds its run again.
 """
 
-import ast
 import hashlib
-import inspect
 import json
 import platform
 import subprocess
-import sysconfig
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,20 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from var_exp.files import write_whole
-from var_exp.registry import locate
+from var_exp.runs.scoring_code import code_hash
 from var_exp.types import BadData, ConfigError, Sample, SampleDataset
-
-SCORED_BY = (
-    *("types", "seeds", "registry", "files", "variants", "classes", "models", "data", "engine"),
-    *("methods", "refine", "metrics", "modules"),
-    *("results.rows", "results.batch_scores", "results.store", "results.saved_maps"),
-    "runs.experiment",
-)
-"""Rooms of this package that scores depend on: a run goes on only with the same code in them.
-
-They never import what is left out (a contract in pyproject.toml), such as summaries and reports,
-which are made anew from the scores whenever a run ends.
-"""
 
 SPREAD = ("workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Options that say only how work is spread; no score depends on them."""
@@ -141,7 +126,7 @@ def record_of(root: Mapping[str, Any], model: nn.Module, dataset: SampleDataset)
         "options": options,
         "weights": weights_hash(model),
         "data": data_hash(dataset),
-        "code": _code_hash(options),
+        "code": code_hash(options),
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in _PACKAGES},
     }
@@ -209,50 +194,6 @@ def _file_sizes(dataset: Any) -> Iterator[tuple[str, int]]:
             file = listed[0] if isinstance(listed, tuple) else listed
             yield file.name, file.stat().st_size
         dataset = getattr(dataset, "dataset", None)
-
-
-def _code_hash(options: Mapping[str, Any]) -> str:
-    """Hash of the code that scores depend on: ours, and the user's that the configuration names."""
-    digest = hashlib.blake2b(digest_size=8)
-    for file in _scoring_files():
-        digest.update(f"{file.relative_to(_PACKAGE)} {_meaning(file)}".encode())
-    for file in sorted(_own_files(options), key=lambda file: (file.name, file)):
-        digest.update(f"{file.name} {_meaning(file)}".encode())
-    return digest.hexdigest()
-
-
-def _scoring_files() -> list[Path]:
-    """Python files of the rooms that scores depend on."""
-    places = [_PACKAGE.joinpath(*room.split(".")) for room in SCORED_BY]
-    modules = [place.with_suffix(".py") for place in places]
-    within = [file for place in places for file in place.rglob("*.py")]
-    return sorted(file for file in {*modules, *within} if file.is_file())
-
-
-def _own_files(options: Mapping[str, Any]) -> set[Path]:
-    """The user's files that the configuration names; installed packages are known by version."""
-    named = {value for key, value in options.items() if key.endswith("_target_")}
-    installed = [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")]
-    files = set()
-    for target in named:
-        try:
-            file = Path(inspect.getfile(locate(target)))
-        except TypeError:  # built in
-            continue
-        if not any(file.is_relative_to(folder) for folder in [_PACKAGE, *installed]):
-            files.add(file)
-    return files
-
-
-def _meaning(file: Path) -> str:
-    """The syntax tree of a file, which comments, docstrings and line breaks do not change."""
-    tree = ast.parse(file.read_bytes())
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
 
 
 def _git() -> dict[str, Any] | None:

@@ -1,10 +1,10 @@
 """Print which methods act on a network, and what checked them.
 
-    python -m var_exp.support model=resnet50 model.pretrained=false
-    python -m var_exp.support model=tf_efficientnet_lite0 model.checkpoint=FILE
-    python -m var_exp.support model._target_=mine.build --methods gbp gradcam
+    var-exp support model=resnet50 model.pretrained=false
+    var-exp support model=tf_efficientnet_lite0 model.checkpoint=FILE
+    var-exp support model._target_=mine.build --methods gbp gradcam
 
-Words are those of `evaluate.py`: an alias of `conf/model` or any timm name, and options of the
+Likewise `python -m var_exp.support`. Words are those of `evaluate.py`: an alias of `conf/model` or any timm name, and options of the
 network. Without its own weights a network gets random ones in general position. Ends with 1 when a
 method failed, and with 2 when the command must be mended.
 """
@@ -32,7 +32,7 @@ _SAYS = {"acts": "acts", "refused": "refused", "unchecked": "acts, unchecked", "
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer for the network that the command line names."""
     parser = argparse.ArgumentParser(
-        prog="python -m var_exp.support",
+        prog="var-exp support",
         description="Which methods act on a network, and what checked them.",
     )
     parser.add_argument("network", nargs="+", metavar="model=NAME", help="and model.OPTION=VALUE")
