@@ -30,12 +30,16 @@ _HEAD = """# What works on what
 
 Which methods act on *your* network, and what checked them:
 
-    var-exp support model=resnet50 model.pretrained=false   # or any timm name
-    var-exp support model=tf_efficientnet_lite0 model.checkpoint=FILE
+```bash
+python -m var_exp.support model=resnet50 model.pretrained=false --methods gbp gradcam lrp attnlrp
+```
+
+`model=` takes an alias or any timm name, `model.checkpoint=FILE` its weights, and without
+`--methods` all are tried, which takes minutes. It ends with an error when one failed; "acts,
+unchecked" says that the second way to its maps has no rule for something the network calls.
 
 From Python, `var_exp.support.support(model)` returns the same rows for any module. Each method runs
-in float64 on a copy of the network, and its maps are made again in another way. "acts, unchecked"
-says that this other way has no rule for something the network calls.
+in float64 on a copy of the network, and its maps are made again in another way.
 
 The table below is written by `python benchmarks/support/support_page.py --folder docs` (`--full`
 for the published sizes), which does so for every method and every architecture; do not edit. All

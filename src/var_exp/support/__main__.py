@@ -4,9 +4,9 @@
     var-exp support model=tf_efficientnet_lite0 model.checkpoint=FILE
     var-exp support model._target_=mine.build --methods gbp gradcam
 
-Likewise `python -m var_exp.support`. Words are those of `evaluate.py`: an alias of `conf/model` or any timm name, and options of the
-network. Without its own weights a network gets random ones in general position. Ends with 1 when a
-method failed, and with 2 when the command must be mended.
+Likewise `python -m var_exp.support`. Words are those of `evaluate.py`: an alias of `conf/model` or
+any timm name, and options of the network. Without weights of its own a network gets random ones in
+general position. Ends with 1 when a method failed, and with 2 when the command must be mended.
 """
 
 import argparse
