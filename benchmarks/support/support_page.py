@@ -174,7 +174,8 @@ def _range(counts: Iterable[int]) -> str:
 def write(rows: Iterable[Row], file: Path) -> None:
     """Write the rows as CSV, the error to one digit."""
     with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [each.name for each in fields(Row)], lineterminator="\n")
+        columns = [each.name for each in fields(Row) if each.name != "layer"]
+        writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for row in rows:
             writer.writerow({**asdict(row), "error": f"{row.error:.0e}"})

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from var_exp.models.targets import find_target
 from var_exp.support import Finding, support
 from var_exp.support import __main__ as command
 from var_exp.types import ConfigError
@@ -38,6 +39,14 @@ def test_which_methods_act_on_a_network_of_ones_own(monkeypatch):
         "acts",
         7,
     )  # 2 to find the layer and its output, 4 channels, none
+
+
+def test_a_class_activation_map_says_which_layer_it_reads():
+    model = command.network(["model=critters_cnn"])
+    gradcam, gradient = support(model, methods=["gradcam", "gradient"])
+    target = find_target(model, torch.zeros(1, 3, 64, 64))
+    assert gradcam.layer == f"{target.name} {target.grid[0]} x {target.grid[1]}"
+    assert gradient.layer == ""
 
 
 def test_an_unknown_method_is_refused_before_the_work():

@@ -99,6 +99,7 @@ def table(findings: Sequence[Finding], title: str) -> Table:
     drawn.add_column("method", no_wrap=True)
     drawn.add_column("", no_wrap=True)
     drawn.add_column("checked by, or why not")
+    drawn.add_column("layer")
     for heading in ("error", "forward", "backward"):
         drawn.add_column(heading, justify="right")
     for each in findings:
@@ -107,12 +108,13 @@ def table(findings: Sequence[Finding], title: str) -> Table:
             each.method,
             _SAYS[each.status],
             each.reason or each.checked_by,
+            each.layer,
             f"{each.error:.0e}" if each.error == each.error else "",
             *(str(count) if ran else "" for count in (each.forward, each.backward)),
         )
     drawn.caption = (
-        "error: relative. forward, backward: images that went through the network for one "
-        "explained image and its classes."
+        "layer: where class activation maps are read, and its grid. error: relative. forward, "
+        "backward: images that went through the network for one explained image and its classes."
     )
     return drawn
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from var_exp.engine.activations import guided_calls
 from var_exp.methods import Method, get_method, list_methods
+from var_exp.models.targets import find_target
 from var_exp.registry import did_you_mean
 from var_exp.support.checks import CHECKS, Check
 from var_exp.support.checks.case import Case, Unchecked
@@ -31,13 +32,14 @@ class Finding:
         method: Alias of the method.
         network: Name of the network.
         status: "acts" when it ran and was verified; "refused" when it said that it does not act on
-            this network; "unchecked" when it ran, and its check cannot tell on this network;
-            "failed" otherwise.
+            this network; "unchecked" when it says that it acts, and was not run or has no check that
+            knows this network; "failed" otherwise.
         reason: Why not "acts", in a sentence; the network's class is called "the model".
         guided: Activation calls that got another backward rule, by name.
         forward: Images that went through the model for one explained image and its K classes.
         backward: Images whose gradient came back through the logits, likewise.
         error: What the method's check found, relative.
+        layer: Where a class activation map is read: name of the layer, and its grid as "7 x 7".
     """
 
     method: str
@@ -48,6 +50,7 @@ class Finding:
     forward: int = 0
     backward: int = 0
     error: float = nan
+    layer: str = ""
 
     @property
     def checked_by(self) -> str:
@@ -107,7 +110,7 @@ def examine(alias: str, on: Subject, *, thorough: bool = True) -> Finding:
         return Finding(alias, on.name, "failed", _named(error, on))
     if check.costly and not thorough:
         return Finding(
-            alias, on.name, "unchecked", "it makes a pass for every channel; check it with thorough"
+            alias, on.name, "unchecked", "it makes a pass for every channel; only thorough runs it"
         )
     try:
         return _verified(alias, method, check, on)
@@ -157,7 +160,16 @@ def _verified(alias: str, method: Method, check: Check, on: Subject) -> Finding:
         forward=passes["forward"],
         backward=passes["backward"],
         error=error,
+        layer=_layer(method, on),
     )
+
+
+def _layer(method: Method, on: Subject) -> str:
+    """Where a method that reads a layer finds it; "" for the others."""
+    if not hasattr(method, "layer"):
+        return ""
+    target = find_target(on.model, on.images[:1], method.layer)
+    return f"{target.name} {target.grid[0]} x {target.grid[1]}"
 
 
 @contextmanager
