@@ -2,17 +2,16 @@
 
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
 from copy import deepcopy
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.functional import interpolate
 
-from var_exp.matrix.checks.case import Case, per_class, relative_error
+from var_exp.support.checks.case import Case, per_class, relative_error
+from var_exp.support.checks.stand_ins import StandIns, logits_through
 
 
 def captum(case: Case) -> float:
@@ -53,10 +52,8 @@ def _image_and_layer_biases(case: Case) -> Tensor:
 
         return layer
 
-    with ExitStack() as stack:
-        for name in ("conv2d", "linear", "batch_norm"):
-            stack.enter_context(patch.object(F, name, noted(getattr(F, name))))
-        scores = case.scores(leaf)[0]
+    layers = {name: noted(getattr(F, name)) for name in ("conv2d", "linear", "batch_norm")}
+    scores = case.explained(logits_through(StandIns(layers), case, leaf))[0]
     maps = torch.zeros(len(scores), *case.image.shape[2:], dtype=torch.float64)
     for point, bias in zip(points, biases, strict=True):
         if len(point) != 1:  # windows: this network has attention, and so other biases

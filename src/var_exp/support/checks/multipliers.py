@@ -5,52 +5,46 @@ function returns its value, and has Δ output / Δ input as its gradient.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from var_exp.matrix.checks.case import Case, per_class, relative_error
+from var_exp.engine.calls import ELEMENTWISE_CALLS, WEIGHTED_CALLS
+from var_exp.support.checks.case import Case, per_class, relative_error
+from var_exp.support.checks.stand_ins import StandIns, logits_through, valued
 
 
 def deeplift(case: Case) -> float:
     """Gradients through stand-ins for torch's functions, in a batch of image and baseline."""
     leaf = torch.cat([case.image, torch.zeros_like(case.image)]).requires_grad_()
-    multiply = Tensor.__mul__
-    stand_ins: list[tuple[Any, str, Any]] = [
-        *((F, name, _elementwise(getattr(F, name))) for name in ("relu", "gelu", "silu")),
-        (torch, "sigmoid", _elementwise(torch.sigmoid)),
-        (Tensor, "sigmoid", _elementwise(torch.sigmoid)),
-        (F, "softmax", lambda x, dim, *_, **__: _softmax(x, dim)),
-        (F, "layer_norm", _layer_norm),
-        (F, "max_pool2d", _max_pool),
-        (F, "scaled_dot_product_attention", _attention),
-        (Tensor, "matmul", lambda a, b: _product(torch.matmul, a, b)),
-        (Tensor, "__matmul__", lambda a, b: _product(torch.matmul, a, b)),
-        (Tensor, "__mul__", lambda a, b: _product(multiply, a, b)),
-    ]
-    with ExitStack() as stack:
-        for owner, name, stand_in in stand_ins:
-            stack.enter_context(patch.object(owner, name, stand_in))
-        scores = case.scores(leaf)[0]
+    stand_ins = StandIns(
+        {
+            "softmax": lambda x, dim, *_, **__: _softmax(x, dim),
+            "layer_norm": _layer_norm,
+            "max_pool2d": _max_pool,
+            "scaled_dot_product_attention": _attention,
+            "matmul": lambda a, b: _product(torch.matmul, a, b),
+            "mul": lambda a, b: _product(torch.mul, a, b),
+            "div": _quotient,
+        },
+        plain=WEIGHTED_CALLS,
+        elementwise=_elementwise,
+        functions=ELEMENTWISE_CALLS,
+    )
+    scores = case.explained(logits_through(stand_ins, case, leaf))[0]
     multipliers = torch.stack([per_class(score[None], leaf)[0] for score in scores])
     return relative_error(case.maps, multipliers * case.image)
 
 
-def _elementwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function, with the slope between the two points as its gradient."""
-
-    def stand_in(x: Tensor, *_: Any, **__: Any) -> Tensor:
-        y = function(x.detach())
-        return _valued(y, x * _slope(x, y, function))
-
-    return stand_in
+def _elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function of x, with the slope between the two points as its gradient."""
+    y = function(x.detach())
+    return valued(y, x * _slope(x, y, function)) if x.requires_grad else y
 
 
-def _slope(x: Tensor, y: Tensor, function: Callable[..., Tensor]) -> Tensor:
+def _slope(x: Tensor, y: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """Δy / Δx, for both halves; the derivative in the middle where Δx is lost to rounding."""
     (a, a0), (b, b0) = x.detach().chunk(2), y.chunk(2)
     with torch.enable_grad():
@@ -65,17 +59,19 @@ def _product(multiply: Callable[..., Tensor], a: Tensor, b: Any) -> Tensor:
     if not (isinstance(b, Tensor) and a.requires_grad and b.requires_grad):
         return multiply(a, b)
     parts = multiply(a, _mean(b)) + multiply(_mean(a), b)
-    return _valued(multiply(a.detach(), b.detach()), parts)
+    return valued(multiply(a.detach(), b.detach()), parts)
 
 
-def _quotient(a: Tensor, b: Tensor) -> Tensor:
+def _quotient(a: Tensor, b: Any) -> Tensor:
     """Δ(a / b) = (Δa - mean(a / b) Δb) / mean(b)."""
+    if not (isinstance(b, Tensor) and b.requires_grad):
+        return torch.div(a, b)
     value = torch.div(a, b).detach()
-    return _valued(value, torch.div(a - torch.mul(_mean(value), b), _mean(b)))
+    return valued(value, torch.div(a - torch.mul(_mean(value), b), _mean(b)))
 
 
 def _softmax(x: Tensor, dim: int) -> Tensor:
-    exponential = _elementwise(torch.exp)(x)
+    exponential = _elementwise(torch.exp, x)
     return _quotient(exponential, exponential.sum(dim, keepdim=True))
 
 
@@ -85,7 +81,7 @@ def _layer_norm(
     axes = tuple(range(-len(shape), 0))
     centred = x - x.mean(axes, keepdim=True)
     squares = _product(torch.mul, centred, centred).mean(axes, keepdim=True) + eps
-    x = _quotient(centred, _elementwise(torch.sqrt)(squares))
+    x = _quotient(centred, _elementwise(torch.sqrt, squares))
     x = x if weight is None else torch.mul(x, weight)
     return x if bias is None else x + bias
 
@@ -114,15 +110,10 @@ def _max_pool(x: Tensor, size: int, stride: int, padding: int = 0, *_: Any, **__
     wins = torch.where(change >= 0, a, a0) >= largest - tolerance
     slope = torch.where(a == a0, 1, change / (a - a0)).detach() * wins / wins.sum(-1, keepdim=True)
     carried = torch.where(wins, slope * a, 0).sum(-1)
-    return _valued(torch.cat([top, top0])[..., 0], torch.cat([carried, carried.detach()]))
+    return valued(torch.cat([top, top0])[..., 0], torch.cat([carried, carried.detach()]))
 
 
 def _mean(x: Tensor) -> Tensor:
     """Mean of image and baseline, for both halves."""
     mean = x.detach().unflatten(0, (2, -1)).mean(0)
     return torch.cat([mean, mean])
-
-
-def _valued(value: Tensor, gradient: Tensor) -> Tensor:
-    """A tensor with the value of one and the gradient of another."""
-    return gradient + (value - gradient).detach()

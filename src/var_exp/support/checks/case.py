@@ -7,6 +7,10 @@ import torch
 from torch import Tensor, nn
 
 
+class Unchecked(Exception):  # noqa: N818  # it is no error of the method's
+    """The check does not know a network of this kind; one sentence says what it lacks."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One method that has run on one image, K classes at once.
@@ -28,8 +32,11 @@ class Case:
     maps: Tensor
 
     def scores(self, images: Tensor) -> Tensor:
-        """What the method explains, [n, K], for images [n, C, H, W]: logits unless it says."""
-        scores: Tensor = self.model(images)
+        """What the method explains, [n, K], for images [n, C, H, W]."""
+        return self.explained(self.model(images))
+
+    def explained(self, scores: Tensor) -> Tensor:
+        """What the method explains, [n, K], of logits [n, N]: the logits unless it says."""
         score = getattr(self.method, "score", "logit")
         if score != "logit":
             scores = scores.softmax(1)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from var_exp.matrix.checks.activations import guided
-from var_exp.matrix.checks.case import Case, per_class, relative_error
 from var_exp.models.targets import find_target
+from var_exp.support.checks.activations import guided
+from var_exp.support.checks.case import Case, per_class, relative_error
 
 
 def gradcam(case: Case) -> float:

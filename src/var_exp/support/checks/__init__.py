@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from var_exp.matrix.checks import (
+from var_exp.support.checks import (
     activations,
     attention,
     cams,
@@ -23,7 +23,7 @@ from var_exp.matrix.checks import (
     relevance,
     segments,
 )
-from var_exp.matrix.checks.case import Case
+from var_exp.support.checks.case import Case
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,19 @@ class Check:
         limit: Largest error that passes; maps are float32, whose rounding is 6e-8.
         small: Whether the small relatives stand in for the published sizes: for methods that make
             many passes of a kind that others make once.
+        costly: Whether it makes a pass for every channel of a layer, whatever its options.
     """
 
     error: Callable[[Case], float]
     options: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 1e-5
     small: bool = False
+    costly: bool = False
+
+    @property
+    def phrase(self) -> str:
+        """How the maps are made again."""
+        return (self.error.__doc__ or "").rstrip(".")
 
 
 _DIFFERENCE = 1e-4  # limit of finite differences in float64
@@ -79,7 +86,7 @@ CHECKS: dict[str, Check] = {
     "lrp": Check(relevance.lrp),
     "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}, small=True),
     "rise": Check(masks.rise, {"masks": 6, "grid": 3}, small=True),
-    "scorecam": Check(cams.scorecam, small=True),
+    "scorecam": Check(cams.scorecam, small=True, costly=True),
     "sglrp": Check(relevance.sglrp),
     "smoothgrad": Check(differences.smoothgrad, _FEW, _DIFFERENCE, small=True),
     "softmax_gbp": Check(activations.guided_backprop),

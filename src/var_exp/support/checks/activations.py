@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from var_exp.matrix.checks.case import Case, per_class, relative_error
+from var_exp.support.checks.case import Case, per_class, relative_error
 
 _NODES = (
     *("Relu", "Hardtanh", "LeakyRelu", "Prelu", "Rrelu", "Elu", "Celu"),

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from var_exp.matrix.architectures import ARCHITECTURES, build
+from architectures import ARCHITECTURES, build
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda each: each.name)

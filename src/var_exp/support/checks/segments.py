@@ -6,8 +6,8 @@ from math import comb
 import torch
 from torch import Tensor
 
-from var_exp.matrix.checks.case import Case, relative_error
 from var_exp.seeds import sample_generator
+from var_exp.support.checks.case import Case, relative_error
 
 
 def lime(case: Case) -> float:

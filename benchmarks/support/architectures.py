@@ -1,4 +1,4 @@
-"""Architectures of the matrix: builds of timm and torchvision, each with a small relative.
+"""The networks of docs/support.md: builds of timm and torchvision, each with a small relative.
 
 The small relative has the same kinds of blocks, fewer and narrower, so that what a method refuses
 on the real size it refuses on the small one.
@@ -14,12 +14,12 @@ import torch
 import torchvision.models as tv
 from timm.models._efficientnet_builder import decode_arch_def
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
 
 from var_exp.models import load_model
+from var_exp.support.networks import Subject, in_general_position
 
 Build: TypeAlias = Callable[[], nn.Module]
 
@@ -32,7 +32,7 @@ class Architecture:
 
     Attributes:
         name: Library and name, such as "timm/resnet50".
-        family: Column of the matrix.
+        family: Column of the table.
         real: Builds the published size.
         small: Builds the small relative.
         pixels: Side of the images for the published size; 64 leave two positions along a side after
@@ -51,43 +51,24 @@ class Architecture:
 
 
 def build(architecture: Architecture, *, small: bool) -> tuple[nn.Module, int]:
-    """The network in eval mode and float64, the same in every run, and the side of its images.
-
-    Random weights are our own, since what libraries start from is no network in general position:
-    zero heads, zero last scales of residual branches, layer scales of 1e-6.
-    """
+    """The network in eval mode and float64, the same in every run, and the side of its images."""
     pixels = architecture.small_pixels if small else architecture.pixels
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = (architecture.small if small else architecture.real)()
         model.eval().requires_grad_(False)
         if not architecture.shipped:
-            _randomise(model)
-            _settle_batch_norm(model, torch.randn(8, 3, pixels, pixels))
+            in_general_position(model, torch.randn(8, 3, pixels, pixels))
     return model.double(), pixels
 
 
-def _randomise(model: nn.Module) -> None:
-    """Draw every parameter: weights that keep the scale, scales near 1, offsets near 0."""
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            parameter.normal_(std=0.1)
-        elif parameter.ndim > 1 and name.endswith("weight"):
-            parameter.normal_(std=(2 / parameter[0].numel()) ** 0.5)
-        else:  # scales of norms and layers, tokens and positions
-            parameter.uniform_(0.5, 1.5)
-
-
-def _settle_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
-    """Let batch norms take the statistics of these images, or deep networks would overflow."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    for norm in norms:
-        norm.train().momentum = None  # running statistics become those of the one batch
-    if norms:
-        with torch.no_grad():
-            model(images)
-    for norm in norms:
-        norm.eval()
+def subject(architecture: Architecture, *, small: bool) -> Subject:
+    """A network with images and classes, the same in every run."""
+    model, pixels = build(architecture, small=small)
+    stream = torch.Generator().manual_seed(2)
+    images = torch.randn(2, 3, pixels, pixels, generator=stream, dtype=torch.float64)
+    classes = torch.tensor([[3, 0, 7, 5], [1, 8, 2, 3]])
+    return Subject(architecture.name, model, images, classes)
 
 
 def _timm(name: str, small: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:

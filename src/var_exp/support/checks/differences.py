@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from var_exp.matrix.checks.case import Case, per_class, relative_error
 from var_exp.seeds import sample_generator
+from var_exp.support.checks.case import Case, per_class, relative_error
 
 
 def gradient(case: Case) -> float:

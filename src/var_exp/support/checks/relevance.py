@@ -4,16 +4,15 @@ With R = value · g, a rule that gives input i the share c_i / D of R is the gra
 constant z / D, for the output z. What stands in for a function returns its value.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn.functional import hardsigmoid
 
-from var_exp.matrix.checks.case import Case, per_class, relative_error
+from var_exp.support.checks.case import Case, Unchecked, per_class, relative_error
+from var_exp.support.checks.stand_ins import StandIns, logits_through, valued
 
 Denominator = Callable[[Callable[..., Tensor], Tensor, Tensor, Tensor | None], Tensor]
 """From an operation, its input, weight and bias to D."""
@@ -58,8 +57,8 @@ def attnlrp(case: Case) -> float:
     """Gradients through stand-ins for torch's functions, attention and its products among them."""
     leaf = case.image.clone().requires_grad_()
     linear, convolution = map(_gamma, (case.method.gamma_linear, case.method.gamma_convolution))
-    with _replaced(_Layers(convolution, linear, linear)):
-        scores = case.scores(leaf)[0]
+    stand_ins = _stand_ins(_Layers(convolution, linear, linear))
+    scores = case.explained(logits_through(stand_ins, case, leaf))[0]
     return relative_error(case.maps, case.image * per_class(scores, leaf))
 
 
@@ -69,9 +68,8 @@ def _flat_first(
     """Where the relevance of the image arrives, and the scores, with z_plus between."""
     leaf = case.image.clone().requires_grad_()
     layers = _Layers(_z_plus, _z_plus, dense, first=leaf)
-    with _replaced(layers):
-        scores = start(case.model(leaf)[0])
-    return layers.flat, scores
+    logits = logits_through(_stand_ins(layers), case, leaf)
+    return layers.flat, start(logits[0])
 
 
 def _epsilon(operation: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -132,9 +130,18 @@ class _Layers:
         return self._layer("dense" if x.ndim == 2 else "tokens", operation, x, weight, bias)
 
     def batch_norm(
-        self, x: Tensor, mean: Tensor, var: Tensor, weight: Any, bias: Any, *rest: Any
+        self,
+        x: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0,
+        eps: float = 1e-5,
     ) -> Tensor:
-        scale = weight / (var + rest[-1]).sqrt()
+        scale = (1 if weight is None else weight) / (var + eps).sqrt()
+        bias = torch.zeros_like(scale) if bias is None else bias
         if hasattr(x, "made_by"):
             kind, operation, before, weight, offset = x.made_by
             shift = bias - mean * scale + (0 if offset is None else offset * scale)
@@ -152,7 +159,7 @@ class _Layers:
             total = operation(self.flat, torch.ones_like(weight), None)
         else:
             total = self._rules[kind](operation, x, weight, bias)
-        result: Any = _valued(z, total * (z / _away(total.detach())))
+        result: Any = valued(z, total * (z / _away(total.detach())))
         result.made_by = (kind, operation, x, weight, bias)
         return torch.as_tensor(result)
 
@@ -168,11 +175,6 @@ def _averaged(x: Tensor) -> bool:
 def _away(x: Tensor) -> Tensor:
     """x, moved away from zero."""
     return torch.where(x < 0, x - _STABILISER, x + _STABILISER)
-
-
-def _valued(value: Tensor, gradient: Tensor) -> Tensor:
-    """A tensor with the value of one and the gradient of another."""
-    return gradient + (value - gradient).detach()
 
 
 def _kept(x: Tensor, output: Tensor) -> Tensor:
@@ -194,7 +196,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product, half of whose relevance goes to either of two signals."""
     product = torch.einsum("...ij,...jk->...ik", a, b)
     both = a.requires_grad and b.requires_grad
-    return _valued(product.detach(), product / 2) if both else product
+    return valued(product.detach(), product / 2) if both else product
 
 
 def _attention(
@@ -211,24 +213,39 @@ def _attention(
     return _product(scores.softmax(-1), value)
 
 
-@contextmanager
-def _replaced(layers: _Layers) -> Iterator[None]:
-    """Put the stand-ins in place of torch's functions."""
-    gelu, silu, sigmoid = F.gelu, F.silu, torch.sigmoid
-    stand_ins: list[tuple[Any, str, Any]] = [
-        (F, "conv2d", layers.conv2d),
-        (F, "linear", layers.linear),
-        (F, "batch_norm", layers.batch_norm),
-        (F, "layer_norm", _layer_norm),
-        (F, "gelu", lambda x, *args, **named: _kept(x, gelu(x, *args, **named))),
-        (F, "silu", lambda x, inplace=False: _kept(x, silu(x))),
-        (F, "scaled_dot_product_attention", _attention),
-        (Tensor, "matmul", _product),
-        (Tensor, "__matmul__", _product),
-        (torch, "sigmoid", lambda x: sigmoid(x).detach()),  # gates are constants
-        (Tensor, "sigmoid", lambda x: sigmoid(x).detach()),
-    ]
-    with ExitStack() as stack:
-        for owner, name, stand_in in stand_ins:
-            stack.enter_context(patch.object(owner, name, stand_in))
-        yield
+def _gated(a: Tensor, b: Any) -> Tensor:
+    """Elementwise product of a signal and a constant, as a gate is."""
+    if isinstance(b, Tensor) and a.requires_grad and b.requires_grad:
+        raise Unchecked("the check has no stand-in for a product of two signals")
+    return torch.mul(a, b)
+
+
+def _scaled(a: Tensor, b: Any) -> Tensor:
+    """A signal over a constant."""
+    if isinstance(b, Tensor) and b.requires_grad:
+        raise Unchecked("the check has no stand-in for a quotient of two signals")
+    return torch.div(a, b)
+
+
+def _stand_ins(layers: _Layers) -> StandIns:
+    """What stands in for torch's functions."""
+    return StandIns(
+        {
+            "conv2d": layers.conv2d,
+            "linear": layers.linear,
+            "batch_norm": layers.batch_norm,
+            "layer_norm": _layer_norm,
+            "scaled_dot_product_attention": _attention,
+            "matmul": _product,
+            "mul": _gated,
+            "div": _scaled,
+            "sigmoid": lambda x: x.sigmoid().detach(),  # gates are constants
+            "hardsigmoid": lambda x, *_, **__: hardsigmoid(x).detach(),
+        },
+        plain=("relu", "max_pool2d", "softmax"),
+        elementwise=lambda function, x: _kept(x, function(x)),
+        functions=(
+            *("gelu", "silu", "hardswish", "mish", "elu", "selu", "celu", "softplus"),
+            *("relu6", "hardtanh"),
+        ),
+    )

@@ -3,8 +3,8 @@
 import torch
 from torch.nn.functional import interpolate
 
-from var_exp.matrix.checks.case import Case, relative_error
 from var_exp.seeds import sample_generator
+from var_exp.support.checks.case import Case, relative_error
 
 
 def occlusion(case: Case) -> float:

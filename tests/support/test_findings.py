@@ -1,4 +1,4 @@
-"""What a cell says of methods that work, refuse, break or leave traces."""
+"""What is found of methods that work, refuse, break or leave traces."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from var_exp.matrix import cells
-from var_exp.matrix.cells import Subject, run_cell
 from var_exp.methods import get_method
 from var_exp.methods.gradient import Gradient
+from var_exp.support import findings
+from var_exp.support.findings import examine
+from var_exp.support.networks import Subject
 from var_exp.types import UnsupportedModel
 
 
@@ -20,8 +21,7 @@ def on() -> Subject:
     model.double().eval().requires_grad_(False)
     images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     classes = torch.tensor([[3, 0, 7, 5], [1, 8, 2, 3]])
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    return Subject("tiny", model, images, classes, state)
+    return Subject("tiny", model, images, classes)
 
 
 @pytest.mark.parametrize(
@@ -36,17 +36,17 @@ def on() -> Subject:
     ],
 )
 def test_passes_and_guided_calls_are_counted_per_image(on, alias, forward, backward, guided):
-    cell = run_cell(alias, on)
-    assert cell.status == "supported", cell.reason
-    assert (cell.forward, cell.backward, cell.guided) == (forward, backward, guided)
-    assert cell.error < 1e-4
+    found = examine(alias, on)
+    assert found.status == "acts", found.reason
+    assert (found.forward, found.backward, found.guided) == (forward, backward, guided)
+    assert found.error < 1e-4
 
 
 def test_a_refusal_is_the_first_sentence_without_the_name_of_the_class(on):
     on.model[1] = nn.Sigmoid()
-    cell = run_cell("gbp", on)
-    assert cell.status == "refused"
-    assert cell.reason == (
+    found = examine("gbp", on)
+    assert found.status == "refused"
+    assert found.reason == (
         "the model has no activation that activations=all acts on, so the result would be the "
         "plain gradient; use method=gradient"
     )
@@ -107,12 +107,12 @@ class Wrong(Gradient):
     ],
 )
 def test_a_method_with_something_wrong_fails(on, monkeypatch, kind, reason):
-    monkeypatch.setattr(cells, "get_method", lambda alias: Wrong(kind=kind))
-    cell = run_cell("gradient", on)
-    assert cell.status == "failed"
-    assert reason in cell.reason
+    monkeypatch.setattr(findings, "get_method", lambda alias: Wrong(kind=kind))
+    found = examine("gradient", on)
+    assert found.status == "failed"
+    assert reason in found.reason
 
 
-def test_the_same_method_without_anything_wrong_is_supported(on, monkeypatch):
-    monkeypatch.setattr(cells, "get_method", lambda alias: get_method("gradient"))
-    assert run_cell("gradient", on).status == "supported"
+def test_the_same_method_without_anything_wrong_acts(on, monkeypatch):
+    monkeypatch.setattr(findings, "get_method", lambda alias: get_method("gradient"))
+    assert examine("gradient", on).status == "acts"

@@ -1,22 +1,19 @@
-"""Attention maps: matrices taken from a fused attention that writes itself out."""
+"""Attention maps: matrices noted by a stand-in for fused attention, or by the softmax."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from var_exp.engine.attention import find_tokens
-from var_exp.matrix.checks.case import Case, relative_error
+from var_exp.support.checks.case import Case, Unchecked, relative_error
+from var_exp.support.checks.stand_ins import StandIns, logits_through
 
 
 def attention_rollout(case: Case) -> float:
     """Whole products of the matrices that a stand-in for fused attention has noted."""
-    with _matrices() as matrices:
-        case.scores(case.image.clone().requires_grad_())
+    matrices, _ = _matrices(case)
     rolled = torch.eye(matrices[0].shape[-1], dtype=torch.float64)
     for matrix in matrices:
         rolled = (matrix.detach()[0].mean(0) + torch.eye(len(rolled))) / 2 @ rolled
@@ -26,8 +23,7 @@ def attention_rollout(case: Case) -> float:
 
 def transformer_attribution(case: Case) -> float:
     """Whole products of such matrices times their gradients by autograd, class by class."""
-    with _matrices() as matrices:
-        scores = case.scores(case.image.clone().requires_grad_())[0]
+    matrices, scores = _matrices(case)
     rolled = []
     for score in scores:
         gradients = torch.autograd.grad(score, matrices, retain_graph=True)
@@ -39,18 +35,25 @@ def transformer_attribution(case: Case) -> float:
     return relative_error(case.maps, _read(case, torch.stack(rolled)))
 
 
-@contextmanager
-def _matrices() -> Iterator[list[Tensor]]:
-    """Note the attention matrices [1, heads, N, N] of the layers, in their order."""
+def _matrices(case: Case) -> tuple[list[Tensor], Tensor]:
+    """Attention matrices [1, heads, N, N] of the layers, in their order, and the scores [K]."""
     matrices: list[Tensor] = []
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> Tensor:
         scale = options.get("scale") or query.shape[-1] ** -0.5
-        matrices.append(torch.softmax(scale * torch.matmul(query, key.mT), -1))
-        return torch.matmul(matrices[-1], value)
+        return torch.matmul(softmax(scale * torch.matmul(query, key.mT), -1), value)
 
-    with patch.object(nn.functional, "scaled_dot_product_attention", attention):
-        yield matrices
+    def softmax(x: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
+        shares = torch.softmax(x, dim)
+        if shares.ndim == 4 and shares.shape[2] == shares.shape[3]:
+            matrices.append(shares)
+        return shares
+
+    stand_ins = StandIns({"scaled_dot_product_attention": attention, "softmax": softmax})
+    logits = logits_through(stand_ins, case, case.image.clone().requires_grad_())
+    if not matrices:
+        raise Unchecked("the check has not met the network's attention")
+    return matrices, case.explained(logits)[0]
 
 
 def _read(case: Case, rolled: Tensor) -> Tensor:

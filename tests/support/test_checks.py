@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from architectures import ARCHITECTURES, subject
 
-from var_exp.matrix.architectures import ARCHITECTURES
-from var_exp.matrix.cells import Subject, subject
-from var_exp.matrix.checks import CHECKS
-from var_exp.matrix.checks.case import Case
 from var_exp.methods import get_method
+from var_exp.support.checks import CHECKS
+from var_exp.support.checks.case import Case
+from var_exp.support.networks import Subject
 from var_exp.types import UnsupportedModel
 
 WRONG = {
