@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from named_variants import variant as named
 from scipy import stats
-
 from var_exp.results.bootstrap import cluster_bootstrap
+
 from var_exp.results.rows import Row
 from var_exp.results.summary import (
     SummaryRow,

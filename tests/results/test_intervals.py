@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-
 from var_exp.results.bootstrap import cluster_bootstrap
 
 
