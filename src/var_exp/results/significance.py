@@ -152,9 +152,9 @@ def pictures_needed(
         power: Probability of finding it.
 
     Returns:
-        Number of pictures; None for a difference of 0 or a NaN.
+        Number of pictures; None for a difference of 0 (or of rounding), or a NaN.
     """
-    if not isfinite(deviation) or difference == 0:
+    if not isfinite(deviation) or abs(difference) <= 1e-6 * deviation:
         return None
     many = _needed(deviation / difference, _LEVEL / tests, power)
     if many >= _MANY:

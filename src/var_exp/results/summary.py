@@ -9,6 +9,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,8 @@ class SummaryRow:
         nothing_positive: Rows whose map speaks only against the class, where the measure clamps.
         rows: Scored rows, defined or not; of a difference, pairs.
         pictures: Sample ids with a defined row; of a difference, with a defined pair.
-        p_value: Of the hypothesis that the true mean is 0, two-sided; below 0.05 exactly where the
-            interval excludes 0 (NaN without an interval).
+        p_value: Of the hypothesis that the true mean difference is 0, two-sided; below 0.05 exactly
+            where the interval excludes 0. NaN without an interval, and for all but differences.
     """
 
     metric: str
@@ -61,7 +62,7 @@ class SummaryRow:
     nothing_positive: int = 0
     rows: int = 0
     pictures: int = 0
-    p_value: float = float("nan")
+    p_value: float = nan
 
     @property
     def all_empty(self) -> bool:
@@ -202,7 +203,7 @@ def _figures(
             **dict(zip(FLAGS, flags.sum(axis=0).tolist(), strict=True)),
             rows=int(scored.sum()),
             pictures=found.pictures,
-            p_value=found.p_value,
+            p_value=found.p_value if variant.role == "difference" else nan,
         )
 
 

@@ -97,8 +97,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         method=build(root["method"], where="method", seed=seed),
         rule=build(root["classes"], where="classes", siblings=siblings, seed=seed),
         refiners={
-            name: build(node, where=f"refine.{name}")
-            for name, node in root["refine"].items()
+            name: build(node, where=f"refine.{name}") for name, node in root["refine"].items()
         },
         make_metrics=lambda: {
             name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
