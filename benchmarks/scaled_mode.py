@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import track
-from var_exp.results.bootstrap import cluster_bootstrap
+from var_exp.results.intervals import estimate
 
 from var_exp import get_method, list_methods, load_model
 from var_exp.classes import random_others
@@ -95,10 +95,8 @@ def study(model, method, dataset, spec, count):
 
 def difference(refined, base):
     """Mean difference and its 95 % interval over grids."""
-    units = (refined - base).reshape(-1, 1)
-    clusters = np.repeat(np.arange(len(base)), 4)
-    low, high = cluster_bootstrap(units, clusters, resamples=1000)
-    return units.mean(), low[0], high[0]
+    found = estimate((refined - base).ravel(), np.repeat(np.arange(len(base)), 4))
+    return found.value, found.low, found.high
 
 
 def report(found):
@@ -106,8 +104,7 @@ def report(found):
     rows = []
     informative = {}
     for name, (base, _) in found.items():
-        low, _ = cluster_bootstrap(base.reshape(-1, 1), np.repeat(np.arange(len(base)), 4))
-        informative[name] = low[0] > 0.25
+        informative[name] = estimate(base.ravel(), np.repeat(np.arange(len(base)), 4)).low > 0.25
     names = [name for name in found if informative[name]]
     print(f"base at chance, left out: {', '.join(n for n in found if not informative[n]) or '-'}")
     for s, setting in enumerate(SETTINGS):

@@ -38,7 +38,7 @@ from var_exp.report.tables import Cell, Table, write_tables
 from var_exp.results.comparison import compare
 from var_exp.results.curves import read_curves
 from var_exp.results.rows import Row, read_rows
-from var_exp.results.selection import Pick, pick_samples
+from var_exp.results.selection import Pick, pick_at_random, pick_samples
 from var_exp.results.verdicts import number
 from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.evaluation import attribution_module
@@ -90,19 +90,16 @@ class FinishedRun:
 
     def picks(self, count: int) -> list[str]:
         """Samples that its report would show first."""
-        (metric, first), *_ = traits_of(self.job).items()
-        chosen = pick_samples(
-            self.rows,
-            metric=metric,
-            higher_is_better=first.higher_is_better,
-            count=count,
-            seed=self.root["seed"],
-        )
+        dataset, shown = self.experiment.dataset, {"count": count, "seed": self.root["seed"]}
+        chosen = pick_at_random(map(dataset.sample_id, range(len(dataset))), **shown)
+        for metric, its in list(traits_of(self.job).items())[:1]:  # the first one decides
+            higher = its.higher_is_better
+            chosen = pick_samples(self.rows, metric=metric, higher_is_better=higher, **shown)
         return [pick.sample_id for pick in chosen]
 
     def panels(self, ids: Sequence[str]) -> list[Panel]:
         """Maps of some samples, made again as in the run, with the scores that it gave them."""
-        metric = next(iter(traits_of(self.job)))
+        metric = next(iter(traits_of(self.job)), "")
         scores = {
             id: {
                 (row.variant.name, row.class_index): row.score

@@ -163,7 +163,8 @@ def _write(
     tables = [*comparison_tables(comparison), *significance_tables(comparison)]
     write_tables(out / "sweep", tables)
     directions = {metric: its.higher_is_better for metric, its in traits.items()}
-    comparison_picture(out / "sweep", runs, directions)
+    if directions:
+        comparison_picture(out / "sweep", runs, directions)
     write_sweep_report(
         out / "report.html",
         comparison,

@@ -30,7 +30,7 @@ from var_exp.results.by_class import by_class
 from var_exp.results.curves import write_curves
 from var_exp.results.rows import write_rows
 from var_exp.results.saved_maps import MapWriter
-from var_exp.results.selection import pick_samples
+from var_exp.results.selection import pick_at_random, pick_samples
 from var_exp.results.store import Store
 from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.verdicts import judge
@@ -227,14 +227,10 @@ def _conclude(
     told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
     if (run_dir / _MAPS).is_dir():
         MapWriter(run_dir / _MAPS).write_index(scored, dataset.class_names)
-    metric, *_ = found.directions
-    picks = pick_samples(
-        store.rows(metric),
-        metric=metric,
-        higher_is_better=found.directions[metric],
-        count=root["pictures"],
-        seed=root["seed"],
-    )
+    shown = {"count": root["pictures"], "seed": root["seed"]}
+    picks = pick_at_random(scored, **shown)
+    for metric, higher in list(found.directions.items())[:1]:  # the first one decides
+        picks = pick_samples(store.rows(metric), metric=metric, higher_is_better=higher, **shown)
     panels = gallery(experiment, module, picks, root["batch_size"])
     write_rows(run_dir / "scores.csv", store.rows())
     write_report(
@@ -253,7 +249,8 @@ def _conclude(
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
     console = Console()
-    console.print(summary_table(found.summary, found.directions))
+    if found.summary:
+        console.print(summary_table(found.summary, found.directions))
     for verdict in judge(found.summary, found.traits):
         console.print(str(verdict), soft_wrap=True)
     for label, text in told.items():
