@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import track
-from var_exp.results.intervals import estimate
 
 from var_exp import get_method, list_methods, load_model
 from var_exp.classes import random_others
@@ -25,6 +24,7 @@ from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.models import input_spec
 from var_exp.refine.var import class_distribution
 from var_exp.registry import from_alias
+from var_exp.results.intervals import estimate
 from var_exp.types import UnsupportedModel
 
 SCALES = {"none": [10.0], "max": [10.0, 30.0], "rms": [1.0, 3.0, 10.0]}
