@@ -5,7 +5,7 @@
 Every picture has four scores that share its part of the distribution. "before" is the percentile
 bootstrap of whole pictures, "Student" the t-interval of the pictures' means, "now" what a
 `summary.csv` holds (see `var_exp.results.intervals`). The second table draws differences whose true
-mean is 0 and counts the verdicts, each of which is wrong; "Wilcoxon" is the signed-rank test at 5 %.
+mean is 0 and counts the verdicts, each of which is wrong. "Wilcoxon" is the signed-rank test, 5 %.
 """
 
 import sys

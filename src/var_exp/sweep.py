@@ -33,6 +33,7 @@ from var_exp.results.significance import class_scores
 from var_exp.results.summary import read_summary
 from var_exp.runs.config import FAILED
 from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
+from var_exp.runs.networks import network_label
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")
@@ -196,7 +197,12 @@ def _job(folder: Path) -> Job:
         return Job(folder, broken=f"{hydra} is not readable ({type(error).__name__}: {error})")
     pairs = (line.lstrip("+~").partition("=") for line in lines)
     chosen = {key: str(choices[key]) for key in _CHOICES if choices.get(key) is not None}
-    return Job(folder, chosen | {key: value for key, _, value in pairs}, config)
+    options = chosen | {key: value for key, _, value in pairs}
+    if "model" in chosen:  # the network itself, also where its alias was given another name
+        model = config.get("model")
+        name = options.pop("model.name", model.get("name") if isinstance(model, dict) else None)
+        options["model"] = network_label(chosen["model"], name)
+    return Job(folder, options, config)
 
 
 def _number(job: Path) -> tuple[int, str]:

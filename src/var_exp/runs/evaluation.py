@@ -38,7 +38,7 @@ from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, save_maps
 from var_exp.runs.provenance import RunRecord, record_of
-from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
+from var_exp.types import AlreadyFinished, ConfigError
 
 _PRECISIONS = ("32-true", "bf16-mixed")
 _MAPS = "maps"  # folder of a run that holds its maps
@@ -70,7 +70,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         trainer.logger = _logger(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
-        wanted = _wanted_maps(root["maps"], dataset)
+        wanted = _wanted_maps(root["maps"], experiment.own_pictures)
         if wanted:
             writer = MapWriter(run_dir / _MAPS)
             module.keep_maps = partial(save_maps, experiment, module, writer, wanted == "overlays")
@@ -87,10 +87,10 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         return _conclude(root, run_dir, experiment, module, store, trainer.logger, facts)
 
 
-def _wanted_maps(choice: object, dataset: SampleDataset) -> Literal["raw", "overlays"] | None:
+def _wanted_maps(choice: object, own_pictures: bool) -> Literal["raw", "overlays"] | None:
     """What `maps` in the configuration asks for."""
     if choice == "auto":
-        return "overlays" if dataset.label(0) == PREDICTED else None
+        return "overlays" if own_pictures else None
     if choice == "overlays":
         return "overlays"
     if isinstance(choice, bool):

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from var_exp.classes import ClassMapping, ClassRule
+from var_exp.classes import ClassMapping, ClassRule, Named, TopK
 from var_exp.data.datamodule import collate
+from var_exp.data.imagenet_classes import names_of_classes
+from var_exp.data.questions import AskedAbout, check_pictures
 from var_exp.data.unreadable import first_readable
 from var_exp.methods import Method
 from var_exp.metrics import Perturber
@@ -17,13 +19,13 @@ from var_exp.metrics.inputs import check_inputs_of
 from var_exp.models import class_names, input_spec
 from var_exp.refine.base import Refiner, takes_logits
 from var_exp.registry import build
-from var_exp.types import Batch, ConfigError, InputSpec, Logits, SampleDataset
+from var_exp.types import PREDICTED, Batch, ConfigError, InputSpec, Logits, SampleDataset
 
 GIVEN = {
     "data": {"spec", "num_classes", "model_names"},
     "layout": {"dataset", "spec", "model", "workers"},
     "method": {"seed"},
-    "classes": {"siblings", "seed"},
+    "classes": {"siblings", "seed", "known"},
     "metric": {"model", "seed"},
     "logger": {"save_dir"},
 }
@@ -46,6 +48,8 @@ class Experiment:
         notes: What else a reader should know of the data, label to text.
         class_mapping: Which classes of the model answer for the data's.
         model_names: Names of the model's classes; none when they are the data's.
+        own_pictures: Whether somebody wants to see pictures rather than scores: the data have no
+            labels, or the classes were named.
     """
 
     model: nn.Module
@@ -59,6 +63,7 @@ class Experiment:
     notes: Mapping[str, str] = field(default_factory=dict)
     class_mapping: ClassMapping = field(default_factory=ClassMapping)
     model_names: Sequence[str] = ()
+    own_pictures: bool = False
 
 
 def prepare(root: Mapping[str, Any]) -> Experiment:
@@ -90,12 +95,20 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     seed = root["seed"]
     perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
     siblings = getattr(data, "siblings", torch.empty(0, 0, dtype=torch.int64))
+    known = names_of_classes(None, dataset.class_names)
+    rule: ClassRule = build(
+        root["classes"], where="classes", siblings=siblings, seed=seed, known=known
+    )
+    own_pictures = isinstance(rule, Named) or data.label(0) == PREDICTED
+    if isinstance(rule, Named):
+        check_pictures(list(rule.of_picture), dataset, str(rule.file))
+        dataset = AskedAbout(dataset, rule.question)
     experiment = Experiment(
         model=model,
         spec=spec,
         dataset=dataset,
         method=build(root["method"], where="method", seed=seed),
-        rule=build(root["classes"], where="classes", siblings=siblings, seed=seed),
+        rule=rule,
         refiners={
             name: build(node, where=f"refine.{name}") for name, node in root["refine"].items()
         },
@@ -104,9 +117,10 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             for name, node in root["metric"].items()
         },
         skipped=getattr(data, "skipped", {}),
-        notes=getattr(data, "notes", {}) | getattr(dataset, "notes", {}),
+        notes=getattr(data, "notes", {}) | getattr(dataset, "notes", {}) | _capped(rule, dataset),
         class_mapping=ClassMapping(getattr(data, "members", None)),
         model_names=getattr(data, "model_names", ()),
+        own_pictures=own_pictures,
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(
@@ -127,6 +141,14 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     for name, metric in experiment.make_metrics().items():
         check_inputs_of(name, metric, batch)
     return experiment
+
+
+def _capped(rule: ClassRule, dataset: SampleDataset) -> dict[str, str]:
+    """That fewer classes compete than was asked for, where there are no more."""
+    count = len(dataset.class_names)
+    if not isinstance(rule, TopK) or rule.k <= count:
+        return {}
+    return {"classes that compete": f"{count}, all that there are (classes.k={rule.k})"}
 
 
 def _try_model(experiment: Experiment, batch: Batch) -> Logits:
