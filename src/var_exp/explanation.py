@@ -27,7 +27,7 @@ from var_exp.engine.scores import check_logits
 from var_exp.methods import Method, get_method
 from var_exp.models import class_names, input_spec, load_model, network_name
 from var_exp.models.frozen import frozen
-from var_exp.refine.base import Refiner
+from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
 from var_exp.registry import from_alias
@@ -237,7 +237,7 @@ class _Question:
         competing = self._competing(known, logits)
         alias, method = self._method_for(images)
         maps = method.attribute(self.network, images, competing, ids=[name or "picture"])
-        refined = self._refiner(maps, logits.gather(1, competing))
+        refined = refined_by(self._refiner, maps, logits.gather(1, competing))
         is_var = isinstance(self._refiner, VAR)
         competition = self._refiner if is_var else VAR.scaled()
         assert isinstance(competition, VAR)

@@ -25,12 +25,12 @@ from var_exp.registry import build
 from var_exp.report.console import summary_table
 from var_exp.report.loggers import LoggedRun, log_results
 from var_exp.report.page import write_report
-from var_exp.results.aggregate import directions_of, results_of
+from var_exp.results.aggregate import results_of
 from var_exp.results.by_class import by_class
 from var_exp.results.curves import write_curves
 from var_exp.results.rows import write_rows
 from var_exp.results.saved_maps import MapWriter
-from var_exp.results.selection import pick_samples
+from var_exp.results.selection import pick_at_random, pick_samples
 from var_exp.results.store import Store
 from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.verdicts import judge
@@ -127,8 +127,10 @@ def _leave_finished(
     summary = run_dir / "summary.csv"
     if summary.exists():
         RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
-        table = summary_table(read_summary(summary), directions_of(module.measures))
-        rank_zero_only(Console().print)(table)
+        directions = {
+            name: metric.traits.higher_is_better for name, metric in module.measures.items()
+        }
+        rank_zero_only(Console().print)(summary_table(read_summary(summary), directions))
         raise AlreadyFinished(
             f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
             "again, remove that folder or choose another hydra.run.dir."
@@ -233,14 +235,10 @@ def _conclude(
     told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
     if (run_dir / _MAPS).is_dir():
         MapWriter(run_dir / _MAPS).write_index(scored, dataset.class_names)
-    metric, *_ = found.directions
-    picks = pick_samples(
-        store.rows(metric),
-        metric=metric,
-        higher_is_better=found.directions[metric],
-        count=root["pictures"],
-        seed=root["seed"],
-    )
+    shown = {"count": root["pictures"], "seed": root["seed"]}
+    picks = pick_at_random(scored, **shown)
+    for metric, higher in list(found.directions.items())[:1]:  # the first one decides
+        picks = pick_samples(store.rows(metric), metric=metric, higher_is_better=higher, **shown)
     panels = gallery(experiment, module, picks, root["batch_size"])
     write_rows(run_dir / "scores.csv", store.rows())
     write_report(
@@ -250,7 +248,7 @@ def _conclude(
         panels=panels,
         curves=found.curves,
         matrices=found.matrices,
-        higher_is_better=found.directions,
+        traits=found.traits,
         chance=found.chance,
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
         facts={**told, **facts},
@@ -259,8 +257,9 @@ def _conclude(
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
     console = Console()
-    console.print(summary_table(found.summary, found.directions))
-    for verdict in judge(found.summary, found.directions):
+    if found.summary:
+        console.print(summary_table(found.summary, found.directions))
+    for verdict in judge(found.summary, found.traits):
         console.print(str(verdict), soft_wrap=True)
     for label, text in told.items():
         console.print(f"{label}: {text}", soft_wrap=True)

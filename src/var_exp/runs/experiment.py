@@ -1,6 +1,5 @@
 """The parts of a run, built from a checked configuration and known to fit together."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +15,9 @@ from var_exp.data.unreadable import first_readable
 from var_exp.methods import Method
 from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.inputs import check_inputs_of
 from var_exp.models import class_names, input_spec
-from var_exp.refine.base import Refiner
+from var_exp.refine.base import Refiner, takes_logits
 from var_exp.registry import build
 from var_exp.types import PREDICTED, Batch, ConfigError, InputSpec, Logits, SampleDataset
 
@@ -136,7 +136,10 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     if fewest is not None:
         experiment.rule(meant, experiment.class_mapping.meanings(fewest[None]), batch.ids)
     experiment.method.check(model, batch.images)
-    _check_metrics(experiment, batch)
+    for refiner in experiment.refiners.values():
+        takes_logits(refiner)
+    for name, metric in experiment.make_metrics().items():
+        check_inputs_of(name, metric, batch)
     return experiment
 
 
@@ -165,41 +168,3 @@ def _try_model(experiment: Experiment, batch: Batch) -> Logits:
             "choose data= and model= that belong together."
         )
     return logits
-
-
-def _check_metrics(experiment: Experiment, batch: Batch) -> None:
-    metrics = experiment.make_metrics()
-    if not metrics:
-        raise ConfigError(
-            "metric=[] leaves nothing to measure; choose some, such as metric=[grid_pointing_game]."
-        )
-    lacking = _lacking(batch)
-    for name, metric in metrics.items():
-        for argument in inspect.signature(metric.update).parameters:
-            if argument in lacking:
-                raise ConfigError(f"metric {name} needs {lacking[argument]}.")
-
-
-def _lacking(batch: Batch) -> dict[str, str]:
-    """What metrics may ask for and this run cannot give: argument -> what it is, and the fix."""
-    places = batch.regions
-    apart = places is not None and places.shape[1] > 1 and not (places.sum(1) > 1).any()
-    lacking = {
-        "regions": (
-            places is None,
-            "to know where the classes are and these data do not say; use layout=grid, or metrics "
-            "such as metric=[insertion_auc,deletion_auc]",
-        ),
-        "scope": (
-            batch.scope is None,
-            "to know the object that is asked about and these data do not say; use "
-            "data=critter_siblings, layout=pair, or metric=[energy_pointing_game]",
-        ),
-        "asked": (batch.classes.shape[1] < 2, "several classes in one picture; use layout=grid"),
-        "cells": (
-            not apart,
-            "several classes in one picture, each in a place of its own; use layout=grid or "
-            "layout=pair",
-        ),
-    }
-    return {argument: sentence for argument, (lacks, sentence) in lacking.items() if lacks}
