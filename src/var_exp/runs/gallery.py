@@ -16,7 +16,8 @@ from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.var import VAR
 from var_exp.results.saved_maps import MapWriter
-from var_exp.report.panels import Panel, panel_picture
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
 from var_exp.results.selection import Pick
 from var_exp.variants import BASE
 from var_exp.types import Batch
@@ -61,6 +62,7 @@ def panels_of(
     names = experiment.model_names or experiment.dataset.class_names
     labels = batch.asking(attributed.logits.cpu()).classes.tolist()
     images = to_display(batch.images, experiment.spec).cpu()
+    probabilities = attributed.logits.float().softmax(1).gather(1, attributed.classes)
     for row, name in enumerate(batch.ids):
         yield Panel(
             sample_id=name,
@@ -71,7 +73,10 @@ def panels_of(
             maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
             predicted=_prediction(attributed.logits[row], names),
             competition=competition(experiment),
-            sharing=[name for name, one in experiment.refiners.items() if isinstance(one, VAR)],
+            competitions={
+                name: one for name, one in experiment.refiners.items() if isinstance(one, VAR)
+            },
+            probabilities=probabilities[row].tolist(),
         )
 
 
