@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from var_exp.report.overlays import class_colours, palette, thinned
+from var_exp.report.overlays import CURVE, class_colours, palette, thinned
 from var_exp.report.panels import Panel
 from var_exp.variants import BASE
 
@@ -39,6 +39,7 @@ def live_data(panels: Sequence[Panel]) -> dict[str, Any]:
     colours, opacities = palette()
     return {
         "step": step,
+        "curve": CURVE,
         "palette": [[*colours[3 * i : 3 * i + 3], opacities[i]] for i in range(len(opacities) - 1)],
         "samples": [_sample(panel, step) for panel in panels],
     }

@@ -20,7 +20,7 @@ _LEVELS = 63  # shades per sign, even in opacity: no contours are seen, and they
 _OUTLINE = 2 * _LEVELS + 1  # palette index of the true region's outline
 _STEPS = 63  # of opacity
 _DECIDED = "#3b1f6b"  # violet
-_CURVE = 0.6  # opacity = strength to this power
+CURVE = 0.6  # opacity = strength to this power
 _OKABE_ITO = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#c8b400", "#555555",
 )  # fmt: skip  # their yellow a little darker, to be seen on light grey
@@ -93,7 +93,7 @@ def note(values: Float[Tensor, "H W"]) -> str:
 
 def level(share: Float[np.ndarray, "*of"]) -> UInt8[np.ndarray, "*of"]:
     """Place in the palette of shares of full colour, -1 to 1."""
-    steps = np.rint(np.sign(share) * np.abs(share) ** _CURVE * _LEVELS)
+    steps = np.rint(np.sign(share) * np.abs(share) ** CURVE * _LEVELS)
     places: UInt8[np.ndarray, "*of"] = (steps + _LEVELS).astype(np.uint8)
     return places
 
@@ -102,7 +102,7 @@ def level(share: Float[np.ndarray, "*of"]) -> UInt8[np.ndarray, "*of"]:
 def palette() -> tuple[bytes, bytes]:
     """RGB triples and opacities of an overlay: blue to red in 127 steps, then the outline."""
     opacity = np.arange(-_LEVELS, _LEVELS + 1) / _LEVELS
-    share = np.sign(opacity) * np.abs(opacity) ** (1 / _CURVE)
+    share = np.sign(opacity) * np.abs(opacity) ** (1 / CURVE)
     # The middle of the colour map is white: start a step into each side, let opacity fade.
     colours = colormaps["RdBu_r"](0.5 + np.sign(share) * (0.26 + 0.16 * np.abs(share)))
     rgb = np.vstack([np.rint(colours[:, :3] * 255), [20, 20, 20]]).astype(np.uint8)
@@ -163,7 +163,7 @@ def decided(shares: Float[Tensor, "K H W"]) -> Image.Image:
     Clear at entropy ln K, where all classes are level; opaque at the lowest of the picture.
     """
     values = decision(shares)
-    return painted(_relative(values), _DECIDED)
+    return painted(_relative(values, scale_of(values)), _DECIDED)
 
 
 def lead(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "K H W"]:
@@ -180,8 +180,8 @@ def won(
     pixels of the picture. Both fade to zero where a class stops winning, so edges are as soft as
     the decision is, and what a class wins by losing least is not seen.
     """
-    evidence = (values.clamp_min(0) / scale).clamp_max(1) if scale > 0 else torch.zeros_like(values)
-    return evidence.nan_to_num() * _relative(lead(shares))
+    leads = lead(shares)
+    return _relative(values, scale) * _relative(leads, scale_of(leads.amax(0)))
 
 
 def decision(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
@@ -196,14 +196,14 @@ def rgb_of(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _relative(values: Float[Tensor, "*of H W"]) -> Float[Tensor, "*of H W"]:
-    """0 to 1, full at the scale of the values."""
-    return (values.nan_to_num() / (scale_of(values) or 1.0)).clamp(0, 1)
+def _relative(values: Float[Tensor, "*of H W"], full: float) -> Float[Tensor, "*of H W"]:
+    """0 to 1, which is reached at `full`; nothing where that is 0."""
+    return (values.nan_to_num() / (full or 1.0)).clamp(0, 1)
 
 
 def _steps(strength: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:
     """Steps of opacity, as of the maps; few compress well."""
-    steps: UInt8[np.ndarray, "H W"] = np.rint(strength.cpu().numpy() ** _CURVE * _STEPS).astype(
+    steps: UInt8[np.ndarray, "H W"] = np.rint(strength.cpu().numpy() ** CURVE * _STEPS).astype(
         np.uint8
     )
     return steps

@@ -26,7 +26,7 @@ from var_exp.report.overlays import (
     scale_colours,
     winners,
 )
-from var_exp.report.panels import Panel
+from var_exp.report.panels import Panel, probability
 from var_exp.variants import BASE
 
 ACCENT = "#a31627"
@@ -141,8 +141,7 @@ def layout_of(panel: Panel) -> Layout:
 
 def _subtitle(panel: Panel) -> str:
     """Which picture, what made the maps, and the prediction where the title does not say it."""
-    told = panel.predicted is None or panel.predicted.startswith(f"{panel.class_names[0]} (")
-    says = "" if told else f"the model says {panel.predicted}"
+    says = "" if panel.predicted is None or panel.told else f"the model says {panel.predicted}"
     return "   ·   ".join(part for part in (panel.sample_id, panel.source, says) if part)
 
 
@@ -162,13 +161,13 @@ def _heads(pieces: list[Piece], panel: Panel, left: float, y: float, column: flo
     y = max(ends) + 2
     if not panel.probabilities:
         return y + 10
-    for k, probability in enumerate(panel.probabilities):
+    for k, share in enumerate(panel.probabilities):
         x = left + k * column
-        told = f"probability {probability:.2f}"
+        told = f"probability {probability(share)}"
         y_after = _write(pieces, told, x, y, room, _SMALL, SOFT, lines=1)
         pieces.append(Block(x, y_after + 3, room, 6, LINE))
-        if isfinite(probability) and probability > 0:
-            pieces.append(Block(x, y_after + 3, room * probability, 6, colours[k]))
+        if share > 0:
+            pieces.append(Block(x, y_after + 3, room * share, 6, colours[k]))
     return y_after + 26
 
 
@@ -189,7 +188,7 @@ def _rows(panel: Panel) -> Iterator[_Row]:
     for variant in panel.maps:
         drawn = [_laid(panel, overlay(values, panel.scale)) for values in panel.drawn(variant)]
         remarks = [_remarks(panel, variant, column) for column in columns]
-        yield _Row(variant, _meaning(panel, variant), drawn, remarks)
+        yield _Row(variant, panel.meaning(variant), drawn, remarks)
     if panel.competes:
         colours = class_colours(len(panel.class_names))
         shares = [
@@ -198,14 +197,6 @@ def _rows(panel: Panel) -> Iterator[_Row]:
         ]
         meaning = "where each class wins, and how clearly"
         yield _Row("shares", meaning, shares, [[] for _ in columns])
-
-
-def _meaning(panel: Panel, variant: str) -> str:
-    if variant == BASE:
-        return "what speaks for each class (red) and against it (blue)"
-    if variant in panel.competitions:
-        return "what each class keeps when all compete for every pixel"
-    return "refined"
 
 
 def _remarks(panel: Panel, variant: str, column: int) -> list[str]:

@@ -153,17 +153,37 @@ class Panel:
         """
         return won(self.shares(), self.flat(BASE), self.scale)
 
+    def meaning(self, variant: str) -> str:
+        """What the maps of one variant show, in a few words."""
+        if variant == BASE:
+            return "what speaks for each class (red) and against it (blue)"
+        if variant in self.competitions:
+            return "what each class keeps when all compete for every pixel"
+        return "refined"
+
+    @property
+    def told(self) -> bool:
+        """Whether the sentence says the prediction already."""
+        return bool(self.probabilities) and (self.predicted or "").startswith(
+            f"{self.class_names[0]} ("
+        )
+
     @property
     def sentence(self) -> str:
         """What is explained, such as "Egyptian cat 0.60 rather than tabby 0.10"."""
         numbers = self.probabilities or [None] * len(self.class_names)
         named = [
-            name if number is None else f"{name} {number:.2f}"
+            name if number is None else f"{name} {probability(number)}"
             for name, number in zip(self.class_names, numbers, strict=True)
         ]
         if self.asked > 1:
             return f"{_either(named)}?"
         return f"{named[0]} rather than {_either(named[1:])}" if len(named) > 1 else named[0]
+
+
+def probability(number: float) -> str:
+    """A probability in two digits; what is too small for them is not called zero."""
+    return "<0.01" if 0 < number < 0.005 else f"{number:.2f}"
 
 
 def _either(names: Sequence[str]) -> str:
