@@ -198,7 +198,9 @@ def rgb_of(colour: str) -> tuple[int, int, int]:
 
 def _relative(values: Float[Tensor, "*of H W"], full: float) -> Float[Tensor, "*of H W"]:
     """0 to 1, which is reached at `full`; nothing where that is 0."""
-    return (values.nan_to_num() / (full or 1.0)).clamp(0, 1)
+    if full <= 0:
+        return torch.zeros_like(values)
+    return (values.nan_to_num(posinf=0.0) / full).clamp(0, 1)
 
 
 def _steps(strength: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:

@@ -218,7 +218,11 @@ def _legend(pieces: list[Piece], panel: Panel, y: float, room: float) -> float:
     pieces.append(Block(_MARGIN, y, room, 1, LINE))
     y += 18
     x = float(_MARGIN)
-    for part in (f"against the class  −{panel.scale:.2g}", "", f"+{panel.scale:.2g}  for the class"):
+    for part in (
+        f"against the class  −{panel.scale:.2g}",
+        "",
+        f"+{panel.scale:.2g}  for the class",
+    ):
         if part:
             pieces.append(Words(part, x, y + 13, _SMALL, SOFT))
             x += _width(part, _SMALL) + 12
@@ -230,7 +234,7 @@ def _legend(pieces: list[Piece], panel: Panel, y: float, room: float) -> float:
 
 def _told(panel: Panel) -> Iterator[str]:
     yield (
-        "All maps of this picture share one scale, in the method's own units (no probabilities): "
+        "All maps of this picture have one scale, in the method's own units (no probabilities): "
         f"full colour at {panel.scale:.2g}, the 98 % quantile of the non-zero base values."
     )
     remarks = " ".join(
@@ -306,5 +310,5 @@ def _width(text: str, size: float, *, bold: bool = False) -> float:
 def font(size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font that Matplotlib ships, so that every machine draws the same letters."""
     weight = "bold" if bold else "normal"
-    properties = font_manager.FontProperties("DejaVu Sans", weight=weight)
+    properties = font_manager.FontProperties(family="DejaVu Sans", weight=weight)
     return ImageFont.truetype(font_manager.findfont(properties), size=size)
