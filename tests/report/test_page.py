@@ -217,7 +217,9 @@ def test_what_is_won_by_losing_least_is_said(tmp_path):
     given = photograph()
     maps = {"base": given.maps["base"], "var": -given.maps["base"].abs()}
     text, page = report(tmp_path, panels=[replace(given, maps=maps)], pictures_first=True)
-    assert page.text.count("no evidence for it; loses least in 100 % of the pixels") == 3 + 1  # and by the verdict
+    assert (
+        page.text.count("no evidence for it; loses least in 100 % of the pixels") == 3 + 1
+    )  # and by the verdict
     (alt, *_) = [a["alt"] for a in page.all("img") if "no evidence" in a["alt"]]
     assert alt.startswith("var map of the class")
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from var_exp.refine.var import VAR
+from var_exp.report.letters import broken, font
 from var_exp.report.overlays import class_colours, rgb_of
-from var_exp.report.panel_layout import Block, Picture, Words, broken, font, layout_of
+from var_exp.report.panel_layout import Block, Picture, Words, layout_of
 from var_exp.report.panel_picture import panel_figure, panel_picture
 from var_exp.report.panels import Panel
 

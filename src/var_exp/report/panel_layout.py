@@ -7,14 +7,13 @@ mean at the bottom. The painters (`panel_picture`) only put the pieces where the
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import isfinite
 
 import numpy as np
-from matplotlib import font_manager
-from PIL import Image, ImageFont
+from PIL import Image
 
 from var_exp.report.figure_style import INK, LINE, SOFT
+from var_exp.report.letters import broken, width_of
 from var_exp.report.overlays import (
     class_colours,
     coloured,
@@ -122,7 +121,7 @@ def layout_of(panel: Panel) -> Layout:
         if place < len(rows):
             row, left = rows[place], _MARGIN + column
             pieces.append(Words(row.name, left, y + _TEXT, _TEXT, bold=True))
-            after = left + _width(row.name, _TEXT, bold=True) + 10
+            after = left + width_of(row.name, _TEXT, bold=True) + 10
             _write(pieces, row.meaning, after, y, whole - _MARGIN - after, _TEXT, SOFT, lines=1)
             for k, image in enumerate(row.pictures):
                 x = left + k * column
@@ -225,7 +224,7 @@ def _legend(pieces: list[Piece], panel: Panel, y: float, room: float) -> float:
     ):
         if part:
             pieces.append(Words(part, x, y + 13, _SMALL, SOFT))
-            x += _width(part, _SMALL) + 12
+            x += width_of(part, _SMALL) + 12
         else:
             pieces.append(Picture(_bar(), x, y, _BAR, 15))
             x += _BAR + 12
@@ -283,32 +282,3 @@ def _write(
         pieces.append(Words(line, x, y + size, size, colour, bold))
         y += size * _LEADING
     return y
-
-
-def broken(text: str, width: float, size: float, *, bold: bool = False, lines: int) -> list[str]:
-    """Text in lines of at most a width in pixels; what does not fit ends in an ellipsis."""
-    done: list[str] = []
-    words = text.split(" ")
-    while words:
-        taken = 1
-        while taken < len(words) and _width(" ".join(words[: taken + 1]), size, bold=bold) <= width:
-            taken += 1
-        line, words = " ".join(words[:taken]), words[taken:]
-        if len(done) == lines - 1 and words:
-            line, words = f"{line} …", []
-        while _width(line, size, bold=bold) > width and len(line) > 1:
-            line = line.rstrip("…").rstrip()[:-1].rstrip() + "…"
-        done.append(line)
-    return [line for line in done if line]
-
-
-def _width(text: str, size: float, *, bold: bool = False) -> float:
-    return float(font(size, bold=bold).getlength(text))
-
-
-@cache
-def font(size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font that Matplotlib ships, so that every machine draws the same letters."""
-    weight = "bold" if bold else "normal"
-    properties = font_manager.FontProperties(family="DejaVu Sans", weight=weight)
-    return ImageFont.truetype(font_manager.findfont(properties), size=size)

@@ -10,7 +10,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
 from var_exp.report.figure_style import INK
-from var_exp.report.panel_layout import Block, Picture, Words, font, layout_of
+from var_exp.report.letters import font
+from var_exp.report.panel_layout import Block, Picture, Words, layout_of
 from var_exp.report.panels import Panel
 
 _PER_INCH = 100  # pixels of a layout
