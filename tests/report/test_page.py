@@ -126,9 +126,9 @@ def test_page_needs_no_network_and_runs_no_script_but_its_own(tmp_path):
 def test_every_picture_is_described_and_can_be_decoded(tmp_path):
     _, page = report(tmp_path)
     pictures = page.all("img")
-    # The photo, two pictures of the distribution and the maps of each sample; two maps by the
-    # headline; a photo of each to choose from.
-    assert len(pictures) == 2 * (1 + 2 + 2 * 2) + 2 + 2
+    # The photo, two pictures of the distribution, the maps and shares of each sample; two maps by
+    # the headline; a photo of each to choose from.
+    assert len(pictures) == 2 * (1 + 2 + 3 * 2) + 2 + 2
     for attributes in pictures:
         assert attributes["alt"]
         kind, data = attributes["src"].split(",", 1)
@@ -193,10 +193,21 @@ def test_a_page_of_photographs_begins_with_what_is_explained(tmp_path):
     assert "what the classes share" in words
     assert "Figures" not in words
     assert "score" not in words[: words.index("How to read this", 400)]
-    # photo, who wins, how decided, shared, three maps twice; and one to choose
-    assert len(page.all("img")) == 2 * (4 + 2 * 3) + 1
+    # photo, who wins, how decided, shared, three maps twice and their shares; and one to choose
+    assert len(page.all("img")) == 2 * (4 + 3 * 3) + 1
     lengths = [a["style"] for a in page.all("span") if "width" in a.get("style", "")]
     assert [length.split("width: ")[1] for length in lengths] == ["60.0%", "30.0%", "0.1%"] * 2
+
+
+def test_scores_are_not_put_where_they_would_be_taken_for_probabilities(tmp_path):
+    measured = {"scores": {"base": [0.777], "var": [0.888]}, "metric": "insertion_auc"}
+    given = photograph(kind="best", **measured)
+    nothing = {"summary": [], "higher_is_better": {}, "curves": [], "chance": None}
+    _, first = report(tmp_path, panels=[given], pictures_first=True, **nothing)
+    _, other = report(tmp_path, panels=[given], **nothing)
+    for figure in ("0.777", "0.888", "0.78", "0.89", "among the best"):
+        assert figure not in first.text
+    assert "0.78" in other.text
 
 
 def test_the_page_of_one_photograph_has_the_sentence_for_a_title(tmp_path):

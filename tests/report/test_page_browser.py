@@ -110,7 +110,7 @@ def slide(page, name, value):
 
 def test_every_picture_is_drawn(page):
     sizes = page.evaluate("[...document.images].map((one) => one.naturalWidth)")
-    assert len(sizes) == 3 * (1 + 3 + 2 * 3) + 2 + 2 + 1  # live: what is shared
+    assert len(sizes) == 3 * (1 + 3 + 3 * 3) + 2 + 2 + 1  # live: what is shared
     assert min(sizes) > 0
     for figure, count in (("base", 3), ("refined", 3), ("winner", 1), ("entropy", 1)):
         pictures = drawn(page, figure)
@@ -239,7 +239,7 @@ def test_nothing_is_wider_than_the_screen(page, width):
 def test_without_scripts_the_pictures_remain(browser, address):
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto(address)
-    assert plain.locator(".sample img").count() == 3 * (1 + 3 + 2 * 3)
+    assert plain.locator(".sample img").count() == 3 * (1 + 3 + 3 * 3)
     assert plain.locator("#live").is_hidden()
     assert plain.locator("#gallery-opacity").is_hidden()
     plain.close()

@@ -6,7 +6,9 @@ from math import ceil, isnan, sqrt
 from zlib import Z_RLE
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from var_exp.report.overlays import (
     class_colours,
@@ -17,10 +19,12 @@ from var_exp.report.overlays import (
     lead,
     outline_path,
     overlay,
+    painted,
     scale_colours,
     scale_of,
     thinned,
     winners,
+    won,
 )
 from var_exp.report.panels import Panel
 from var_exp.report.templates import data_url
@@ -66,6 +70,7 @@ class PageSample:
         colours: One per competing class.
         outlines: SVG path of the true region of each class asked about, where it is known.
         rows: Map of each class, by variant.
+        shares: Where each class wins, and how clearly; empty when classes do not compete.
         winners: Who wins each pixel; None when classes do not compete.
         decided: How decided each pixel is; likewise.
         shared: What speaks for all classes and is won by none, where that is known.
@@ -81,6 +86,7 @@ class PageSample:
     colours: Sequence[str]
     outlines: Sequence[str]
     rows: Mapping[str, Sequence[MapPicture]]
+    shares: Sequence[MapPicture]
     winners: str | None
     decided: str | None
     shared: str | None
@@ -108,7 +114,9 @@ class PageSample:
 
 def page_samples(panels: Sequence[Panel]) -> list[PageSample]:
     """Draw all samples, so small that the page stays light however many they are."""
-    count = sum(len(panel.class_names) * len(panel.maps) + _SIDES for panel in panels)
+    count = sum(
+        len(panel.class_names) * (len(panel.maps) + panel.competes) + _SIDES for panel in panels
+    )
     side = int(sqrt(_BUDGET / _PER_PIXEL / max(1, count)))
     return [_page_sample(panel, side) for panel in panels]
 
@@ -133,6 +141,7 @@ def _page_sample(panel: Panel, side: int) -> PageSample:
         colours=class_colours(len(panel.class_names)),
         outlines=[] if panel.regions is None else [outline_path(one) for one in panel.regions],
         rows={variant: _maps(panel, variant, step) for variant in panel.maps},
+        shares=[] if drawn is None else _shares(panel, won(drawn, base, panel.scale)),
         winners=None if drawn is None else _png(winners(drawn, base, panel.scale)),
         decided=None if drawn is None else _png(decided(drawn)),
         shared=None if shared is None else _png(shared),
@@ -161,6 +170,24 @@ def _maps(panel: Panel, variant: str, step: int) -> list[MapPicture]:
             )
         )
     return maps
+
+
+def _shares(panel: Panel, strengths: Float[Tensor, "K h w"]) -> list[MapPicture]:
+    """Where each class wins, in its colour."""
+    colours = class_colours(len(panel.class_names))
+    return [
+        MapPicture(
+            source=_png(painted(strength, colour)),
+            alt=f"Where the class {name} wins in sample {panel.sample_id}, and how clearly",
+            name=name,
+            note="" if strength.any() else "wins nowhere",
+            score=float("nan"),
+            column=column,
+        )
+        for column, (name, strength, colour) in enumerate(
+            zip(panel.class_names, strengths, colours, strict=True)
+        )
+    ]
 
 
 def _small(picture: Image.Image) -> Image.Image:

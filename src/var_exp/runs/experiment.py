@@ -46,6 +46,7 @@ class Experiment:
         notes: What else a reader should know of the data, label to text.
         class_mapping: Which classes of the model answer for the data's.
         model_names: Names of the model's classes; none when they are the data's.
+        title: What made the maps, in words, such as "gbp on resnet50".
     """
 
     model: nn.Module
@@ -59,6 +60,7 @@ class Experiment:
     notes: Mapping[str, str] = field(default_factory=dict)
     class_mapping: ClassMapping = field(default_factory=ClassMapping)
     model_names: Sequence[str] = ()
+    title: str = ""
 
 
 def prepare(root: Mapping[str, Any]) -> Experiment:
@@ -109,6 +111,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         notes=getattr(data, "notes", {}) | getattr(dataset, "notes", {}),
         class_mapping=ClassMapping(getattr(data, "members", None)),
         model_names=getattr(data, "model_names", ()),
+        title=root["title"],
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(

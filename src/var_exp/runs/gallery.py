@@ -77,6 +77,7 @@ def panels_of(
                 name: one for name, one in experiment.refiners.items() if isinstance(one, VAR)
             },
             probabilities=probabilities[row].tolist(),
+            source=experiment.title,
         )
 
 
