@@ -12,8 +12,8 @@ from PIL import Image
 
 from var_exp.figures import _runs, intervene, main
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
-from var_exp.registry import conf_dir
 from var_exp.refine.var import VAR
+from var_exp.registry import conf_dir
 from var_exp.report.line_figures import intervention_table
 from var_exp.report.map_figures import distinct, grid_blocks, sheet
 from var_exp.report.overlays import greyed

@@ -227,7 +227,7 @@ def test_a_prediction_that_was_not_asked_about_is_said(tmp_path):
 def test_what_is_won_by_losing_least_is_said(tmp_path):
     given = photograph()
     maps = {"base": given.maps["base"], "var": -given.maps["base"].abs()}
-    text, page = report(tmp_path, panels=[replace(given, maps=maps)], pictures_first=True)
+    _, page = report(tmp_path, panels=[replace(given, maps=maps)], pictures_first=True)
     assert (
         page.text.count("no evidence for it; loses least in 100 % of the pixels") == 3 + 1
     )  # and by the verdict

@@ -111,12 +111,10 @@ def palette() -> tuple[bytes, bytes]:
 
 
 def scale_colours(count: int) -> list[tuple[int, int, int, float]]:
-    """Red, green, blue and opacity (0 to 1) at so many even places from the lowest to the highest
-    value of a scale.
-    """
+    """Red, green, blue and opacity (0 to 1) at so many even places of a scale, lowest first."""
     colours, opacities = palette()
     places = level(np.linspace(-1.0, 1.0, count)).tolist()
-    return [(*colours[3 * i : 3 * i + 3], opacities[i] / 255) for i in places]  # type: ignore[misc]
+    return [(*colours[3 * i : 3 * i + 3], opacities[i] / 255) for i in places]
 
 
 def class_colours(count: int) -> list[str]:

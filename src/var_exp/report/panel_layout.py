@@ -213,12 +213,12 @@ def _laid(panel: Panel, drawn: Image.Image) -> Image.Image:
 
 
 def _legend(pieces: list[Piece], panel: Panel, y: float, room: float) -> float:
-    """The colours of the maps with their ends, and what the pictures mean; returns the lower end."""
+    """The colours of the maps, and what the pictures mean; returns the lower end."""
     pieces.append(Block(_MARGIN, y, room, 1, LINE))
     y += 18
     x = float(_MARGIN)
     for part in (
-        f"against the class  −{panel.scale:.2g}",
+        f"against the class  \N{MINUS SIGN}{panel.scale:.2g}",
         "",
         f"+{panel.scale:.2g}  for the class",
     ):

@@ -1,4 +1,4 @@
-"""One panel as a picture that can stand alone: pixels for loggers and files, a figure for papers."""
+"""One panel as a picture that can stand alone: pixels for files, a figure for papers."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""One sample as people look at it: its maps of every competing class, base and refined, in words too.
+"""One sample as people look at it: the maps of its competing classes, and what is said of them.
 
 One colour scale (`SCALE_RULE`) for all maps of a sample, symmetric about zero, so that colours
 compare between classes and between base and refined map.
@@ -18,10 +18,11 @@ from var_exp.variants import BASE
 SCALE_RULE = (
     "Red speaks for the class, blue against it, no colour is zero. One scale for all maps of a "
     "picture, base and refined: full colour is the 98 % quantile of the non-zero |base map| over "
-    "its classes, opacity follows |map| to the power 0.6. An empty map keeps nothing: the class's "
-    "share exceeds 1/K + τ nowhere. A class that wins only by losing least, where every class has "
-    "evidence against it, has no evidence for it; that is said and not drawn. A line outlines the "
-    "true region of the class."
+    "its classes, opacity follows |map| to the power 0.6. What competition leaves is a share of "
+    "the map; where it is drawn several times as strong, that is said beside it. An empty map "
+    "keeps nothing: the class's share exceeds 1/K + τ nowhere. A class that wins only by losing "
+    "least, where every class has evidence against it, has no evidence for it; that is said and "
+    "not drawn. A line outlines the true region of the class."
 )
 
 
@@ -108,9 +109,21 @@ class Panel:
         return self.maps[variant].sum(1)
 
     def drawn(self, variant: str) -> Float[Tensor, "K H W"]:
-        """The same, but for what a class wins by losing least: that is no evidence for it."""
-        values = self.flat(variant)
+        """The same as they are drawn: in their `strength`, without what is won by losing least."""
+        values = self.flat(variant) * self.strength(variant)
         return values.clamp_min(0) if self._loses(variant) else values
+
+    def strength(self, variant: str) -> int:
+        """How many times as strong as a base map a variant is drawn; always said beside it.
+
+        A class keeps its share of its map, which may be little more than 1/K everywhere. So what
+        competition leaves is drawn by the whole number, at most K, that brings it nearest to the
+        scale of the base map without going beyond.
+        """
+        if variant not in self.competitions:
+            return 1
+        full = scale_of(self.flat(variant))
+        return max(1, min(len(self.class_names), int(self.scale / full))) if full else 1
 
     def _loses(self, variant: str) -> bool:
         """Whether classes of a variant can win by losing least: signed values compete in it."""
@@ -158,7 +171,9 @@ class Panel:
         if variant == BASE:
             return "what speaks for each class (red) and against it (blue)"
         if variant in self.competitions:
-            return "what each class keeps when all compete for every pixel"
+            times = self.strength(variant)
+            drawn = f", drawn {times} times as strong" if times > 1 else ""
+            return f"what each class keeps when all compete for every pixel{drawn}"
         return "refined"
 
     @property
@@ -171,11 +186,9 @@ class Panel:
     @property
     def sentence(self) -> str:
         """What is explained, such as "Egyptian cat 0.60 rather than tabby 0.10"."""
-        numbers = self.probabilities or [None] * len(self.class_names)
-        named = [
-            name if number is None else f"{name} {probability(number)}"
-            for name, number in zip(self.class_names, numbers, strict=True)
-        ]
+        named = list(self.class_names)
+        for k, number in enumerate(self.probabilities):
+            named[k] += f" {probability(number)}"
         if self.asked > 1:
             return f"{_either(named)}?"
         return f"{named[0]} rather than {_either(named[1:])}" if len(named) > 1 else named[0]
