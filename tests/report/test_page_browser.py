@@ -12,7 +12,7 @@ from named_variants import variant as named
 from PIL import Image
 
 from var_exp.refine.var import VAR
-from var_exp.report.overlays import scale_of, winners
+from var_exp.report.overlays import winners
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
 from var_exp.results.by_class import by_class
@@ -146,9 +146,6 @@ def colours(page, maps):
 def painted_as(page, settings, chosen=(0, 1, 2)):
     """Share of pixels painted in exactly the colours of Python's refined maps."""
     refined = settings(panel(0, "random").maps["base"][None, list(chosen)])[0].sum(1)
-    full = scale_of(refined)
-    times = int(panel(0, "random").scale / full) if full else 1
-    refined = refined * max(1, min(len(chosen), times))
     if settings.magnitude == "signed":  # what is won by losing least is no evidence
         refined = refined.clamp_min(0)
     expected = colours(page, refined)

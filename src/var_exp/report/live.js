@@ -69,17 +69,14 @@
     const { pixels } = sample;
     const { flat, mean, winner, entropy } = compete(sample);
     const count = state.chosen.length;
-    // As Panel.strength: the whole number that brings what is left up to the scale of the base maps.
-    const full = fullOf(flat.map(Math.abs));
-    const times = full ? Math.max(1, Math.min(count, Math.floor(sample.scale / full))) : 1;
     cells.forEach((cell, k) => {
       const place = state.chosen.indexOf(k);
       cell.root.classList.toggle("out", place < 0);
       const map = place < 0 ? new Float64Array(pixels) : flat.subarray(place * pixels, (place + 1) * pixels);
-      cell.told.textContent = place < 0 ? "does not compete" : told(map, sample.masks[k], times);
+      cell.told.textContent = place < 0 ? "does not compete" : told(map, sample.masks[k]);
       // What is won by losing least is no evidence for the class.
       const lowest = state.settings.magnitude === "signed" ? 0 : -Infinity;
-      paintMap(cell.refined, sample, map.map((a) => Math.max(a, lowest) * times));
+      paintMap(cell.refined, sample, map.map((a) => Math.max(a, lowest)));
     });
     const above = Float64Array.from(winner, (k, p) => (k < 0 ? 0 : mean[k * pixels + p] - 1 / count));
     const decision = entropy.map((nats) => 1 - nats / Math.log(count));
@@ -102,14 +99,13 @@
   }
 
   /** What a class keeps, in words. */
-  function told(map, mask, times) {
+  function told(map, mask) {
     const share = (test) => map.reduce((sum, a) => sum + test(a), 0) / map.length;
     const left = share((a) => a !== 0);
     if (!left) return "empty map";
     const least = state.settings.magnitude === "signed" ? share((a) => a < 0) : 0;
     const losing = least >= 0.01 ? `, ${percent(least)} by losing least` : "";
-    const drawn = times > 1 ? `(drawn × ${times}) ` : "";
-    return `${drawn}keeps ${percent(left)}${losing}${mask ? `, ${percent(Competition.inside(map, mask))} inside` : ""}`;
+    return `keeps ${percent(left)}${losing}${mask ? `, ${percent(Competition.inside(map, mask))} inside` : ""}`;
   }
 
   function redraw() {

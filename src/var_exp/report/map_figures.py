@@ -23,8 +23,7 @@ _WIDTH = 6.9  # inches: the text of a two-column page
 _NARROWEST = 3.6  # inches: so that the legend has room
 _LEGEND = (
     "One scale for all maps of a picture and method, base and refined: full colour at the 98 % "
-    "quantile of the non-zero |base map|, or where it says so several times as strong. Below a map "
-    "its score. Empty map: the class keeps "
+    "quantile of the non-zero |base map|. Below a map its score. Empty map: the class keeps "
     "nothing, its share is nowhere large enough. Where every class has evidence against it, the "
     "one that loses least keeps a negative value, which is not drawn."
 )
@@ -236,12 +235,7 @@ def _tile(panel: Panel, variant: str, column: int) -> Tile:
     remark = panel.remark(variant, column).partition(";")[0]
     if remark.startswith("loses least"):  # some evidence is there, and drawn
         remark = ""
-    times = panel.strength(variant)
-    told = [
-        f"{score:.2f}" if isfinite(score) else "",
-        f"drawn \N{MULTIPLICATION SIGN} {times}" if times > 1 else "",
-    ]
-    caption = remark or ", ".join(part for part in told if part)
+    caption = remark or (f"{score:.2f}" if isfinite(score) else "")
     return Tile(np.asarray(drawn.convert("RGB")), panel.region(column), caption)
 
 

@@ -19,10 +19,10 @@ SCALE_RULE = (
     "Red speaks for the class, blue against it, no colour is zero. One scale for all maps of a "
     "picture, base and refined: full colour is the 98 % quantile of the non-zero |base map| over "
     "its classes, opacity follows |map| to the power 0.6. What competition leaves is a share of "
-    "the map; where it is drawn several times as strong, that is said beside it. An empty map "
-    "keeps nothing: the class's share exceeds 1/K + τ nowhere. A class that wins only by losing "
-    "least, where every class has evidence against it, has no evidence for it; that is said and "
-    "not drawn. A line outlines the true region of the class."
+    "the map and so fainter. An empty map keeps nothing: the class's share exceeds 1/K + τ "
+    "nowhere. A class that wins only by losing least, where every class has evidence against it, "
+    "has no evidence for it; that is said and not drawn. A line outlines the true region of the "
+    "class."
 )
 
 
@@ -109,21 +109,9 @@ class Panel:
         return self.maps[variant].sum(1)
 
     def drawn(self, variant: str) -> Float[Tensor, "K H W"]:
-        """The same as they are drawn: in their `strength`, without what is won by losing least."""
-        values = self.flat(variant) * self.strength(variant)
+        """The same as they are drawn: without what is won by losing least, no evidence for it."""
+        values = self.flat(variant)
         return values.clamp_min(0) if self._loses(variant) else values
-
-    def strength(self, variant: str) -> int:
-        """How many times as strong as a base map a variant is drawn; always said beside it.
-
-        A class keeps its share of its map, which may be little more than 1/K everywhere. So what
-        competition leaves is drawn by the whole number, at most K, that brings it nearest to the
-        scale of the base map without going beyond.
-        """
-        if variant not in self.competitions:
-            return 1
-        full = scale_of(self.flat(variant))
-        return max(1, min(len(self.class_names), int(self.scale / full))) if full else 1
 
     def _loses(self, variant: str) -> bool:
         """Whether classes of a variant can win by losing least: signed values compete in it."""
@@ -171,9 +159,7 @@ class Panel:
         if variant == BASE:
             return "what speaks for each class (red) and against it (blue)"
         if variant in self.competitions:
-            times = self.strength(variant)
-            drawn = f", drawn {times} times as strong" if times > 1 else ""
-            return f"what each class keeps when all compete for every pixel{drawn}"
+            return "what each class keeps when all compete for every pixel"
         return "refined"
 
     @property
