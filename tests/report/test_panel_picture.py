@@ -12,7 +12,7 @@ from PIL import Image
 from var_exp.refine.var import VAR
 from var_exp.report.letters import broken, font
 from var_exp.report.overlays import class_colours, rgb_of
-from var_exp.report.panel_layout import Block, Picture, Words, layout_of
+from var_exp.report.panel_layout import Bar, Picture, Words, layout_of
 from var_exp.report.panel_picture import panel_figure, panel_picture
 from var_exp.report.panels import Panel
 
@@ -118,7 +118,7 @@ def test_an_empty_map_and_a_score_stand_under_their_map():
 
 def test_bars_are_as_long_as_the_probabilities():
     layout = layout_of(panel(2, probabilities=[0.8, 0.2]))
-    bars = [p for p in layout.pieces if isinstance(p, Block) and p.height == 6]
+    bars = [p for p in layout.pieces if isinstance(p, Bar) and p.height == 6]
     assert [bar.width / bars[0].width for bar in bars] == pytest.approx([1, 0.8, 1, 0.2])
     assert [bar.colour for bar in bars[1::2]] == class_colours(2)
 

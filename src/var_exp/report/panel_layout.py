@@ -32,7 +32,7 @@ ACCENT = "#a31627"
 _WIDTH, _MARGIN, _GAP = 1200, 36, 14  # pixels
 _NARROWEST, _WIDEST, _TALLEST = 150, 290, 380  # of a cell, pixels
 _HEADLINE, _HEAD, _TEXT, _SMALL = 30, 20, 17, 15  # sizes of letters, pixels
-_BAR = 300  # pixels of the colour bar
+_SCALE_BAR = 300  # pixels of the colour bar
 _LEADING = 1.3  # of a line of text, per size of its letters
 
 
@@ -49,7 +49,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Block:
+class Bar:
     """A rectangle of one colour; (x, y) is its upper left corner."""
 
     x: float
@@ -71,7 +71,7 @@ class Picture:
     lines: Sequence[tuple[int, int, int, int]] = ()
 
 
-Piece = Words | Block | Picture
+Piece = Words | Bar | Picture
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _heads(pieces: list[Piece], panel: Panel, left: float, y: float, column: flo
     for k, name in enumerate(panel.class_names):
         x = left + k * column
         if panel.competes:
-            pieces.append(Block(x, y + size / 5, 14, 14, colours[k]))
+            pieces.append(Bar(x, y + size / 5, 14, 14, colours[k]))
         indent = 22 if panel.competes else 0
         place = (x + indent, y, room - indent)
         ends.append(_write(pieces, name, *place, size, bold=True, lines=2))
@@ -164,9 +164,9 @@ def _heads(pieces: list[Piece], panel: Panel, left: float, y: float, column: flo
         x = left + k * column
         told = f"probability {probability(share)}"
         y_after = _write(pieces, told, x, y, room, _SMALL, SOFT, lines=1)
-        pieces.append(Block(x, y_after + 3, room, 6, LINE))
+        pieces.append(Bar(x, y_after + 3, room, 6, LINE))
         if share > 0:
-            pieces.append(Block(x, y_after + 3, room * share, 6, colours[k]))
+            pieces.append(Bar(x, y_after + 3, room * share, 6, colours[k]))
     return y_after + 26
 
 
@@ -214,7 +214,7 @@ def _laid(panel: Panel, drawn: Image.Image) -> Image.Image:
 
 def _legend(pieces: list[Piece], panel: Panel, y: float, room: float) -> float:
     """The colours of the maps, and what the pictures mean; returns the lower end."""
-    pieces.append(Block(_MARGIN, y, room, 1, LINE))
+    pieces.append(Bar(_MARGIN, y, room, 1, LINE))
     y += 18
     x = float(_MARGIN)
     for part in (
@@ -226,8 +226,8 @@ def _legend(pieces: list[Piece], panel: Panel, y: float, room: float) -> float:
             pieces.append(Words(part, x, y + 13, _SMALL, SOFT))
             x += width_of(part, _SMALL) + 12
         else:
-            pieces.append(Picture(_bar(), x, y, _BAR, 15))
-            x += _BAR + 12
+            pieces.append(Picture(_bar(), x, y, _SCALE_BAR, 15))
+            x += _SCALE_BAR + 12
     return _write(pieces, " ".join(_told(panel)), _MARGIN, y + 28, room, _SMALL, SOFT, lines=9)
 
 
@@ -259,7 +259,7 @@ def _told(panel: Panel) -> Iterator[str]:
 
 def _bar() -> Image.Image:
     """The colours of a map from its lowest to its highest value, on light grey."""
-    colours = np.array(scale_colours(_BAR))
+    colours = np.array(scale_colours(_SCALE_BAR))
     rgb, opacity = colours[:, :3], colours[:, 3:]
     mixed = opacity * rgb + (1 - opacity) * np.array(rgb_of("#d4d4d4"))
     return Image.fromarray(np.rint(mixed).astype(np.uint8)[None])

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from var_exp.report.figure_style import INK
 from var_exp.report.letters import font
-from var_exp.report.panel_layout import Block, Picture, Words, layout_of
+from var_exp.report.panel_layout import Bar, Picture, Words, layout_of
 from var_exp.report.panels import Panel
 
 _PER_INCH = 100  # pixels of a layout
@@ -28,7 +28,7 @@ def panel_picture(panel: Panel) -> Image.Image:
             case Words():
                 letters = font(piece.size, bold=piece.bold)
                 draw.text((piece.x, piece.y), piece.text, piece.colour, letters, anchor="ls")
-            case Block():
+            case Bar():
                 end = (piece.x + piece.width - 1, piece.y + piece.height - 1)
                 draw.rectangle((piece.x, piece.y, *map(max, end, (piece.x, piece.y))), piece.colour)
             case Picture():
@@ -53,7 +53,7 @@ def panel_figure(panel: Panel) -> Figure:
     return figure
 
 
-def _draw(axis: Axes, piece: Words | Block | Picture, place: int) -> None:
+def _draw(axis: Axes, piece: Words | Bar | Picture, place: int) -> None:
     """Draw one piece above those before it."""
     match piece:
         case Words():
@@ -69,7 +69,7 @@ def _draw(axis: Axes, piece: Words | Block | Picture, place: int) -> None:
                 parse_math=False,
                 zorder=place,
             )
-        case Block():
+        case Bar():
             corner = (piece.x, piece.y)
             axis.add_patch(
                 Rectangle(
