@@ -31,7 +31,8 @@ from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
 from var_exp.registry import from_alias
-from var_exp.report.panels import Panel, panel_figure
+from var_exp.report.panel_picture import panel_figure
+from var_exp.report.panels import Panel, answer
 from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample, UnsupportedModel
 from var_exp.variants import BASE
 
@@ -62,6 +63,7 @@ class Explanation:
         refine: Name of the refiner.
         picture: Name of the picture; "" when it has none.
         competition: Settings of the competition that the shares come from.
+        competes_itself: Whether the refiner is that competition.
     """
 
     classes: list[int]
@@ -77,6 +79,7 @@ class Explanation:
     refine: str
     picture: str
     competition: VAR
+    competes_itself: bool = True
 
     def __str__(self) -> str:
         """One sentence: which class rather than which others, and by what this was found."""
@@ -85,9 +88,7 @@ class Explanation:
     @property
     def answer(self) -> str:
         """Which class rather than which others, the likeliest first."""
-        order = self.probabilities.argsort(descending=True, stable=True).tolist()
-        first, *others = (f"{self.names[k]} {self.probabilities[k]:.2f}" for k in order)
-        return f"{first} rather than {_listed(others)}"
+        return answer(self.names, self.probabilities.tolist())
 
     def figure(self) -> Figure:
         """The picture, and for each class its map before and after the competition."""
@@ -121,9 +122,11 @@ class Explanation:
             class_names=self.names,
             asked=len(self.names),
             maps={BASE: self.base, self.refine: self.maps},
-            predicted=str(self),
+            probabilities=self.probabilities.tolist(),
+            source=f"{self.network} · {self.method}",
             competition=self.competition,
-            sharing=[self.refine],
+            competitions={self.refine: self.competition} if self.competes_itself else {},
+            shared=self.shared,
         )
 
 
@@ -256,6 +259,7 @@ class _Question:
             refine=self._refine if isinstance(self._refine, str) else type(self._refiner).__name__,
             picture=name,
             competition=competition,
+            competes_itself=is_var,
         )
 
     def _prepared(self, picture: Picture) -> tuple[Tensor, Tensor, str]:
@@ -377,9 +381,3 @@ def _read(picture: str | Path | Image.Image | np.ndarray) -> tuple[Image.Image, 
             f"{type(picture).__name__}."
         )
     return read_picture(Path(picture).expanduser()), Path(picture).name
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Several names as people list them: a, b or c."""
-    *firsts, last = names
-    return f"{', '.join(firsts)} or {last}" if firsts else last

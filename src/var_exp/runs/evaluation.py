@@ -253,6 +253,7 @@ def _conclude(
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
         facts={**told, **facts},
         classes=by_class(store.rows(), dataset.class_names),
+        pictures_first=experiment.own_pictures,
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])

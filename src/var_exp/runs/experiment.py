@@ -50,6 +50,7 @@ class Experiment:
         model_names: Names of the model's classes; none when they are the data's.
         own_pictures: Whether somebody wants to see pictures rather than scores: the data have no
             labels, or the classes were named.
+        title: What made the maps, in words, such as "gbp on resnet50".
     """
 
     model: nn.Module
@@ -64,6 +65,7 @@ class Experiment:
     class_mapping: ClassMapping = field(default_factory=ClassMapping)
     model_names: Sequence[str] = ()
     own_pictures: bool = False
+    title: str = ""
 
 
 def prepare(root: Mapping[str, Any]) -> Experiment:
@@ -121,6 +123,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         class_mapping=ClassMapping(getattr(data, "members", None)),
         model_names=getattr(data, "model_names", ()),
         own_pictures=own_pictures,
+        title=root["title"],
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(
