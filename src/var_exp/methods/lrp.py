@@ -79,7 +79,7 @@ class LRP(Method):
                 "set box=[-2.2,2.7], or leave it out."
             )
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with attention, or with something that has no rule."""
         relevance(model, image, torch.zeros(1, 1, dtype=torch.int64), self._rules(model, image))
 
