@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from var_exp.types import UnsupportedModel
 
+_TABLES = ("_parameters", "_buffers", "_modules")  # where a module keeps its tensors and parts
+
 
 def copied(model: nn.Module, memo: dict[int, object] | None = None) -> nn.Module:
     """Copy a network, also one whose weights are computed anew in each forward pass.
@@ -62,6 +64,14 @@ def private_tensors(
                 copies[id(tensor)] = tensor.detach().to(wanted, copy=True)
         return copies[id(tensor)]
 
+    def exchanged(value: Any) -> Any:
+        """The same with copies; containers are new, so that what is added to them goes, too."""
+        if isinstance(value, Tensor):
+            return private(value)
+        if type(value) is dict:  # such as a cache
+            return {key: exchanged(each) for key, each in value.items()}
+        return [exchanged(each) for each in value] if type(value) is list else value
+
     before: list[tuple[MutableMapping[str, Any], dict[str, Any]]] = []
     buffers: list[tuple[str, Tensor]] = []
     for name, module in model.named_modules():
@@ -70,8 +80,8 @@ def private_tensors(
         for named in (vars(module), module._buffers, *([module._parameters] if dtype else [])):
             before.append((named, dict(named)))
             for key, value in dict(named).items():
-                if isinstance(value, Tensor):
-                    named[key] = private(value)
+                if key not in _TABLES:
+                    named[key] = exchanged(value)
         buffers += [
             (f"{name}.{key}".lstrip("."), b) for key, b in module._buffers.items() if b is not None
         ]
