@@ -30,8 +30,8 @@ from var_exp.results.rows import read_rows
 from var_exp.results.significance import sample_scores
 from var_exp.results.summary import read_summary
 from var_exp.runs.config import FAILED
-from var_exp.runs.networks import network_label
 from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
+from var_exp.runs.networks import network_label
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from var_exp.models.outputs import logits_of
+from var_exp.types import Images, Logits, Predict
 
 _RECOMPUTES = (  # what timm, Hugging Face, Microsoft's, OpenMMLab's and torchvision's networks say
     "grad_checkpointing",
@@ -18,6 +19,8 @@ _RECOMPUTES = (  # what timm, Hugging Face, Microsoft's, OpenMMLab's and torchvi
     "with_cp",
     "memory_efficient",
 )
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class _Use:
@@ -59,6 +62,27 @@ def frozen(model: nn.Module) -> Iterator[None]:
                 yield
         finally:
             use.depth -= 1
+
+
+def logits_from(predict: Predict, images: Images) -> Logits:
+    """Logits of images, of a network in the state of `frozen` or of any other callable."""
+    if isinstance(predict, nn.Module):
+        with frozen(predict):
+            return logits_of(predict(images))
+    return logits_of(predict(images))
+
+
+def returning_logits(model: Network) -> Network:
+    """Let a network take images of any floating-point type and return logits, for good.
+
+    By hooks, so that a copy does the same and the modules keep their names.
+    """
+    if isinstance(model, torch.jit.ScriptModule):  # takes no hooks
+        return model
+    if _take_logits not in model._forward_hooks.values():
+        model.register_forward_pre_hook(_cast)
+        model.register_forward_hook(_take_logits)
+    return model
 
 
 def weights_type(model: nn.Module) -> torch.dtype | None:

@@ -21,13 +21,23 @@ def logits_of(output: Any) -> Logits:
     Raises:
         UnsupportedModel: there are none, or it cannot be told which.
     """
+    found = raw_logits(output)
+    return torch.cat([-found / 2, found / 2], 1) if found.shape[1] == 1 else found
+
+
+def raw_logits(output: Any) -> Tensor:
+    """The logits as the network returned them, [B, N]; one logit stays one.
+
+    Raises:
+        UnsupportedModel: there are none, or it cannot be told which.
+    """
     found = _unwrapped(output)
     if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
         raise UnsupportedModel(
             f"the model must return logits [B, N], got {_seen(found)}; "
             "wrap it so that it returns only those."
         )
-    return torch.cat([-found / 2, found / 2], 1) if found.shape[1] == 1 else found
+    return found
 
 
 def _unwrapped(output: Any) -> Any:
@@ -38,14 +48,12 @@ def _unwrapped(output: Any) -> Any:
         return output.logits
     if isinstance(output, tuple | list):
         matrices = [
-            each for each in output if isinstance(each, Tensor) and each.ndim == 2 and _real(each)
+            each
+            for each in output
+            if isinstance(each, Tensor) and each.ndim == 2 and each.is_floating_point()
         ]
         return matrices[0] if len(matrices) == 1 else output
     return output
-
-
-def _real(tensor: Tensor) -> bool:
-    return tensor.is_floating_point()
 
 
 def _seen(output: Any) -> str:

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from var_exp.models.description import FORWARD_FAILURES, run_or_refuse
 from var_exp.models.frozen import frozen, weights_type
 from var_exp.models.outputs import logits_of
 from var_exp.models.private import private_tensors
@@ -33,10 +34,9 @@ Needs: TypeAlias = Literal["logits", "calls", "gradients"]
 """What a method needs of a network: its logits; to see its calls as well; and gradients, too."""
 
 _MOST_BYTES = 16 * 2**30  # of weights in float64; larger networks are checked in their own type
-_STEPS, _TOLERANCE = (1e-6, 1e-8, 1e-4), 1e-3  # of h in float64: rounding or a kink may spoil one
+_STEPS, _TOLERANCE = (1e-7, 1e-5, 1e-4), 1e-3  # of h in float64: rounding or a kink may spoil one
 _OWN_STEPS, _OWN_TOLERANCE = (1e-3, 1e-4, 1e-2), 0.3  # in the network's own type, which rounds more
 _INSTEAD = "use a forward-only method such as occlusion"
-_FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, IndexError, NotImplementedError)
 
 _passed: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 
@@ -111,7 +111,7 @@ def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
         with private_tensors(model, torch.float64) as changed:
             error = _error(model, image.double(), _STEPS[0])
             return error <= _TOLERANCE and not changed()
-    except (UnsupportedModel, *_FAILURES):
+    except (UnsupportedModel, *FORWARD_FAILURES):
         return False  # the same in its own type has the reason
 
 
@@ -126,7 +126,7 @@ def _check_chance(drawn_from: Callable[[], bool]) -> None:
 def _check_function(model: nn.Module, image: Tensor, drawn_from: Callable[[], bool]) -> None:
     """Refuse what is no function of one picture with finite values."""
     with private_tensors(model) as changed, torch.no_grad():
-        alone = _finite(_logits(model, image))
+        alone = _finite(run_or_refuse(model, image))
         _check_chance(drawn_from)
         beside = _finite(_logits(model, torch.cat([_another(image), image])))[1:]
         if changed():
@@ -163,7 +163,7 @@ def _check_gradient(model: nn.Module, image: Tensor) -> None:
                 errors = [_error(model, exact, step) for step in steps]
         except UnsupportedModel:
             raise
-        except _FAILURES as error:
+        except FORWARD_FAILURES as error:
             if dtype is None:
                 raise UnsupportedModel(
                     f"the model cannot be differentiated ({_in_short(error)}); {_INSTEAD}."
@@ -196,7 +196,9 @@ def _error(model: nn.Module, image: Tensor, step: float) -> float:
         moved = _finite(_logits(model, image + step * direction))
         change = ((moved - logits) * weights).sum() / step
         error = (change - (gradient * direction).sum()).abs()
-        return float(error / gradient.norm().maximum(change.abs()).clamp_min(1e-30))
+        usual = gradient.norm().maximum(change.abs()).clamp_min(1e-30)
+        share: float = (error / usual).item()
+        return share
 
 
 def _derivative(model: nn.Module, score: Tensor, leaf: Tensor) -> Tensor:

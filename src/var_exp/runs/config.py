@@ -25,9 +25,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from var_exp.registry import aliases, did_you_mean, problems
 from var_exp.runs.launchers import refusal
 from var_exp.runs.networks import network_names
-from var_exp.registry import aliases, did_you_mean, problems
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
 FAILED = "failed.txt"

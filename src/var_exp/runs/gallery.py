@@ -11,15 +11,16 @@ from dataclasses import replace
 import torch
 
 from var_exp.data.datamodule import collate, to_display
-from var_exp.runs.experiment import Experiment
+from var_exp.models.description import Head, probabilities
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.var import VAR
-from var_exp.results.saved_maps import MapWriter
 from var_exp.report.panels import Panel, panel_picture
+from var_exp.results.saved_maps import MapWriter
 from var_exp.results.selection import Pick
-from var_exp.variants import BASE
+from var_exp.runs.experiment import Experiment
 from var_exp.types import Batch
+from var_exp.variants import BASE
 
 
 def gallery(
@@ -69,7 +70,7 @@ def panels_of(
             asked=batch.classes.shape[1],
             regions=None if batch.regions is None else batch.regions[row].cpu(),
             maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
-            predicted=_prediction(attributed.logits[row], names),
+            predicted=_prediction(attributed.logits[row], names, experiment.head),
             competition=competition(experiment),
             sharing=[name for name, one in experiment.refiners.items() if isinstance(one, VAR)],
         )
@@ -130,7 +131,7 @@ def competition(experiment: Experiment) -> VAR | None:
     return next((one for one in experiment.refiners.values() if isinstance(one, VAR)), VAR())
 
 
-def _prediction(logits: torch.Tensor, names: Sequence[str]) -> str:
+def _prediction(logits: torch.Tensor, names: Sequence[str], head: Head) -> str:
     """The most likely class and its probability."""
-    probability, label = logits.float().softmax(0).max(0)
+    probability, label = probabilities(logits[None], head)[0].max(0)
     return f"{names[int(label)]} ({probability.item():.2f})"
