@@ -289,8 +289,8 @@ def _cause(model: nn.Module, images: Tensor, error: BaseException) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")[:200]
     expected = ""
     if said and tuple(said[-2:]) != (height, width):
-        expected = f", it says it takes {said[-2]} x {said[-1]} px"
+        expected = f"it says it takes {said[-2]} x {said[-1]}; "
     return (
-        f"{name} cannot take pictures of {height} x {width} px{expected} ({reason}); use "
+        f"{name} cannot take pictures of {height} x {width} px ({expected}{reason}); use "
         "layout.cell=rescaled, layout=single, or another model."
     )

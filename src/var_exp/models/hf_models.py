@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -10,9 +10,6 @@ from var_exp.models.description import Head, declare
 from var_exp.models.frozen import returning_logits
 from var_exp.models.hub import WAYS_OUT, answered, in_short
 from var_exp.types import ConfigError, MissingWeights
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 _PIL = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
@@ -39,15 +36,17 @@ def hf_model(
     """
     transformers = import_transformers()
     options = dict(options or {})
-    with_weights = transformers.AutoModelForImageClassification
-    place = local_or_hub(name, with_weights, **options) if pretrained else name
+    classifiers, configurations = (
+        transformers.AutoModelForImageClassification,
+        transformers.AutoConfig,
+    )
+    check_at_hand(name, classifiers if pretrained else configurations)
     try:
-        if pretrained:
-            model: nn.Module = with_weights.from_pretrained(place, **options)
-        else:
-            config = local_or_hub(name, transformers.AutoConfig)
-            config = transformers.AutoConfig.from_pretrained(config)
-            model = with_weights.from_config(config, **options)
+        model: nn.Module = (
+            classifiers.from_pretrained(name, **options)
+            if pretrained
+            else classifiers.from_config(configurations.from_pretrained(name), **options)
+        )
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ConfigError(
             f"transformers builds no image classifier from '{name}' ({in_short(error)}); name one "
@@ -58,7 +57,7 @@ def hf_model(
     return returning_logits(model).eval().requires_grad_(False)
 
 
-def import_transformers() -> "ModuleType":
+def import_transformers() -> Any:
     """The library.
 
     Raises:
@@ -73,8 +72,8 @@ def import_transformers() -> "ModuleType":
     return transformers
 
 
-def local_or_hub(name: str, reader: Any, **options: Any) -> str:
-    """The folder or name to read from, once it is known that it is to be had.
+def check_at_hand(name: str, reader: Any) -> None:
+    """Refuse what is neither a folder, nor cached, nor on a hub that answers.
 
     transformers would ask the hub about cached files too, and repeat its questions for most of a
     minute where there is no network.
@@ -83,20 +82,19 @@ def local_or_hub(name: str, reader: Any, **options: Any) -> str:
         MissingWeights: it is neither local, nor cached, nor does the hub answer.
     """
     if Path(name).is_dir():
-        return name
+        return
     if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise MissingWeights(f"there is no folder '{name}'; {WAYS_OUT}.")
     try:
         answered(name, "config.json")
     except Exception as error:  # each version of the hub's client brings its own network errors
         try:
-            reader.from_pretrained(name, local_files_only=True, **options)
+            reader.from_pretrained(name, local_files_only=True)
         except Exception:
             raise MissingWeights(
                 f"'{name}' is no folder, is not in the local cache and cannot be downloaded "
                 f"({in_short(error)}); {WAYS_OUT}."
             ) from error
-    return name
 
 
 def declare_preprocessing(model: nn.Module, name: str) -> None:

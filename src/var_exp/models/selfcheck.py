@@ -6,7 +6,7 @@ be the derivative of the logits:
 
     (s(x + h d) - s(x)) / h  =  d . grad s(x),    s = w . y,   d = ±1 and w random and fixed
 
-One comparison asks both: x beside another picture, with its gradient, against x + h d alone. It
+One comparison asks both, a little beside the picture: x beside another picture, with its gradient, against x + h d alone. It
 runs in float64 where the network can, so that h is small and so is the tolerance: a detached
 branch, quantised weights, a wrong backward pass or batch statistics miss by far. Only where it
 fails are further passes spent, on the reason.
@@ -36,6 +36,7 @@ Needs: TypeAlias = Literal["logits", "calls", "gradients"]
 _MOST_BYTES = 16 * 2**30  # of weights in float64; larger networks are checked in their own type
 _STEPS, _TOLERANCE = (1e-7, 1e-5, 1e-4), 1e-3  # of h in float64: rounding or a kink may spoil one
 _OWN_STEPS, _OWN_TOLERANCE = (1e-3, 1e-4, 1e-2), 0.3  # in the network's own type, which rounds more
+_BESIDE = 0.05  # standard deviations of normalised pixels
 _INSTEAD = "use a forward-only method such as occlusion"
 
 _passed: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
@@ -185,6 +186,8 @@ def _error(model: nn.Module, image: Tensor, step: float) -> float:
     def random(shape: Sequence[int]) -> Tensor:
         return torch.randn(shape, generator=draw, dtype=torch.float64).to(image)
 
+    # in a plain area, maxima are level and there is no derivative: asked a little beside the picture
+    image = image + _BESIDE * random(image.shape)
     direction = random(image.shape).sign()
     with torch.enable_grad():
         # not alone: on the CPU, batch norm differentiates a single picture wrongly (torch 2.15)
@@ -250,7 +253,7 @@ def _another(image: Tensor) -> Tensor:
 
 def _rounding(logits: Tensor) -> float:
     """What the logits of a picture may differ by between batches."""
-    share = torch.finfo(logits.dtype).eps ** 0.5
+    share: float = torch.finfo(logits.dtype).eps ** 0.5
     if logits.is_cuda:
         share = max(share, 5e-3)  # TF32
     return share * float(logits.abs().max().clamp_min(1e-30))

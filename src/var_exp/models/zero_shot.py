@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from var_exp.models.description import Head, declare
-from var_exp.models.hf_models import declare_preprocessing, import_transformers, local_or_hub
+from var_exp.models.hf_models import check_at_hand, declare_preprocessing, import_transformers
 from var_exp.models.hub import in_short
 from var_exp.types import ConfigError
 
@@ -98,13 +98,13 @@ def zero_shot(
     """
     asked = _asked(prompts, templates)
     transformers = import_transformers()
-    place = local_or_hub(name, transformers.AutoModel, **(options or {}))
+    check_at_hand(name, transformers.AutoModel)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         if pretrained:
-            whole = transformers.AutoModel.from_pretrained(place, **(options or {}))
+            whole = transformers.AutoModel.from_pretrained(name, **(options or {}))
         else:
-            config = transformers.AutoConfig.from_pretrained(place)
+            config = transformers.AutoConfig.from_pretrained(name)
             whole = transformers.AutoModel.from_config(config, **(options or {}))
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ConfigError(
