@@ -40,6 +40,9 @@ __all__ = [
 ]
 
 
+_SOURCES = {"hf", "timm", "torchvision", "zero_shot"}  # of networks that must be named
+
+
 def list_models() -> list[str]:
     """Sorted aliases of `load_model`; names of timm, torchvision and Hugging Face work too."""
-    return aliases("model")
+    return [alias for alias in aliases("model") if alias not in _SOURCES]

@@ -31,7 +31,7 @@ _SHIPPED = Path(__file__).parent / "weights"
 
 
 def load_model(
-    name: str, pretrained: bool = True, checkpoint: str | Path | None = None, **options: Any
+    name: str, /, pretrained: bool = True, checkpoint: str | Path | None = None, **options: Any
 ) -> nn.Module:
     """Load a model for attribution: eval mode, all parameters frozen.
 
@@ -49,9 +49,9 @@ def load_model(
         MissingWeights: the weights cannot be had, or do not fit the model.
     """
     if name in aliases("model"):
-        model: nn.Module = from_alias(
-            "model", name, pretrained=pretrained, checkpoint=checkpoint, **options
-        )
+        if checkpoint is not None:
+            options["checkpoint"] = checkpoint
+        model: nn.Module = from_alias("model", name, pretrained=pretrained, **options)
         return model
     if name in torchvision_names() and not timm.is_model(name):
         return torchvision_model(name, pretrained, checkpoint, **options)
