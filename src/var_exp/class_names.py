@@ -49,6 +49,8 @@ class ClassNames:
                 f"there is no class {int(asked)}; the model has {known}, numbered 0 to {known - 1}."
             )
         asked = str(asked)
+        if self.names.count(asked) == 1:  # "Cardigan" is a dog, "cardigan" a garment
+            return self.names.index(asked)
         found = self._own.get(_plain(asked)) or self._others.get(_plain(asked)) or []
         if len(found) == 1:
             return found[0]

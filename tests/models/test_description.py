@@ -1,6 +1,7 @@
 """What a network takes and gives: seen once, named right, and said of networks that do not say."""
 
 import copy
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -178,7 +179,7 @@ def _inserted(model, image, label, values, steps, read):
         canvas[:, shown] = image.flatten(1)[:, shown]
         with torch.no_grad():
             curve.append(float(read(model(canvas.view_as(image)[None]).double())[0, label]))
-    return sum((a + b) / 2 for a, b in zip(curve, curve[1:], strict=False)) / steps
+    return sum((a + b) / 2 for a, b in pairwise(curve)) / steps
 
 
 @pytest.mark.parametrize("said", ["by the score", "by the head"])

@@ -1,4 +1,4 @@
-"""Hugging Face's classifiers, built small from their configuration and saved: offline, and right."""
+"""Hugging Face's classifiers, built small from their configuration and saved."""
 
 import copy
 import time

@@ -51,9 +51,9 @@ def test_a_file_of_weights_with_as_many_classes(tmp_path):
 
 
 def test_mistakes_are_one_sentence(tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="no classifier 'vit_b_61' .did you mean 'vit_b_16'"):
+    with pytest.raises(ConfigError, match=r"no classifier 'vit_b_61' .did you mean 'vit_b_16'"):
         load_model("torchvision", name="vit_b_61")
-    with pytest.raises(ConfigError, match="no weights 'V9' of .* choose from DEFAULT, IMAGENET1K"):
+    with pytest.raises(ConfigError, match=r"no weights 'V9' of .* choose from DEFAULT, IMAGENET1K"):
         load_model(NAME, weights="V9")
     with pytest.raises(ConfigError, match="cannot build"):
         load_model(NAME, pretrained=False, options={"deep": 3})

@@ -159,7 +159,7 @@ def test_what_cannot_compete_is_refused(saved, tmp_path):
         zero_shot(folder, ["a cat"])
     with pytest.raises(ConfigError, match="class 'a cat' is named twice"):
         zero_shot(folder, ["a cat", "a cat"])
-    with pytest.raises(ConfigError, match="templates must hold {} for the prompt"):
+    with pytest.raises(ConfigError, match=r"templates must hold \{\} for the prompt"):
         zero_shot(folder, PROMPTS, templates=["a photo"])
     with pytest.raises(MissingWeights, match="there is no folder"):
         zero_shot(str(tmp_path / "none"), PROMPTS)

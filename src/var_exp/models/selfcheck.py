@@ -6,10 +6,10 @@ be the derivative of the logits:
 
     (s(x + h d) - s(x)) / h  =  d . grad s(x),    s = w . y,   d = ±1 and w random and fixed
 
-One comparison asks both, a little beside the picture: x beside another picture, with its gradient, against x + h d alone. It
-runs in float64 where the network can, so that h is small and so is the tolerance: a detached
-branch, quantised weights, a wrong backward pass or batch statistics miss by far. Only where it
-fails are further passes spent, on the reason.
+One comparison asks both, a little beside the picture: x next to another picture, with its
+gradient, against x + h d alone. It runs in float64 where the network can, so that h is small and so
+is the tolerance: a detached branch, quantised weights, a wrong backward pass or batch statistics
+miss by far. Only where it fails are further passes spent, on the reason.
 
 Cost: three forward and two backward passes of one picture, once for each network; float64 takes
 about three times as long on a CPU as float32. Methods that differentiate nothing are spared it.
@@ -186,7 +186,7 @@ def _error(model: nn.Module, image: Tensor, step: float) -> float:
     def random(shape: Sequence[int]) -> Tensor:
         return torch.randn(shape, generator=draw, dtype=torch.float64).to(image)
 
-    # in a plain area, maxima are level and there is no derivative: asked a little beside the picture
+    # beside the picture, since in its plain areas maxima are level and there is no derivative
     image = image + _BESIDE * random(image.shape)
     direction = random(image.shape).sign()
     with torch.enable_grad():

@@ -63,6 +63,7 @@ class EvaluateConfig:
     controls: bool = True
     pictures: int = 6
     maps: Any = "auto"
+    dry_run: bool = False
 
 
 @dataclass
@@ -95,6 +96,13 @@ def command(main: Callable[[], Any], schema: type) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
     # Python puts the script's folder there. Last, so that no file of the user's hides a package.
     sys.path.append(str(Path.cwd()))
+    for argument in sys.argv[1:]:
+        if argument.startswith("classes=["):
+            listed = argument.partition("=")[2]
+            _refuse(
+                f"classes= takes a rule, got {listed}; to name the classes that compete: "
+                f"classes=named 'classes.names={listed}'."
+            )
     sys.argv[1:] = [open_key(argument) for argument in sys.argv[1:]]
     try:
         main()
@@ -181,6 +189,9 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
     for group, node in root.items():
         if not isinstance(node, dict) or group not in known:
             continue
+        if group == "classes" and {"names", "classes"} & (node.keys() - {"_target_"}):
+            found += _misplaced_names(node)
+            continue
         of_one = "_target_" in node and group not in _SEVERAL
         nodes = {group: node} if of_one else _members(group, node)
         for where, member in nodes.items():
@@ -188,6 +199,16 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
     if found:
         raise ConfigError("\n".join(found))
     return root
+
+
+def _misplaced_names(node: dict[str, Any]) -> list[str]:
+    """Names of classes that were given to a rule that takes none."""
+    named = node["_target_"] == "var_exp.classes.Named"
+    if named and "classes" not in node:
+        return list(problems(node, where="classes", provided={"known"}))
+    asked = node.get("names") or node.get("classes")
+    listed = ", ".join(map(str, asked)) if isinstance(asked, list) else str(asked)
+    return [f"to name the classes that compete: classes=named 'classes.names=[{listed}]'."]
 
 
 def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -214,11 +235,12 @@ def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _sentence(error: Exception, keys: list[str]) -> str:
     """Hydra's refusal in one sentence, with the nearest name that exists."""
     text = str(error)
+    network = re.search(r"Could not (?:find|load) 'model/(.+?)'", text)
+    if isinstance(error, MissingConfigException) and network:
+        return _no_model(network.group(1))
     missing = re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", text)
     if isinstance(error, MissingConfigException) and missing:
         group, option = missing.groups()
-        if group == "model":
-            return _no_model(option)
         # Hydra's options hold those of the user's --config-dir too
         known = list(error.options or aliases(group))
         return (
