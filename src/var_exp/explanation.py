@@ -24,7 +24,7 @@ from var_exp.data.datamodule import collate, to_display
 from var_exp.data.imagenet_classes import names_of_classes
 from var_exp.data.pictures import Geometry, as_rgb, read_picture
 from var_exp.methods import Method, get_method
-from var_exp.models import class_names, head_of, input_spec, load_model, network_name
+from var_exp.models import class_names, describe, input_spec, load_model, network_name
 from var_exp.models import probabilities as by_head
 from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.shared import shared_evidence
@@ -246,7 +246,7 @@ class _Question:
         return Explanation(
             classes=numbers,
             names=[known.names[number] for number in numbers],
-            probabilities=by_head(logits, head_of(self.network))[0, numbers].cpu(),
+            probabilities=by_head(logits, seen.head)[0, numbers].cpu(),
             base=maps[0].cpu(),
             maps=refined[0].cpu(),
             shares=competition.distribution(maps)[0].mean(1).cpu(),
