@@ -27,7 +27,7 @@ from var_exp.files import write_whole
 from var_exp.runs.scoring_code import code_hash
 from var_exp.types import BadData, ConfigError, Sample, SampleDataset
 
-SPREAD = ("workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+SPREAD = ("dry_run", "workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Options that say only how work is spread; no score depends on them."""
 
 _PACKAGE = Path(__file__).parents[1]
