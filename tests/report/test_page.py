@@ -193,8 +193,8 @@ def test_a_page_of_photographs_begins_with_what_is_explained(tmp_path):
     assert "what the classes share" in words
     assert "Figures" not in words
     assert "score" not in words[: words.index("How to read this", 400)]
-    # photo, who wins, how decided, shared, three maps twice and their shares; and one to choose
-    assert len(page.all("img")) == 2 * (4 + 3 * 3) + 1
+    # photo, who wins, how decided, shared, three maps twice and their shares; and both to choose
+    assert len(page.all("img")) == 2 * (4 + 3 * 3) + 2
     lengths = [a["style"] for a in page.all("span") if "width" in a.get("style", "")]
     assert [length.split("width: ")[1] for length in lengths] == ["60.0%", "30.0%", "0.1%"] * 2
 

@@ -52,7 +52,7 @@ def boxes(layout):
 
 
 SHAPES = [
-    (count, size) for count in (1, 2, 3, 4, 5, 6, 9) for size in ((60, 80), (120, 60), (64, 64))
+    (count, size) for count in (1, 2, 3, 4, 5, 6, 9, 16) for size in ((60, 80), (120, 60), (64, 64))
 ] + [(3, (40, 700)), (3, (700, 40)), (2, (7, 7))]
 
 
@@ -66,8 +66,10 @@ def test_nothing_overlaps_and_nothing_leaves_the_picture(count, size):
     assert min(box[:2].min() for box in found) >= 36
     assert max(box[2] for box in found) <= layout.width - 30
     assert max(box[3] for box in found) <= layout.height - 12
-    if count <= 6:
-        assert layout.width <= 1210
+    assert layout.width <= 1210
+    pictures = [piece for piece in layout.pieces if isinstance(piece, Picture)]
+    competing = count > 1  # a class alone has no competition to be shown
+    assert len(pictures) == 1 + (1 + competing + 1) + count * (2 + competing)
 
 
 def test_it_says_all_that_one_needs_to_read_it():

@@ -24,6 +24,7 @@ SCALE_RULE = (
     "has no evidence for it; that is said and not drawn. A line outlines the true region of the "
     "class."
 )
+_NAMED = 6  # most classes in a sentence
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,8 @@ class Panel:
         named = list(self.class_names)
         for k, number in enumerate(self.probabilities):
             named[k] += f" {probability(number)}"
+        if len(named) > _NAMED:
+            named[_NAMED - 1 :] = [f"{len(named) - _NAMED + 1} others"]
         if self.asked > 1:
             return f"{_either(named)}?"
         return f"{named[0]} rather than {_either(named[1:])}" if len(named) > 1 else named[0]
