@@ -78,7 +78,8 @@ def _remarks(panel: Panel, variant: str, column: int) -> list[tuple[str, str]]:
     scores = panel.scores.get(variant, ())
     score = scores[column] if column < len(scores) else float("nan")
     told = f"{score:.2f} {panel.metric}".rstrip() if isfinite(score) else ""
-    both = ((told, SOFT), (panel.remark(variant, column), ACCENT))
+    remark = panel.remark(variant, column)
+    both = ((told, SOFT), (remark, SOFT if remark.startswith("loses least") else ACCENT))
     return [(text, colour) for text, colour in both if text]
 
 
