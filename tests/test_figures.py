@@ -28,7 +28,7 @@ def sweep(tmp_path_factory):
     for number, model in enumerate(("critters_cnn", "critters_vit")):
         (hydra := sweep / f"{number}_gbp_{model}" / ".hydra").mkdir(parents=True)
         overrides = [f"model={model}", "logger=none", "data.count=8", "trainer=cpu", "pictures=0"]
-        overrides += ["refine=[none,var,cgi]", "metric=[grid_pointing_game,insertion_auc]"]
+        overrides += ["refine=[var,cgi]", "metric=[grid_pointing_game,insertion_auc]"]
         overrides += ["controls=false", "++metric.insertion_auc.steps=4"]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("evaluate", overrides=["title=test", *overrides])

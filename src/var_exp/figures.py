@@ -35,16 +35,17 @@ from var_exp.report.line_figures import (
 from var_exp.report.map_figures import Tile, class_blocks, grid_blocks, sheet
 from var_exp.report.panels import Panel
 from var_exp.report.tables import Cell, Table, write_tables
+from var_exp.results.comparison import compare
 from var_exp.results.curves import read_curves
 from var_exp.results.rows import Row, read_rows
-from var_exp.results.selection import Pick, pick_samples
+from var_exp.results.selection import Pick, pick_at_random, pick_samples
 from var_exp.results.verdicts import number
 from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.evaluation import attribution_module
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, panels_of
 from var_exp.seeds import sample_generator
-from var_exp.sweep import Job, directions_of, find_jobs, label_jobs, read_run
+from var_exp.sweep import Job, find_jobs, label_jobs, read_run, traits_of
 from var_exp.types import BadData, Batch, VarExpError
 from var_exp.variants import BASE
 
@@ -95,23 +96,20 @@ class FinishedRun:
     @property
     def refiners(self) -> list[str]:
         """The refiners it scored."""
-        return [name for name in self.root["refine"] if name != "none"]
+        return list(self.root["refine"])
 
     def picks(self, count: int) -> list[str]:
         """Samples that its report would show first."""
-        (metric, higher), *_ = directions_of(self.job).items()
-        chosen = pick_samples(
-            self.rows,
-            metric=metric,
-            higher_is_better=higher,
-            count=count,
-            seed=self.root["seed"],
-        )
+        dataset, shown = self.experiment.dataset, {"count": count, "seed": self.root["seed"]}
+        chosen = pick_at_random(map(dataset.sample_id, range(len(dataset))), **shown)
+        for metric, its in list(traits_of(self.job).items())[:1]:  # the first one decides
+            higher = its.higher_is_better
+            chosen = pick_samples(self.rows, metric=metric, higher_is_better=higher, **shown)
         return [pick.sample_id for pick in chosen]
 
     def panels(self, ids: Sequence[str]) -> list[Panel]:
         """Maps of some samples, made again as in the run, with the scores that it gave them."""
-        metric = next(iter(directions_of(self.job)))
+        metric = next(iter(traits_of(self.job)), "")
         scores = {
             id: {
                 (row.variant.name, row.class_index): row.score
@@ -260,11 +258,11 @@ def _compared(
     runs: Sequence[FinishedRun], out: Path, metrics: set[str] | None = None
 ) -> list[Path]:
     """The tables of the runs' figures, of the first metric or of those named."""
-    directions = directions_of(runs[0].job)
-    chosen = metrics or set(list(directions)[:1])
+    traits = traits_of(runs[0].job)
+    chosen = metrics or set(list(traits)[:1])
     read = [read_run(run.job, run.labels, out.parent) for run in runs]
-    wanted = {name: higher for name, higher in directions.items() if name in chosen}
-    return write_tables(out, comparison_tables(read, wanted))
+    wanted = {name: each for name, each in traits.items() if name in chosen}
+    return write_tables(out, comparison_tables(compare(read, wanted)))
 
 
 def _runs(folders: Sequence[Path]) -> list[FinishedRun]:

@@ -31,8 +31,12 @@ def conf_dir() -> Path:
 
 
 def aliases(group: str) -> list[str]:
-    """Sorted names of the YAML files in one configuration group, such as "method"."""
-    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    """Sorted names of the YAML files in one configuration group, such as "method".
+
+    Without "none", which is how a group says that nothing of it is wanted.
+    """
+    names = {file.stem for file in (conf_dir() / group).glob("*.yaml")}
+    return sorted(names - {"none"})
 
 
 def from_alias(group: str, alias: str, /, **options: Any) -> Any:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra.experimental.callback import Callback
@@ -20,17 +20,20 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from var_exp.metrics.base import SampleMetric, Traits
 from var_exp.registry import locate
 from var_exp.report.comparison_figure import comparison_picture
 from var_exp.report.comparison_tables import comparison_tables, significance_tables
-from var_exp.report.sweep_page import headlines, write_sweep_report
+from var_exp.report.sweep_page import write_sweep_report
 from var_exp.report.tables import write_tables
 from var_exp.results.comparison import Comparison, Run, compare, write_comparison, write_tests
+from var_exp.results.headlines import headlines
 from var_exp.results.rows import read_rows
-from var_exp.results.significance import sample_scores
+from var_exp.results.significance import class_scores
 from var_exp.results.summary import read_summary
 from var_exp.runs.config import FAILED
 from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
+from var_exp.runs.networks import network_label
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")
@@ -131,12 +134,13 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
             for job, labels in zip(jobs, names, strict=True)
             if job.finished
         ]
-        directions: dict[str, bool] = {}
+        traits: dict[str, Traits] = {}
         for job in finished:
-            directions |= directions_of(job)
-        comparison = _write(out, runs, directions, failed, _shared(jobs))
-        for headline in headlines(comparison):
-            console.print(str(headline), soft_wrap=True)
+            traits |= traits_of(job)
+        comparison = _write(out, runs, traits, failed, _shared(jobs))
+        for metric in traits:
+            for headline in headlines(comparison, metric):
+                console.print(str(headline), soft_wrap=True)
         console.print(f"{len(finished)} of {len(jobs)} runs merged into {out}: ", end="")
         console.print(
             "report.html, sweep.{md,tex,csv,png,pdf,svg}, sweep_tests.csv", soft_wrap=True
@@ -149,17 +153,19 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
 def _write(
     out: Path,
     runs: Sequence[Run],
-    directions: Mapping[str, bool],
+    traits: Mapping[str, Traits],
     failed: Mapping[str, str],
     shared: Mapping[str, str],
 ) -> Comparison:
     """Every file of a comparison, from one set of tests."""
-    comparison = compare(runs, directions)
+    comparison = compare(runs, traits)
     write_comparison(out / "sweep.csv", runs)
     write_tests(out / "sweep_tests.csv", comparison)
-    tables = [*comparison_tables(runs, directions), *significance_tables(comparison)]
+    tables = [*comparison_tables(comparison), *significance_tables(comparison)]
     write_tables(out / "sweep", tables)
-    comparison_picture(out / "sweep", runs, directions)
+    directions = {metric: its.higher_is_better for metric, its in traits.items()}
+    if directions:
+        comparison_picture(out / "sweep", runs, directions)
     write_sweep_report(
         out / "report.html",
         comparison,
@@ -191,7 +197,12 @@ def _job(folder: Path) -> Job:
         return Job(folder, broken=f"{hydra} is not readable ({type(error).__name__}: {error})")
     pairs = (line.lstrip("+~").partition("=") for line in lines)
     chosen = {key: str(choices[key]) for key in _CHOICES if choices.get(key) is not None}
-    return Job(folder, chosen | {key: value for key, _, value in pairs}, config)
+    options = chosen | {key: value for key, _, value in pairs}
+    if "model" in chosen:  # the network itself, also where its alias was given another name
+        model = config.get("model")
+        name = options.pop("model.name", model.get("name") if isinstance(model, dict) else None)
+        options["model"] = network_label(chosen["model"], name)
+    return Job(folder, options, config)
 
 
 def _number(job: Path) -> tuple[int, str]:
@@ -231,18 +242,21 @@ def read_run(job: Job, labels: Mapping[str, str], out: Path) -> Run:
     return Run(
         labels,
         read_summary(job.folder / "summary.csv"),
-        sample_scores(read_rows(job.folder / "scores.csv")),
+        class_scores(read_rows(job.folder / "scores.csv")),
         Path(os.path.relpath(job.folder, out)).as_posix(),
     )
 
 
-def directions_of(job: Job) -> dict[str, bool]:
-    """Whether higher is better, for each metric that a run was configured with."""
+def traits_of(job: Job) -> dict[str, Traits]:
+    """What each metric is that a run was configured with."""
     metrics = yaml.safe_load((job.folder / "config.yaml").read_text())["metric"]
-    return {
-        name: bool(getattr(locate(node["_target_"]), "higher_is_better"))  # noqa: B009 (typed Any)
-        for name, node in metrics.items()
-    }
+    traits: dict[str, Traits] = {}
+    for name, node in metrics.items():
+        kind = cast(type[SampleMetric], locate(node["_target_"]))
+        traits[name] = Traits(
+            bool(kind.higher_is_better), node.get("average", kind.average), kind.rewards_sparsity
+        )
+    return traits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

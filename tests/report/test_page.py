@@ -11,6 +11,7 @@ import torch
 from named_variants import variant as named
 from PIL import Image
 
+from var_exp.metrics.base import Traits
 from var_exp.refine.var import VAR
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
@@ -89,7 +90,7 @@ def report(tmp_path, **changes):
     given = {
         "title": "gbp on critters_cnn",
         "summary": figures(),
-        "higher_is_better": {"grid_pointing_game": True, "deletion_auc": False},
+        "traits": {"grid_pointing_game": Traits(True), "deletion_auc": Traits(False)},
         "panels": [sample(0), sample(1)],
         "curves": [
             Curves("deletion_auc", "share", "probability", [0, 0.5, 1], {"base": [1, 0.2, 0]})
@@ -284,7 +285,7 @@ def test_everything_given_is_escaped(tmp_path):
         tmp_path,
         title=HOSTILE,
         summary=figures(metrics=(HOSTILE,), refiner=HOSTILE),
-        higher_is_better={HOSTILE: True},
+        traits={HOSTILE: Traits(True)},
         chance={HOSTILE: 0.5},
         panels=panels,
         curves=[Curves(HOSTILE, HOSTILE, HOSTILE, [0, 1], {HOSTILE: [0, 1]})],
@@ -361,8 +362,8 @@ def test_undefined_figures_are_said(tmp_path):
         for v in VARIANTS
     ]
     summary = summarise(rows)
-    text, page = report(tmp_path, summary=summary, higher_is_better={"m": True}, chance=None)
-    assert "no interval, too few samples" in page.text
+    text, page = report(tmp_path, summary=summary, traits={"m": Traits(True)}, chance=None)
+    assert "no verdict, too few samples" in page.text
     assert "undefined" in page.text
     assert not re.search(
         r"\bnan\b", re.sub(r"base64,[^\")]*|<script.*?</script>", "", text, flags=re.S)
@@ -387,7 +388,7 @@ def test_a_thousand_classes_stay_light_and_what_is_left_out_is_said(tmp_path):
     text, page = report(
         tmp_path,
         summary=summary,
-        higher_is_better=dict.fromkeys(metrics, True),
+        traits=dict.fromkeys(metrics, Traits(True)),
         classes=dict.fromkeys(metrics, rows),
     )
     assert len(text) < 2_500_000  # pictures may take the rest of 10 MB
@@ -412,4 +413,4 @@ def test_same_input_same_page(tmp_path):
 
 def test_a_metric_without_direction_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must have a direction"):
-        report(tmp_path, higher_is_better={})
+        report(tmp_path, traits={})

@@ -11,6 +11,7 @@ import torch
 from named_variants import variant as named
 from PIL import Image
 
+from var_exp.metrics.base import Traits
 from var_exp.refine.var import VAR
 from var_exp.report.overlays import winners
 from var_exp.report.page import write_report
@@ -59,7 +60,7 @@ def address(tmp_path_factory):
         path,
         title="gbp on critters_cnn",
         summary=summarise(rows),
-        higher_is_better={"grid": True},
+        traits={"grid": Traits(True)},
         panels=[panel(0, "random"), panel(1, "best"), panel(2, "best")],
         curves=[Curves("deletion", "share", "probability", [0, 0.5, 1], {"base": [1, 0.2, 0]})],
         config_yaml="method: gbp",

@@ -69,9 +69,8 @@ def test_what_is_won_by_losing_least_is_said_and_not_drawn():
 )
 def test_the_sentence_says_what_is_explained(names, probabilities, asked, sentence):
     maps = {"base": torch.zeros(len(names), 1, 12, 16)}
-    given = panel(
-        class_names=names, maps=maps, asked=asked, regions=None, probabilities=probabilities
-    )
+    regions = {} if asked == 2 else {"regions": None}  # known, as in a grid
+    given = panel(class_names=names, maps=maps, asked=asked, probabilities=probabilities, **regions)
     assert given.sentence == sentence
 
 

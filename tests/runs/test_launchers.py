@@ -10,9 +10,9 @@ from hydra.core.utils import JobStatus
 from submitit import Job
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from var_exp.registry import aliases, conf_dir
 from var_exp.runs.config import EvaluateConfig, command
 from var_exp.runs.launchers import LAUNCHER_ERROR, refusal, wait_for_every_run, when_it_gives_up
-from var_exp.registry import aliases, conf_dir
 from var_exp.types import BadData
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"

@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
+from var_exp.registry import conf_dir
 from var_exp.runs.config import open_key
 from var_exp.runs.provenance import (
     RunRecord,
@@ -18,7 +19,6 @@ from var_exp.runs.provenance import (
     short_hash,
     weights_hash,
 )
-from var_exp.registry import conf_dir
 from var_exp.types import BadData, ConfigError, Sample
 
 
@@ -144,7 +144,9 @@ def test_code_of_the_users_own_is_part_of_the_record(tmp_path, monkeypatch, fold
     root = {**ROOT, "method": {"_target_": "my_method_of_the_record.Mine"}}
     known = record_of(root, network(), Noise(folder))
     assert record_of(root, network(), Noise(folder)) == known
-    file.write_text("class Mine: ...  # changed\n")
+    file.write_text("class Mine: ...  # a comment\n")
+    assert record_of(root, network(), Noise(folder)) == known
+    file.write_text("class Mine: steps = 2\n")
     now = record_of(root, network(), Noise(folder))
     assert now["code"] != known["code"]
     assert {**now, "code": known["code"]} == known

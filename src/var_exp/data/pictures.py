@@ -69,6 +69,19 @@ def read_picture(source: Source, name: str | None = None, *, upright: bool = Tru
         return _rgb(_upright(opened) if upright else opened, name)
 
 
+def as_rgb(picture: Image.Image, name: str) -> Image.Image:
+    """A picture in memory as `read_picture` gives it: RGB, 8 bit, upright.
+
+    Raises:
+        BadData: it cannot be decoded, or holds 32-bit numbers of unknown range.
+    """
+    try:
+        picture.load()
+    except Exception as error:  # each format brings its own
+        raise _unreadable(name, str(error) or type(error).__name__) from error
+    return _rgb(_upright(picture), name)
+
+
 def read_mask(source: Source, name: str | None = None) -> Bool[Tensor, "H W"]:
     """Read a mask picture, upright: True wherever it is not black (and not transparent).
 

@@ -53,6 +53,7 @@ class Complexity(SampleMetric):
     """
 
     higher_is_better = False
+    rewards_sparsity = True
 
     def __init__(self, normalise: bool = False) -> None:
         super().__init__()

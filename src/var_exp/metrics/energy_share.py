@@ -83,6 +83,6 @@ def _scores(maps: Tensor, regions: Tensor, scope: Tensor) -> Scored:
             f"{scope.dtype} of shape {list(scope.shape)}; pass one reference per map."
         )
     return score_in_blocks(
-        lambda values, inside, world: share_inside(values * world, inside & world, "positive"),
+        lambda values, inside, within: share_inside(values, inside, "positive", within),
         *(maps, regions, scope),
     )

@@ -144,10 +144,12 @@ def _overlaps(
         "f1": (marked + area) / 2,
     }
     scores = hits / both[measure].double().where(hits > 0, 1)
-    empty = highest <= 0 if threshold == "fixed_fraction" else size == 0
+    empty = size == 0
+    nothing = (highest <= 0) & ~empty & (threshold == "fixed_fraction")
     constant = highest - values.amin(1) <= TIE * size
     flags = (
         Flag.EMPTY_MAP * empty
+        + Flag.NOTHING_POSITIVE * nothing
         + Flag.EMPTY_REGION * (area == 0)
         + Flag.NON_FINITE * ~finite
         + Flag.TIED * (finite & constant)

@@ -48,6 +48,7 @@ class Sparseness(SampleMetric):
     """
 
     higher_is_better = True
+    rewards_sparsity = True
 
     def update(
         self,

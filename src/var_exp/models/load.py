@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from var_exp.models.checkpoint import UNREADABLE, Checkpoint, read_checkpoint
+from var_exp.models.packaged import in_timm_names, packaged_weights
 from var_exp.registry import aliases, from_alias
 from var_exp.types import ConfigError, InputSpec, MissingWeights
 
@@ -60,6 +61,7 @@ def timm_model(
     num_classes: int | None = None,
     trust_pickle: bool = False,
     shipped: str | None = None,
+    packaged: str | None = None,
     embed_layer: Callable[..., nn.Module] | None = None,
     options: Mapping[str, Any] | None = None,
     channels_last: bool = False,
@@ -74,6 +76,7 @@ def timm_model(
         trust_pickle: Read also a checkpoint that holds Python objects beside the weights, which
             runs whatever code is in it: only for files of people you trust.
         shipped: File of this package with the weights, for a model that is not on the hub.
+        packaged: Another Python package that holds the weights.
         embed_layer: Replaces the patch embedding of a vision transformer.
         options: Further arguments of `timm.create_model`.
         channels_last: Keep images and features in channels-last memory, which most convolutions
@@ -84,7 +87,7 @@ def timm_model(
         MissingWeights: the weights cannot be had, or do not fit the model.
     """
     _check_name(name)
-    file = _weights_file(name, pretrained, checkpoint, shipped)
+    file = _weights_file(name, pretrained, checkpoint, shipped, packaged)
     read = None
     if file is not None:
         with _explained(file, name):
@@ -97,7 +100,7 @@ def timm_model(
         model = _create(name, arguments)
     if file is not None and read is not None:
         with _explained(file, name):
-            model.load_state_dict(read.of(model.state_dict()))
+            model.load_state_dict(in_timm_names(read.of(model.state_dict()), model.state_dict()))
         _tell(model, read)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -138,6 +141,12 @@ def class_names(model: nn.Module) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
+def network_name(model: nn.Module) -> str | None:
+    """What the network calls itself, such as "tf_efficientnet_lite0"; None where it does not."""
+    said = getattr(model, "pretrained_cfg", None)
+    return said.get("architecture") if isinstance(said, Mapping) else None
+
+
 def _check_name(name: str) -> None:
     known = {*timm.list_models(), *timm.list_pretrained()}
     if name in known:
@@ -151,7 +160,11 @@ def _check_name(name: str) -> None:
 
 
 def _weights_file(
-    name: str, pretrained: bool, checkpoint: str | Path | None, shipped: str | None
+    name: str,
+    pretrained: bool,
+    checkpoint: str | Path | None,
+    shipped: str | None,
+    packaged: str | None,
 ) -> Path | None:
     """The local file that holds the weights; None leaves them random or to the hub."""
     if checkpoint is not None:
@@ -162,6 +175,8 @@ def _weights_file(
                 "check the path in model.checkpoint."
             )
         return file
+    if pretrained and packaged:
+        return packaged_weights(packaged)
     return _SHIPPED / shipped if pretrained and shipped else None
 
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from var_exp.files import write_whole
+from var_exp.metrics.base import Traits
 from var_exp.report.axes import Axis, axis_of, curve_axis, curve_points, matrix_depth
 from var_exp.report.live import live_data, live_samples
 from var_exp.report.page_samples import REASONS, PageSample, colour_bar, page_samples
@@ -45,7 +46,7 @@ def write_report(
     *,
     title: str,
     summary: Sequence[SummaryRow],
-    higher_is_better: Mapping[str, bool],
+    traits: Mapping[str, Traits],
     panels: Sequence[Panel],
     curves: Sequence[Curves],
     config_yaml: str,
@@ -61,7 +62,7 @@ def write_report(
         path: The HTML file; one that exists is replaced.
         title: Headline, such as "gbp on critters_cnn".
         summary: All figures.
-        higher_is_better: Direction per metric; the first metric, first refiner is the headline.
+        traits: What each metric is; the first metric, first refiner is the headline.
         panels: Samples to show; the first class of the first one stands by the headline.
         curves: Mean curves to show; may be empty.
         config_yaml: The resolved configuration.
@@ -74,8 +75,8 @@ def write_report(
     Raises:
         ValueError: a metric of the summary without a direction.
     """
-    metrics = by_metric(summary, higher_is_better)
-    verdicts = judge(summary, higher_is_better)
+    metrics = by_metric(summary, traits)
+    verdicts = judge(summary, traits)
     samples = page_samples(panels)
     playable = live_samples(panels)
     script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
@@ -91,7 +92,7 @@ def write_report(
         curve_axis=curve_axis,
         curve_points=curve_points,
         matrix_depth=matrix_depth,
-        higher_is_better=higher_is_better,
+        higher_is_better={name: its.higher_is_better for name, its in traits.items()},
         chance=chance,
         samples=samples,
         lead=_lead(verdicts, samples),

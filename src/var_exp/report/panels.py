@@ -24,7 +24,7 @@ SCALE_RULE = (
     "has no evidence for it; that is said and not drawn. A line outlines the true region of the "
     "class."
 )
-_NAMED = 6  # most classes in a sentence
+_NAMED = 5  # most classes in one phrase
 
 
 @dataclass(frozen=True)
@@ -172,15 +172,35 @@ class Panel:
 
     @property
     def sentence(self) -> str:
-        """What is explained, such as "Egyptian cat 0.60 rather than tabby 0.10"."""
-        named = list(self.class_names)
-        for k, number in enumerate(self.probabilities):
-            named[k] += f" {probability(number)}"
-        if len(named) > _NAMED:
-            named[_NAMED - 1 :] = [f"{len(named) - _NAMED + 1} others"]
-        if self.asked > 1:
-            return f"{_either(named)}?"
-        return f"{named[0]} rather than {_either(named[1:])}" if len(named) > 1 else named[0]
+        """What is explained, such as "Egyptian cat 0.60 rather than tabby 0.10".
+
+        Where several classes are known to be in the picture, as in a grid, it is a question.
+        """
+        if self.asked > 1 and self.regions is not None:
+            return f"{_either(_numbered(self.class_names, self.probabilities))}?"
+        if self.asked > 1 and self.probabilities:
+            return answer(self.class_names, self.probabilities)
+        first, *others = _numbered(self.class_names, self.probabilities)
+        return f"{first} rather than {_either(others)}" if others else first
+
+
+def answer(names: Sequence[str], probabilities: Sequence[float]) -> str:
+    """Which class rather than which others, the likeliest first.
+
+    Examples:
+        >>> answer(["tabby", "Egyptian cat"], [0.103, 0.602])
+        'Egyptian cat 0.60 rather than tabby 0.10'
+    """
+    order = sorted(range(len(names)), key=lambda k: -probabilities[k])  # stable
+    first, *others = _numbered([names[k] for k in order], [probabilities[k] for k in order])
+    return f"{first} rather than {_either(others)}"
+
+
+def _numbered(names: Sequence[str], probabilities: Sequence[float]) -> list[str]:
+    """Names with their probabilities, where these are known."""
+    if not probabilities:
+        return list(names)
+    return [f"{n} {probability(p)}" for n, p in zip(names, probabilities, strict=True)]
 
 
 def probability(number: float) -> str:
@@ -189,5 +209,7 @@ def probability(number: float) -> str:
 
 
 def _either(names: Sequence[str]) -> str:
-    """The names in one phrase: "a", "a or b", "a, b or c"."""
+    """The names in one phrase, "a, b or c"; many of them end in "or 7 others"."""
+    if len(names) > _NAMED:
+        names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} others"]
     return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -9,7 +9,7 @@ from var_exp.files import whole_file
 from var_exp.types import BadData
 from var_exp.variants import Variant, read_variant
 
-FLAGS = ("empty_map", "empty_region", "non_finite", "tied")
+FLAGS = ("empty_map", "empty_region", "non_finite", "tied", "nothing_positive")
 """What a row may confess about its score; the ledger counts each of them."""
 
 ROW_COLUMNS = ["sample_id", "class", "metric", "variant", "score", "flags", "role", "of"]

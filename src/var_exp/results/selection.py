@@ -7,6 +7,7 @@ refined map's score, and the one that refining changed most. Without a refiner t
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import cycle
 from math import fsum, isfinite, nan
@@ -37,6 +38,11 @@ class Pick:
     def mean(self, variant: str) -> float:
         """Mean score over the classes asked about; NaN when none is defined."""
         return _mean([score for (name, _), score in self.scores.items() if name == variant])
+
+
+def pick_at_random(ids: Iterable[str], *, count: int, seed: int) -> list[Pick]:
+    """Choose samples of which nothing was measured: those that `pick_samples` calls random."""
+    return [Pick(id, "random", "", {}) for id in sorted(ids, key=partial(_lot, seed))[:count]]
 
 
 def pick_samples(
@@ -96,15 +102,16 @@ def _ranked(
     seed: int,
 ) -> list[str]:
     """Sample ids, those that fit the kind best first; those without a defined score do not."""
-
-    def lot(id: str) -> bytes:
-        return blake2b(f"{seed}/{id}/shown".encode(), digest_size=8).digest()
-
-    ids = sorted(scores, key=lot)
+    ids = sorted(scores, key=partial(_lot, seed))
     if kind == "random":
         return ids
     worth = {id: _worth(scores[id], kind, higher_is_better, refiner) for id in ids}
     return sorted((id for id in ids if isfinite(worth[id])), key=lambda id: -worth[id])
+
+
+def _lot(seed: int, id: str) -> bytes:
+    """By what equal samples are ordered."""
+    return blake2b(f"{seed}/{id}/shown".encode(), digest_size=8).digest()
 
 
 def _worth(

@@ -25,8 +25,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from var_exp.runs.launchers import refusal
 from var_exp.registry import aliases, did_you_mean, problems
+from var_exp.runs.launchers import refusal
+from var_exp.runs.networks import network_names
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
 FAILED = "failed.txt"
@@ -62,6 +63,7 @@ class EvaluateConfig:
     controls: bool = True
     pictures: int = 6
     maps: Any = "auto"
+    dry_run: bool = False
 
 
 @dataclass
@@ -94,6 +96,13 @@ def command(main: Callable[[], Any], schema: type) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
     # Python puts the script's folder there. Last, so that no file of the user's hides a package.
     sys.path.append(str(Path.cwd()))
+    for argument in sys.argv[1:]:
+        if argument.startswith("classes=["):
+            listed = argument.partition("=")[2]
+            _refuse(
+                f"classes= takes a rule, got {listed}; to name the classes that compete: "
+                f"classes=named 'classes.names={listed}'."
+            )
     sys.argv[1:] = [open_key(argument) for argument in sys.argv[1:]]
     try:
         main()
@@ -180,6 +189,9 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
     for group, node in root.items():
         if not isinstance(node, dict) or group not in known:
             continue
+        if group == "classes" and {"names", "classes"} & (node.keys() - {"_target_"}):
+            found += _misplaced_names(node)
+            continue
         of_one = "_target_" in node and group not in _SEVERAL
         nodes = {group: node} if of_one else _members(group, node)
         for where, member in nodes.items():
@@ -187,6 +199,16 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
     if found:
         raise ConfigError("\n".join(found))
     return root
+
+
+def _misplaced_names(node: dict[str, Any]) -> list[str]:
+    """Names of classes that were given to a rule that takes none."""
+    named = node["_target_"] == "var_exp.classes.Named"
+    if named and "classes" not in node:
+        return list(problems(node, where="classes", provided={"known"}))
+    asked = node.get("names") or node.get("classes")
+    listed = ", ".join(map(str, asked)) if isinstance(asked, list) else str(asked)
+    return [f"to name the classes that compete: classes=named 'classes.names=[{listed}]'."]
 
 
 def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -213,6 +235,9 @@ def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _sentence(error: Exception, keys: list[str]) -> str:
     """Hydra's refusal in one sentence, with the nearest name that exists."""
     text = str(error)
+    network = re.search(r"Could not (?:find|load) 'model/(.+?)'", text)
+    if isinstance(error, MissingConfigException) and network:
+        return _no_model(network.group(1))
     missing = re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", text)
     if isinstance(error, MissingConfigException) and missing:
         group, option = missing.groups()
@@ -229,6 +254,19 @@ def _sentence(error: Exception, keys: list[str]) -> str:
     if error.__cause__ is not None:
         text = f"{text}: {str(error.__cause__).splitlines()[0]}"
     return " ".join(text.split())
+
+
+def _no_model(asked: str) -> str:
+    """A network that nobody knows; the file of its weights, perhaps."""
+    if Path(asked).suffix in (".pt", ".pth", ".ckpt", ".safetensors", ".bin"):
+        return (
+            f"model= takes the name of a network, got the file '{asked}'; name the network that "
+            "these weights belong to: model=NAME model.checkpoint=FILE."
+        )
+    return (
+        f"there is no model={asked}{did_you_mean(asked, network_names())}; choose one of: "
+        f"{', '.join(aliases('model'))}, or any name of timm.list_models()."
+    )
 
 
 def _mendable(error: Exception) -> str | None:

@@ -16,29 +16,30 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from var_exp.runs.config import EvaluateConfig, check
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.unreadable import not_scored, write_skipped
-from var_exp.runs.experiment import GIVEN, Experiment, prepare
-from var_exp.runs.gallery import gallery, save_maps
+from var_exp.files import write_whole
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.progress import SampleProgress
-from var_exp.runs.provenance import RunRecord, record_of
 from var_exp.registry import build
-from var_exp.results.by_class import by_class
-from var_exp.files import write_whole
-from var_exp.report.loggers import LoggedRun, log_results
-from var_exp.results.saved_maps import MapWriter
-from var_exp.report.page import write_report
-from var_exp.results.curves import write_curves
-from var_exp.results.aggregate import directions_of, results_of
-from var_exp.results.rows import write_rows
-from var_exp.results.selection import pick_samples
-from var_exp.results.summary import SummaryRow, read_summary, write_summary
-from var_exp.results.store import Store
 from var_exp.report.console import summary_table
+from var_exp.report.loggers import LoggedRun, log_results
+from var_exp.report.page import write_report
+from var_exp.results.aggregate import results_of
+from var_exp.results.by_class import by_class
+from var_exp.results.curves import write_curves
+from var_exp.results.rows import write_rows
+from var_exp.results.saved_maps import MapWriter
+from var_exp.results.selection import pick_at_random, pick_samples
+from var_exp.results.store import Store
+from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.verdicts import judge
-from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
+from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.estimate import estimate
+from var_exp.runs.experiment import GIVEN, Experiment, prepare
+from var_exp.runs.gallery import gallery, save_maps
+from var_exp.runs.provenance import RunRecord, record_of
+from var_exp.types import AlreadyFinished, ConfigError
 
 _PRECISIONS = ("32-true", "bf16-mixed")
 _MAPS = "maps"  # folder of a run that holds its maps
@@ -52,7 +53,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         run_dir: Folder that takes what the run writes.
 
     Returns:
-        The summary: one row per metric and variant (empty on all processes but the first).
+        The summary: one row per metric and variant (empty on all processes but the first, and
+        where only an estimate was asked for).
 
     Raises:
         AlreadyFinished: the folder holds this very run; nothing is done again.
@@ -63,6 +65,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     dataset = experiment.dataset
     trainer = _trainer(root, run_dir)
     module = attribution_module(root, experiment)
+    keeps_maps = _wanted_maps(root["maps"], experiment.own_pictures)
+    if root["dry_run"]:
+        module.to(trainer.strategy.root_device)
+        print(estimate(experiment, module, root["batch_size"], keeps_maps=bool(keeps_maps)))
+        return []
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     _leave_finished(run_dir, root, experiment, module)
     with Store(run_dir, ids, trainer.global_rank) as store:
@@ -70,10 +77,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         trainer.logger = _logger(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
-        wanted = _wanted_maps(root["maps"], dataset)
-        if wanted:
+        if keeps_maps:
             writer = MapWriter(run_dir / _MAPS)
-            module.keep_maps = partial(save_maps, experiment, module, writer, wanted == "overlays")
+            module.keep_maps = partial(
+                save_maps, experiment, module, writer, keeps_maps == "overlays"
+            )
         started = time.perf_counter()
         trainer.test(module, data, verbose=False)
         if not trainer.is_global_zero:
@@ -87,10 +95,10 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         return _conclude(root, run_dir, experiment, module, store, trainer.logger, facts)
 
 
-def _wanted_maps(choice: object, dataset: SampleDataset) -> Literal["raw", "overlays"] | None:
+def _wanted_maps(choice: object, own_pictures: bool) -> Literal["raw", "overlays"] | None:
     """What `maps` in the configuration asks for."""
     if choice == "auto":
-        return "overlays" if dataset.label(0) == PREDICTED else None
+        return "overlays" if own_pictures else None
     if choice == "overlays":
         return "overlays"
     if isinstance(choice, bool):
@@ -119,8 +127,10 @@ def _leave_finished(
     summary = run_dir / "summary.csv"
     if summary.exists():
         RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
-        table = summary_table(read_summary(summary), directions_of(module.measures))
-        rank_zero_only(Console().print)(table)
+        directions = {
+            name: metric.traits.higher_is_better for name, metric in module.measures.items()
+        }
+        rank_zero_only(Console().print)(summary_table(read_summary(summary), directions))
         raise AlreadyFinished(
             f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
             "again, remove that folder or choose another hydra.run.dir."
@@ -225,14 +235,10 @@ def _conclude(
     told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
     if (run_dir / _MAPS).is_dir():
         MapWriter(run_dir / _MAPS).write_index(scored, dataset.class_names)
-    metric, *_ = found.directions
-    picks = pick_samples(
-        store.rows(metric),
-        metric=metric,
-        higher_is_better=found.directions[metric],
-        count=root["pictures"],
-        seed=root["seed"],
-    )
+    shown = {"count": root["pictures"], "seed": root["seed"]}
+    picks = pick_at_random(scored, **shown)
+    for metric, higher in list(found.directions.items())[:1]:  # the first one decides
+        picks = pick_samples(store.rows(metric), metric=metric, higher_is_better=higher, **shown)
     panels = gallery(experiment, module, picks, root["batch_size"])
     write_rows(run_dir / "scores.csv", store.rows())
     write_report(
@@ -242,18 +248,19 @@ def _conclude(
         panels=panels,
         curves=found.curves,
         matrices=found.matrices,
-        higher_is_better=found.directions,
+        traits=found.traits,
         chance=found.chance,
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
         facts={**told, **facts},
         classes=by_class(store.rows(), dataset.class_names),
-        pictures_first=dataset.label(0) == PREDICTED,
+        pictures_first=experiment.own_pictures,
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
     console = Console()
-    console.print(summary_table(found.summary, found.directions))
-    for verdict in judge(found.summary, found.directions):
+    if found.summary:
+        console.print(summary_table(found.summary, found.directions))
+    for verdict in judge(found.summary, found.traits):
         console.print(str(verdict), soft_wrap=True)
     for label, text in told.items():
         console.print(f"{label}: {text}", soft_wrap=True)

@@ -13,6 +13,7 @@ import torch
 from var_exp.data.datamodule import collate, to_display
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import Attributed, Variants
+from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
 from var_exp.report.panel_picture import panel_picture
 from var_exp.report.panels import Panel
@@ -63,6 +64,9 @@ def panels_of(
     labels = batch.asking(attributed.logits.cpu()).classes.tolist()
     images = to_display(batch.images, experiment.spec).cpu()
     probabilities = attributed.logits.float().softmax(1).gather(1, attributed.classes)
+    settings = competition(experiment)
+    competing = attributed.maps[:, : attributed.classes.shape[1]].float()
+    shared = None if settings is None else shared_evidence(competing, settings).cpu()
     for row, name in enumerate(batch.ids):
         yield Panel(
             sample_id=name,
@@ -72,12 +76,13 @@ def panels_of(
             regions=None if batch.regions is None else batch.regions[row].cpu(),
             maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
             predicted=_prediction(attributed.logits[row], names),
-            competition=competition(experiment),
+            competition=settings,
             competitions={
                 name: one for name, one in experiment.refiners.items() if isinstance(one, VAR)
             },
             probabilities=probabilities[row].tolist(),
             source=experiment.title,
+            shared=None if shared is None else shared[row],
         )
 
 
