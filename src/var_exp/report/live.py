@@ -19,15 +19,15 @@ _PLAYABLE = 8  # most samples to play with
 _PER_NUMBER = 2 * 4 / 3  # characters of base64 per half
 
 
-def live_samples(panels: Sequence[Panel]) -> list[int]:
+def live_samples(panels: Sequence[Panel], *, every: bool = False) -> list[int]:
     """Places of the panels to play with, of those that have a competition.
 
-    The first of each kind; where they are of no kind, the first eight.
+    The first of each kind, or the first eight of all.
     """
     first: dict[str, int] = {}
     for place, panel in enumerate(panels):
         if panel.competes:
-            first.setdefault(panel.kind or str(place), place)
+            first.setdefault(str(place) if every else panel.kind, place)
     return list(first.values())[:_PLAYABLE]
 
 
