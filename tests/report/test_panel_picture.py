@@ -173,6 +173,18 @@ def test_both_painters_draw_the_same():
     assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.98
 
 
+@pytest.mark.parametrize("dpi", [100, 150, 300])
+def test_words_of_a_figure_stay_within_its_margins(dpi):
+    given = panel(2, source="a source of many words " * 9)
+    figure = panel_figure(given)
+    figure.set_dpi(dpi)
+    (axis,) = figure.axes
+    right = max(text.get_window_extent().x1 for text in axis.texts)
+    width = layout_of(given).width
+    assert right * 100 / dpi <= width - 35
+    assert right * 100 / dpi > 0.8 * width  # the caption fills its lines
+
+
 def test_a_figure_keeps_words_as_words_and_dollars_as_they_are():
     given = panel(2, source="$100 $\\alpha$")
     figure = panel_figure(given)
