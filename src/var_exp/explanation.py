@@ -25,7 +25,8 @@ from var_exp.data.imagenet_classes import names_of_classes
 from var_exp.data.pictures import Geometry, as_rgb, read_picture
 from var_exp.engine.scores import check_logits
 from var_exp.methods import Method, get_method
-from var_exp.models import class_names, input_spec, load_model, network_name
+from var_exp.models import class_names, head_of, input_spec, load_model, network_name
+from var_exp.models import probabilities as by_head
 from var_exp.models.frozen import frozen
 from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.shared import shared_evidence
@@ -52,7 +53,8 @@ class Explanation:
     Attributes:
         classes: Numbers of the K classes.
         names: And their names.
-        probabilities: [K], each class's share of the softmax over all classes of the network.
+        probabilities: [K], of each class: its share of the softmax over all classes of the network,
+            or the sigmoid of its logit, as the network's head says.
         base: [K, c, H, W], the method's own maps; raw and signed.
         maps: [K, c, H, W], refined.
         shares: [K, H, W], who has how much of each pixel; sums to 1 over the classes.
@@ -248,7 +250,7 @@ class _Question:
         return Explanation(
             classes=numbers,
             names=[known.names[number] for number in numbers],
-            probabilities=logits.float().softmax(1)[0, numbers].cpu(),
+            probabilities=by_head(logits, head_of(self.network))[0, numbers].cpu(),
             base=maps[0].cpu(),
             maps=refined[0].cpu(),
             shares=competition.distribution(maps)[0].mean(1).cpu(),

@@ -150,6 +150,6 @@ def _drops(
     ranking = batch.ranking(maps, base_maps, patch)
     counts = range(min(regions, ranking.cells) + 1)
     logits = batch.ranked(ranking, "most_first", counts, baseline, max_batch)
-    curves = read_scores(logits, classes, score)
+    curves = read_scores(logits, classes, score, batch.head)
     drops = (curves[:, :1] - curves).mean(1)
     return drops.where(ranking.finite(), torch.nan), ranking.flags(counts)

@@ -149,10 +149,11 @@ def _kept(
     def work(rows: Tensor) -> Tensor:
         rows = rows.to(images.device)
         with torch.inference_mode():
-            return model.predict(images[rows] * masks[rows, None])
+            return model(images[rows] * masks[rows, None])
 
     answers = torch.cat([logits for _, logits in model.limit(max_batch).chunks(len(images), work)])
-    kept = read_scores(answers[:, None], classes, "probability")[:, 0]
-    whole = read_scores(batch.clean(max_batch)[:, None], classes, "probability")[:, 0]
+    clean = batch.clean(max_batch)
+    kept = read_scores(answers[:, None], classes, "probability", batch.head)[:, 0]
+    whole = read_scores(clean[:, None], classes, "probability", batch.head)[:, 0]
     flags = Flag.EMPTY_MAP * empty + Flag.NON_FINITE * ~finite + Flag.TIED * (constant & finite)
     return whole, kept.where(finite & (empty | ~constant), torch.nan), flags

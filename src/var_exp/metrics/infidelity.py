@@ -171,8 +171,8 @@ def _errors(
         return inside
 
     logits = batch.sampled(key, missing, samples, baseline, max_batch)
-    whole = read_scores(batch.clean(max_batch)[:, None], classes, score)
-    drops = whole - read_scores(logits, classes, score)
+    whole = read_scores(batch.clean(max_batch)[:, None], classes, score, batch.head)
+    drops = whole - read_scores(logits, classes, score, batch.head)
     values = pixel_values(maps, (height, width))
     finite = values.isfinite().flatten(1).all(1)
     if reading == "gradients":

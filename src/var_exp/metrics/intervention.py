@@ -25,6 +25,7 @@ from var_exp.metrics.curve_metric import PerturbationMetric, Ties
 from var_exp.metrics.matrix_metric import MatrixMetric
 from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
 from var_exp.metrics.perturber import Perturber
+from var_exp.models.description import probabilities
 from var_exp.types import Images, Predict
 
 Mode = Literal["deleted", "kept"]
@@ -186,7 +187,9 @@ def _probabilities(
     else:
         missing = [0, ranking.cells - marked]
         logits = batch.ranked(ranking, "least_first", missing, baseline, max_batch)
-    before, after = (some.double().softmax(1).gather(1, asked) for some in logits.unbind(1))
+    before, after = (
+        probabilities(some.double(), batch.head).gather(1, asked) for some in logits.unbind(1)
+    )
     after = after.where(ranking.finite()[:, None], torch.nan)
     return before, after, ranking.flags([marked])
 

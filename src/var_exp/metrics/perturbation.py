@@ -84,9 +84,9 @@ def perturbation_curves(
     missing = opposite if mode == "insertion" else counts
     order: Order = "most_first" if mode == "deletion" else "least_first"
     logits = batch.ranked(ranking, order, missing, baseline, max_batch)
-    curves = read_scores(logits, classes, score)
+    curves = read_scores(logits, classes, score, batch.head)
     if competitors is not None:
-        curves = curves - read_scores(logits, competitors, score)
+        curves = curves - read_scores(logits, competitors, score, batch.head)
     flags = ranking.flags(opposite if mode == "lerf" else counts)
     return curves.where(ranking.finite()[:, None], torch.nan), flags
 
@@ -112,7 +112,7 @@ def check_options(steps: int, baseline: str, max_batch: int, score: str = "proba
     if baseline not in get_args(Baseline):
         raise ValueError(f"baseline must be zero, mean, blur or noisy_linear, got '{baseline}'.")
     if score not in get_args(Score):
-        raise ValueError(f"score must be probability, logit or accuracy, got '{score}'.")
+        raise ValueError(f"score must be one of {', '.join(get_args(Score))}, got '{score}'.")
 
 
 def check_inputs(

@@ -164,6 +164,6 @@ def _curves(
     ranking = batch.ranking(maps, base_maps)
     counts = [round(step * ranking.cells / (steps + 1)) for step in range(1, steps + 1)]
     logits = batch.ranked(ranking, order, counts, baseline, max_batch)
-    curves = read_scores(logits, classes, score)
+    curves = read_scores(logits, classes, score, batch.head)
     cuts = counts if order == "most_first" else [ranking.cells - count for count in counts]
     return curves.where(ranking.finite()[:, None], torch.nan), ranking.flags(cuts)

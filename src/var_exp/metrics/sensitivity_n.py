@@ -185,8 +185,8 @@ def _measured(
         return spread(sets.view(-1, down, across), patch, size)
 
     logits = batch.sampled(key, missing, samples * sizes, baseline, max_batch)
-    whole = read_scores(batch.clean(max_batch)[:, None], classes, score)
-    drops = (whole - read_scores(logits, classes, score)).unflatten(1, (samples, sizes))
+    whole = read_scores(batch.clean(max_batch)[:, None], classes, score, batch.head)
+    drops = (whole - read_scores(logits, classes, score, batch.head)).unflatten(1, (samples, sizes))
     flat = values.flatten(1)
     sums = _sums_inside(flat, [levels[index] for index in owner.tolist()], sizes)
     finite, empty = flat.isfinite().all(1), (flat == 0).all(1)

@@ -11,6 +11,8 @@ from dataclasses import replace
 import torch
 
 from var_exp.data.datamodule import collate, to_display
+from var_exp.models import probabilities as by_head
+from var_exp.models.description import Head
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.shared import shared_evidence
@@ -63,7 +65,7 @@ def panels_of(
     names = experiment.model_names or experiment.dataset.class_names
     labels = batch.asking(attributed.logits.cpu()).classes.tolist()
     images = to_display(batch.images, experiment.spec).cpu()
-    probabilities = attributed.logits.float().softmax(1).gather(1, attributed.classes)
+    probabilities = by_head(attributed.logits, experiment.head).gather(1, attributed.classes)
     settings = competition(experiment)
     competing = attributed.maps[:, : attributed.classes.shape[1]].float()
     shared = None if settings is None else shared_evidence(competing, settings).cpu()
@@ -75,7 +77,7 @@ def panels_of(
             asked=batch.classes.shape[1],
             regions=None if batch.regions is None else batch.regions[row].cpu(),
             maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
-            predicted=_prediction(attributed.logits[row], names),
+            predicted=_prediction(attributed.logits[row], names, experiment.head),
             competition=settings,
             competitions={
                 name: one for name, one in experiment.refiners.items() if isinstance(one, VAR)
@@ -141,7 +143,7 @@ def competition(experiment: Experiment) -> VAR | None:
     return next((one for one in experiment.refiners.values() if isinstance(one, VAR)), VAR())
 
 
-def _prediction(logits: torch.Tensor, names: Sequence[str]) -> str:
+def _prediction(logits: torch.Tensor, names: Sequence[str], head: Head) -> str:
     """The most likely class and its probability."""
-    probability, label = logits.float().softmax(0).max(0)
+    probability, label = by_head(logits[None], head)[0].max(0)
     return f"{names[int(label)]} ({probability.item():.2f})"
