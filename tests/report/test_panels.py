@@ -69,9 +69,15 @@ def test_what_is_won_by_losing_least_is_said_and_not_drawn():
 )
 def test_the_sentence_says_what_is_explained(names, probabilities, asked, sentence):
     maps = {"base": torch.zeros(len(names), 1, 12, 16)}
-    regions = {} if asked == 2 else {"regions": None}  # known, as in a grid
-    given = panel(class_names=names, maps=maps, asked=asked, probabilities=probabilities, **regions)
+    given = panel(
+        class_names=names, maps=maps, asked=asked, regions=None, probabilities=probabilities
+    )
     assert given.sentence == sentence
+
+
+def test_where_several_classes_are_known_to_be_there_the_sentence_is_a_question():
+    assert panel().regions is not None
+    assert panel(probabilities=[0.4, 0.3]).sentence == "cat 0.40 or dog 0.30?"
 
 
 def test_what_is_known_to_be_in_the_picture_is_a_question():
