@@ -210,3 +210,13 @@ def test_broken_lines_fit(width):
         assert all(font(17, bold=True).getlength(line) <= width for line in found)
         assert text.startswith(found[0].rstrip("…").rstrip())
     assert broken("short", 700, 17, lines=3) == ["short"]
+
+
+def test_what_is_not_finite_is_said_and_the_rest_is_drawn():
+    base = torch.randn(2, 1, 60, 80, generator=torch.Generator().manual_seed(0))
+    base[0, 0, :3, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    given = panel(2, maps={"base": base, "var_scaled": SETTINGS(base[None])[0]})
+    told = words(layout_of(given))
+    assert "not finite in 9 pixels" in told
+    assert "nan" not in told.lower().split()
+    assert np.asarray(panel_picture(given)).std() > 10
