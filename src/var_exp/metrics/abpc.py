@@ -4,7 +4,7 @@
 
 What any order of the pixels costs the model cancels: a random order scores 0 in the mean, and a map
 turned upside down the negative. The symmetric relevance gain (SRG, Blücher et al. 2024) is this
-number, so `srg` is another name and no other metric. Averaging the difference of the curves over
+number. Averaging the difference of the curves over
 the steps, as some tools do, differs by the trapezoid rule's ends, where both curves meet. Costs no
 forward pass where deletion AUC and LeRF AUC of the same options are measured.
 
