@@ -14,8 +14,8 @@ from var_exp.report.tables import markdown
 from var_exp.results.comparison import (
     Comparison,
     Run,
-    alike,
     compare,
+    letter_display,
     refiner_tests,
     run_tests,
     write_tests,
@@ -86,13 +86,13 @@ def test_letters_join_neighbours_that_are_not_told_apart():
     """Of few pictures no run is told from another."""
     scores = {"a": 0.9, "bb": 0.5, "ccc": 0.5, "dddd": 0.1}
     runs = [run(name, base, 0.1) for name, base in scores.items()]
-    letters = alike(compare(runs, {"game": UP}), "game", "base")
+    letters = letter_display(compare(runs, {"game": UP}), "game", "base")
     assert letters == {"a": "a", "bb": "b", "ccc": "b", "dddd": "c"}
     few = [
         replace(one, scores={k: dict(list(v.items())[:9]) for k, v in one.scores.items()})
         for one in runs
     ]
-    assert set(alike(compare(few, {"game": UP}), "game", "base").values()) == {"a"}
+    assert set(letter_display(compare(few, {"game": UP}), "game", "base").values()) == {"a"}
 
 
 def test_a_run_may_have_two_letters():
@@ -102,8 +102,8 @@ def test_a_run_may_have_two_letters():
     ranks = [Rank(name, 0.0, place, 1, 3) for place, name in enumerate("xyz", 1)]
     tests = [test("x m", "y m", 0.2), test("z m", "y m", 0.3), test("x m", "z m", 0.01)]
     comparison = Comparison([], {"game": UP}, {}, {"game": tests}, {("game", "m"): ranks})
-    assert alike(comparison, "game", "m") == {"x": "a", "y": "ab", "z": "b"}
-    assert alike(comparison, "game", "absent") == {}
+    assert letter_display(comparison, "game", "m") == {"x": "a", "y": "ab", "z": "b"}
+    assert letter_display(comparison, "game", "absent") == {}
 
 
 def test_a_metric_averaged_by_class_is_compared_so():

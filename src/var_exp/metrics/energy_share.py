@@ -83,6 +83,6 @@ def _scores(maps: Tensor, regions: Tensor, scope: Tensor) -> ScoresAndFlags:
             f"{scope.dtype} of shape {list(scope.shape)}; pass one reference per map."
         )
     return score_in_blocks(
-        lambda values, inside, within: share_inside(values, inside, "positive", within),
+        lambda values, inside, scope: share_inside(values, inside, "positive", scope),
         *(maps, regions, scope),
     )

@@ -155,11 +155,11 @@ def _variants(runs: Sequence[Run], metric: str) -> dict[str, dict[str, ClassScor
     return {variant: columns for variant, columns in by_variant.items() if len(columns) > 1}
 
 
-def alike(comparison: Comparison, metric: str, variant: str) -> dict[str, str]:
+def letter_display(comparison: Comparison, metric: str, variant: str) -> dict[str, str]:
     """Letters of the runs by name: those that share one are not shown to differ on a variant.
 
-    A letter is a longest stretch of neighbours in the ranking of which no pair is told apart, as a
-    bar of a critical-difference diagram is (Demšar, JMLR 2006).
+    A compact letter display: a letter is a longest stretch of neighbours in the ranking of which no
+    pair is told apart, as a bar of a critical-difference diagram is (Demšar, JMLR 2006).
     """
     names = [rank.name for rank in comparison.rankings.get((metric, variant), ())]
     apart = {
