@@ -1,5 +1,6 @@
 """Figures of finished runs: maps made again score as in the run, cut-outs as done by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from PIL import Image
 
 from var_exp.figures import _runs, cut_out, main
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
+from var_exp.refine.var import VAR
 from var_exp.registry import conf_dir
 from var_exp.report.line_figures import cutout_table
+from var_exp.report.map_figures import distinct, grid_blocks, sheet
+from var_exp.report.overlays import greyed
 from var_exp.report.tables import markdown
 from var_exp.runs.evaluation import evaluate
 
@@ -46,6 +50,47 @@ def test_runs_are_named_by_what_sets_them_apart(sweep):
     assert [run.name for run in _runs([sweep])] == ["critters_cnn", "critters_vit"]
     (single,) = _runs([sweep / "0_gbp_critters_cnn"])
     assert single.name == "gbp critters_cnn"
+
+
+def test_methods_are_columns_and_networks_stand_beside_the_picture(run, tmp_path):
+    def at(**labels):
+        return replace(run, labels=labels).place
+
+    assert at(method="gbp", model="a") == ("a", "gbp")
+    assert at(model="a", method="gbp", seed="1") == ("a 1", "gbp")
+    assert at(model="a") == ("", "a")
+    (shown,) = run.panels(run.picks(1))
+    panels = {("cnn", "gbp"): [shown], ("cnn", "ig"): [shown], ("vit", "gbp"): [shown]}
+    blocks = grid_blocks(panels, ["base", "var"], classes=2)
+    assert [block.heads for block in blocks] == [["gbp", "ig"], ["gbp"]] * 2
+    assert [block.picture.caption.split("\n")[-1] for block in blocks] == ["cnn", "vit"] * 2
+    assert all(len(row) == len(b.heads) for b in blocks for row in b.rows.values())
+    assert len(sheet(tmp_path / "sheet", blocks)) == 3
+
+
+def test_heads_differ_however_long_they_are():
+    start = "a very long and common beginning of what was chosen for this run and"
+    heads = [f"{start} {end}" for end in ("one", "two")]
+    assert len(set(distinct(heads, 0.8))) == 2
+    assert distinct(["gbp", "gradcam"], 1.0) == ["gbp", "gradcam"]
+
+
+def test_a_sheet_draws_the_numbers_of_the_maps_and_says_when_there_is_no_evidence(run):
+    (shown,) = run.panels(run.picks(1))
+    base = shown.maps["base"]
+    signed = VAR(magnitude="signed")
+    given = replace(
+        shown,
+        maps={"base": base, "half": base / 2, "none": -base.abs()},
+        competitions={"none": signed},
+        scores={"half": [0.25] * 4},
+    )
+    (block,) = grid_blocks({("", "gbp"): [given]}, ["base", "half", "none"])
+    drawn, half, none = (block.rows[name][0] for name in ("base", "half", "none"))
+    grey = np.asarray(greyed(given.image))[..., None].astype(int)
+    assert np.abs(half.pixels - grey).sum() < 0.9 * np.abs(drawn.pixels - grey).sum()
+    assert (none.pixels == grey).all()
+    assert (half.caption, none.caption) == ("0.25", "no evidence for it")
 
 
 def test_maps_made_again_score_as_in_the_run(run):

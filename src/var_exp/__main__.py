@@ -20,6 +20,7 @@ usage: var-exp COMMAND …
   train [OPTION=VALUE …]      train a model from scratch, or fine-tune one
   sweep FOLDER …              several runs side by side: tables, tests, one page
   figures KIND RUN …          figures for a paper from finished runs
+  support model=NAME …        which methods act on a network, and what checked them
 
 for example
 
@@ -99,6 +100,12 @@ def _figures(arguments: Sequence[str]) -> int:
     return draw(arguments)
 
 
+def _support(arguments: Sequence[str]) -> int:
+    from var_exp.support.__main__ import main as report
+
+    return report(arguments)
+
+
 def _explain(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="var-exp explain",
@@ -144,6 +151,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "train": train,
     "sweep": _sweep,
     "figures": _figures,
+    "support": _support,
 }
 
 if __name__ == "__main__":

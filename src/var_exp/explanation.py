@@ -25,13 +25,15 @@ from var_exp.data.imagenet_classes import names_of_classes
 from var_exp.data.pictures import Geometry, as_rgb, read_picture
 from var_exp.engine.scores import check_logits
 from var_exp.methods import Method, get_method
-from var_exp.models import class_names, input_spec, load_model, network_name
+from var_exp.models import class_names, head_of, input_spec, load_model, network_name
+from var_exp.models import probabilities as by_head
 from var_exp.models.frozen import frozen
 from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
 from var_exp.registry import from_alias
-from var_exp.report.panels import Panel, panel_figure
+from var_exp.report.panel_picture import panel_figure
+from var_exp.report.panels import Panel, answer
 from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample, UnsupportedModel
 from var_exp.variants import BASE
 
@@ -51,7 +53,8 @@ class Explanation:
     Attributes:
         classes: Numbers of the K classes.
         names: And their names.
-        probabilities: [K], each class's share of the softmax over all classes of the network.
+        probabilities: [K], of each class: its share of the softmax over all classes of the network,
+            or the sigmoid of its logit, as the network's head says.
         base: [K, c, H, W], the method's own maps; raw and signed.
         maps: [K, c, H, W], refined.
         shares: [K, H, W], who has how much of each pixel; sums to 1 over the classes.
@@ -62,6 +65,7 @@ class Explanation:
         refine: Name of the refiner.
         picture: Name of the picture; "" when it has none.
         competition: Settings of the competition that the shares come from.
+        competes_itself: Whether the refiner is that competition.
     """
 
     classes: list[int]
@@ -77,6 +81,7 @@ class Explanation:
     refine: str
     picture: str
     competition: VAR
+    competes_itself: bool = True
 
     def __str__(self) -> str:
         """One sentence: which class rather than which others, and by what this was found."""
@@ -85,9 +90,7 @@ class Explanation:
     @property
     def answer(self) -> str:
         """Which class rather than which others, the likeliest first."""
-        order = self.probabilities.argsort(descending=True, stable=True).tolist()
-        first, *others = (f"{self.names[k]} {self.probabilities[k]:.2f}" for k in order)
-        return f"{first} rather than {_listed(others)}"
+        return answer(self.names, self.probabilities.tolist())
 
     def figure(self) -> Figure:
         """The picture, and for each class its map before and after the competition."""
@@ -121,9 +124,11 @@ class Explanation:
             class_names=self.names,
             asked=len(self.names),
             maps={BASE: self.base, self.refine: self.maps},
-            predicted=str(self),
+            probabilities=self.probabilities.tolist(),
+            source=f"{self.network} · {self.method}",
             competition=self.competition,
-            sharing=[self.refine],
+            competitions={self.refine: self.competition} if self.competes_itself else {},
+            shared=self.shared,
         )
 
 
@@ -245,7 +250,7 @@ class _Question:
         return Explanation(
             classes=numbers,
             names=[known.names[number] for number in numbers],
-            probabilities=logits.float().softmax(1)[0, numbers].cpu(),
+            probabilities=by_head(logits, head_of(self.network))[0, numbers].cpu(),
             base=maps[0].cpu(),
             maps=refined[0].cpu(),
             shares=competition.distribution(maps)[0].mean(1).cpu(),
@@ -256,6 +261,7 @@ class _Question:
             refine=self._refine if isinstance(self._refine, str) else type(self._refiner).__name__,
             picture=name,
             competition=competition,
+            competes_itself=is_var,
         )
 
     def _prepared(self, picture: Picture) -> tuple[Tensor, Tensor, str]:
@@ -377,9 +383,3 @@ def _read(picture: str | Path | Image.Image | np.ndarray) -> tuple[Image.Image, 
             f"{type(picture).__name__}."
         )
     return read_picture(Path(picture).expanduser()), Path(picture).name
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Several names as people list them: a, b or c."""
-    *firsts, last = names
-    return f"{', '.join(firsts)} or {last}" if firsts else last

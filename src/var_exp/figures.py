@@ -67,6 +67,16 @@ class FinishedRun:
         """As it stands in the figure."""
         return " ".join(self.labels.values())
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it stands in a grid: what is said beside the picture, and over its column.
+
+        Methods are columns where they differ, networks and all else are rows.
+        """
+        head = "method" if "method" in self.labels else next(iter(self.labels))
+        beside = [text for key, text in self.labels.items() if key != head]
+        return " ".join(beside), self.labels[head]
+
     @cached_property
     def root(self) -> dict[str, Any]:
         """Its configuration, checked again."""
@@ -132,7 +142,7 @@ Options = argparse.Namespace
 
 def _grid(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
     ids = options.samples or runs[0].picks(options.count or 2)
-    panels = {run.name: run.panels(ids) for run in runs}
+    panels = {run.place: run.panels(ids) for run in runs}
     return sheet(out, grid_blocks(panels, _variants(runs, options))) + _compared(runs, out)
 
 

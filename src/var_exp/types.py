@@ -68,22 +68,24 @@ class InputSpec:
     """What a model expects to see.
 
     Attributes:
-        size: Side of the square input in pixels.
+        size: Side of the square input in pixels; its height where it is no square.
         mean: Per channel, subtracted from an image in [0, 1].
         std: Per channel, divides after the mean is subtracted.
         interpolation: How photographs are resized: "bilinear" or "bicubic".
         crop_pct: Share of the resized short side that the centre crop keeps.
         crop_mode: How the square is cut: "center", "squash" or "border"; see `Geometry`.
         fixed_size: True when the model refuses every other input size.
+        width: Of an input that is no square, in pixels; None for a square.
     """
 
     size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
     crop_mode: Literal["center", "squash", "border"] = "center"
     fixed_size: bool = False
+    width: int | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from var_exp.report.loggers import (
     tensorboard_logger,
     wandb_logger,
 )
-from var_exp.report.panels import Panel, panel_picture
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
 from var_exp.results.curves import Curves
 from var_exp.results.rows import Row
 from var_exp.results.summary import SummaryRow

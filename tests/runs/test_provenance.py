@@ -144,7 +144,9 @@ def test_code_of_the_users_own_is_part_of_the_record(tmp_path, monkeypatch, fold
     root = {**ROOT, "method": {"_target_": "my_method_of_the_record.Mine"}}
     known = record_of(root, network(), Noise(folder))
     assert record_of(root, network(), Noise(folder)) == known
-    file.write_text("class Mine: ...  # changed\n")
+    file.write_text("class Mine: ...  # a comment\n")
+    assert record_of(root, network(), Noise(folder)) == known
+    file.write_text("class Mine: steps = 2\n")
     now = record_of(root, network(), Noise(folder))
     assert now["code"] != known["code"]
     assert {**now, "code": known["code"]} == known

@@ -227,7 +227,7 @@ class Geometry:
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
     mode: Literal["center", "squash", "border", "whole"] = "center"
-    fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    fill: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     @classmethod
     def of(cls, spec: InputSpec) -> Self:

@@ -42,7 +42,7 @@ class CAM(Method):
 
     layer: str | None = None
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without a spatial feature map that the logits depend on."""
         feature_gradients(model, image, torch.zeros(1, 1, dtype=torch.int64), self.layer)
 

@@ -71,7 +71,7 @@ class AOPC(PerturbationMetric):
         ties: What ranks equal regions: "random", or "base" for `base_maps` and then at random.
         seed: Seed of the random order, and of noise.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.

@@ -129,7 +129,7 @@ def _kept(
     def work(rows: Tensor) -> Tensor:
         rows = rows.to(images.device)
         with torch.inference_mode():
-            return question.model.predict(images[rows] * masks[rows, None])
+            return question.model(images[rows] * masks[rows, None])
 
     chunks = question.model.limit(question.max_batch).chunks(len(images), work)
     kept = question.read(torch.cat([logits for _, logits in chunks])[:, None])[:, 0]

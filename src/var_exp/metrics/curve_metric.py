@@ -79,7 +79,7 @@ class PerturbationMetric(SampleMetric):
         model: From images to logits, in eval mode; or a `Perturber` of it, shared with other
             metrics, which then remembers from one update to the next.
         baseline: What stands where a pixel is taken away.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
         ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
         seed: Seed of everything random.
         max_batch: Most images in one forward, halved when memory runs out.
@@ -198,7 +198,7 @@ class PerturbationAUC(PerturbationCurve):
         ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
         seed: Seed of the random order, and of noise.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.

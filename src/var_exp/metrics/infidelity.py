@@ -62,7 +62,7 @@ def infidelity(
         size: Largest side of a square, as a share of the picture's shorter side, in (0, 1].
         reading: "contributions" or "gradients".
         baseline: "zero", "mean", "blur", or for contributions "noisy_linear".
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
         options: ids, seed and max_batch; see `RunOptions`.
 
     Returns:
@@ -87,7 +87,7 @@ class Infidelity(PerturbationMetric):
         baseline: "zero", "mean", "blur", or for contributions "noisy_linear".
         seed: Seed of the squares.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.

@@ -25,6 +25,7 @@ from var_exp.metrics.curve_metric import PerturbationMetric, Ties
 from var_exp.metrics.matrix_metric import MatrixMetric
 from var_exp.metrics.perturbation import Question, RunOptions, as_perturber
 from var_exp.metrics.perturber import Perturber
+from var_exp.models.description import probabilities
 from var_exp.types import Images, Predict
 
 Masking = Literal["deleted", "kept"]
@@ -142,7 +143,10 @@ def _probabilities(
         logits = question.ranked(ranking, "most_first", [0, marked])
     else:
         logits = question.ranked(ranking, "least_first", [0, ranking.cells - marked])
-    before, after = (some.double().softmax(1).gather(1, asked) for some in logits.unbind(1))
+    head = question.model.head
+    before, after = (
+        probabilities(some.double(), head).gather(1, asked) for some in logits.unbind(1)
+    )
     after = after.where(ranking.finite()[:, None], torch.nan)
     return before, after, ranking.flags([marked])
 

@@ -64,7 +64,7 @@ class AskOptions(RunOptions, total=False):
 
     Attributes:
         base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
-        score: "probability", the default, "logit", or "accuracy": 1 where the class is the top one.
+        score: "probability", the default, "logit", "accuracy" or "sigmoid"; see `read_scores`.
     """
 
     base_maps: Float[Tensor, "N _ _ _"] | None
@@ -119,7 +119,7 @@ class Question:
 
     def read(self, logits: Float[Tensor, "N points classes"]) -> Float[Tensor, "N points"]:
         """The score of each map's class, float64."""
-        return read_scores(logits, self.classes, self.score)
+        return read_scores(logits, self.classes, self.score, self.model.head)
 
     def whole(self) -> Float[Tensor, "N 1"]:
         """The score of the pictures as they are."""
@@ -187,7 +187,7 @@ def curves_of(
     logits = question.ranked(ranking, order, missing)
     curves = question.read(logits)
     if competitors is not None:
-        curves = curves - read_scores(logits, competitors, question.score)
+        curves = curves - read_scores(logits, competitors, question.score, question.model.head)
     flags = ranking.flags(opposite if kind == "lerf" else counts)
     return curves.where(ranking.finite()[:, None], torch.nan), flags
 
@@ -212,7 +212,7 @@ def check_options(baseline: str, max_batch: int, score: str) -> None:
     if baseline not in get_args(Baseline):
         raise ValueError(f"baseline must be zero, mean, blur or noisy_linear, got '{baseline}'.")
     if score not in get_args(Readout):
-        raise ValueError(f"score must be probability, logit or accuracy, got '{score}'.")
+        raise ValueError(f"score must be one of {', '.join(get_args(Readout))}, got '{score}'.")
 
 
 def _check_shapes(images: Tensor, classes: Tensor, maps: Tensor, base_maps: Tensor | None) -> None:

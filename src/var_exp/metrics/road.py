@@ -76,7 +76,7 @@ class Road(PerturbationCurve):
         ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
         seed: Seed of the noise and the random order.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.

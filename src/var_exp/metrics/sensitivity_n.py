@@ -62,7 +62,7 @@ def sensitivity_n(
         sizes: How many sizes.
         patch: Side of a feature in pixels.
         baseline: "zero", "mean", "blur" or "noisy_linear".
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
         options: ids, seed and max_batch; see `RunOptions`.
 
     Returns:
@@ -87,7 +87,7 @@ class SensitivityN(PerturbationCurve):
         baseline: "zero", "mean", "blur" or "noisy_linear".
         seed: Seed of the sets.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.

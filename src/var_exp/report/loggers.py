@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from var_exp.report.figure_style import printed
 from var_exp.report.line_figures import draw_curves
-from var_exp.report.panels import Panel, panel_picture
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
 from var_exp.report.tables import markdown, summary_tables
 from var_exp.results.curves import Curves
 from var_exp.results.rows import ROW_COLUMNS, Row

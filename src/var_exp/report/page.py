@@ -13,7 +13,7 @@ from var_exp.files import write_whole
 from var_exp.metrics.base import Traits
 from var_exp.report.axes import Axis, axis_of, curve_axis, curve_points, matrix_depth
 from var_exp.report.live import live_data, live_samples
-from var_exp.report.page_samples import REASONS, Exhibit, colour_bar, exhibits
+from var_exp.report.page_samples import REASONS, PageSample, colour_bar, page_samples
 from var_exp.report.panels import SCALE_RULE, Panel
 from var_exp.report.templates import inline_script, templates
 from var_exp.results.by_class import ClassFigures
@@ -54,6 +54,7 @@ def write_report(
     matrices: Sequence[MeanMatrix] = (),
     chance: Mapping[str, float] | None = None,
     classes: Mapping[str, Sequence[ClassFigures]] | None = None,
+    pictures_first: bool = False,
 ) -> None:
     """Write the report; everything given is escaped.
 
@@ -69,13 +70,14 @@ def write_report(
         matrices: Mean matrices to show.
         chance: Score of guessing per metric, where there is one.
         classes: Per metric the figures class by class.
+        pictures_first: Begin with the pictures, as people's own photographs deserve.
 
     Raises:
         ValueError: a metric of the summary without a direction.
     """
     metrics = by_metric(summary, traits)
     verdicts = judge(summary, traits)
-    samples = exhibits(panels)
+    samples = page_samples(panels)
     playable = live_samples(panels)
     script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
     chance = chance or {}
@@ -102,6 +104,7 @@ def write_report(
         script=script,
         policy=policy,
         classes=shown,
+        pictures_first=pictures_first,
         unfolded=[name for name in known if name not in shown],
         class_axes={metric: _class_axis(table) for metric, table in shown.items()},
         curves=curves,
@@ -126,7 +129,7 @@ def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
     return groups
 
 
-def _lead(verdicts: Sequence[Verdict], samples: Sequence[Exhibit]) -> int | None:
+def _lead(verdicts: Sequence[Verdict], samples: Sequence[PageSample]) -> int | None:
     """The sample whose first class stands by the headline figure; a random one comes first."""
     if not verdicts:
         return None

@@ -63,6 +63,7 @@ class EvaluateConfig:
     controls: bool = True
     pictures: int = 6
     maps: Any = "auto"
+    dry_run: bool = False
 
 
 @dataclass

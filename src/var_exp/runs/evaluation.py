@@ -35,6 +35,7 @@ from var_exp.results.store import Store
 from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.verdicts import judge
 from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.estimate import estimate
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, save_maps
 from var_exp.runs.provenance import RunRecord, record_of
@@ -52,7 +53,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         run_dir: Folder that takes what the run writes.
 
     Returns:
-        The summary: one row per metric and variant (empty on all processes but the first).
+        The summary: one row per metric and variant (empty on all processes but the first, and
+        where only an estimate was asked for).
 
     Raises:
         AlreadyFinished: the folder holds this very run; nothing is done again.
@@ -63,6 +65,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     dataset = experiment.dataset
     trainer = _trainer(root, run_dir)
     module = attribution_module(root, experiment)
+    keeps_maps = _wanted_maps(root["maps"], experiment.own_pictures)
+    if root["dry_run"]:
+        module.to(trainer.strategy.root_device)
+        print(estimate(experiment, module, root["batch_size"], keeps_maps=bool(keeps_maps)))
+        return []
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     _leave_finished(run_dir, root, experiment, module)
     with Store(run_dir, ids, trainer.global_rank) as store:
@@ -70,10 +77,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         trainer.logger = _logger(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
-        wanted = _wanted_maps(root["maps"], experiment.own_pictures)
-        if wanted:
+        if keeps_maps:
             writer = MapWriter(run_dir / _MAPS)
-            module.keep_maps = partial(save_maps, experiment, module, writer, wanted == "overlays")
+            module.keep_maps = partial(
+                save_maps, experiment, module, writer, keeps_maps == "overlays"
+            )
         started = time.perf_counter()
         trainer.test(module, data, verbose=False)
         if not trainer.is_global_zero:
@@ -245,6 +253,7 @@ def _conclude(
         config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
         facts={**told, **facts},
         classes=by_class(store.rows(), dataset.class_names),
+        pictures_first=experiment.own_pictures,
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])

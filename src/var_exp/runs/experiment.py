@@ -16,10 +16,27 @@ from var_exp.methods import Method
 from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.inputs import check_inputs_of
-from var_exp.models import class_names, input_spec
+from var_exp.models import (
+    class_names,
+    classes_of,
+    declare,
+    describe,
+    head_of,
+    input_spec,
+    returning_logits,
+)
+from var_exp.models.description import Head
 from var_exp.refine.base import Refiner, takes_logits
 from var_exp.registry import build
-from var_exp.types import PREDICTED, Batch, ConfigError, InputSpec, Logits, SampleDataset
+from var_exp.types import (
+    PREDICTED,
+    Batch,
+    ConfigError,
+    InputSpec,
+    Logits,
+    SampleDataset,
+    UnsupportedModel,
+)
 
 GIVEN = {
     "data": {"spec", "num_classes", "model_names"},
@@ -50,6 +67,7 @@ class Experiment:
         model_names: Names of the model's classes; none when they are the data's.
         own_pictures: Whether somebody wants to see pictures rather than scores: the data have no
             labels, or the classes were named.
+        title: What made the maps, in words, such as "gbp on resnet50".
     """
 
     model: nn.Module
@@ -64,6 +82,12 @@ class Experiment:
     class_mapping: ClassMapping = field(default_factory=ClassMapping)
     model_names: Sequence[str] = ()
     own_pictures: bool = False
+    title: str = ""
+
+    @property
+    def head(self) -> Head:
+        """How the model's logits become probabilities."""
+        return head_of(self.model)
 
 
 def prepare(root: Mapping[str, Any]) -> Experiment:
@@ -75,13 +99,13 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     Raises:
         VarExpError: the first part that cannot be had or does not fit, in one sentence.
     """
-    model: nn.Module = build(root["model"], where="model")
+    model: nn.Module = returning_logits(build(root["model"], where="model"))
     spec = input_spec(model)
     data: SampleDataset = build(
         root["data"],
         where="data",
         spec=spec,
-        num_classes=getattr(model, "num_classes", None),
+        num_classes=classes_of(model),
         model_names=class_names(model),
     )
     dataset: SampleDataset = build(
@@ -121,6 +145,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         class_mapping=ClassMapping(getattr(data, "members", None)),
         model_names=getattr(data, "model_names", ()),
         own_pictures=own_pictures,
+        title=root["title"],
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(
@@ -128,7 +153,8 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             "compete; use refine=none, or another method."
         )
     (batch,) = collate([first_readable(dataset)], spec)
-    logits = _try_model(experiment, batch)
+    names = experiment.model_names or experiment.dataset.class_names
+    logits = _try_model(model, batch, names)
     meant, _ = experiment.class_mapping(logits)
     asked = experiment.class_mapping.meanings(batch.asking(logits).named)
     experiment.rule(meant, asked, batch.ids)
@@ -151,20 +177,20 @@ def _capped(rule: ClassRule, dataset: SampleDataset) -> dict[str, str]:
     return {"classes that compete": f"{count}, all that there are (classes.k={rule.k})"}
 
 
-def _try_model(experiment: Experiment, batch: Batch) -> Logits:
-    height, width = batch.images.shape[-2:]
+def _try_model(model: nn.Module, batch: Batch, names: Sequence[str]) -> Logits:
+    """Logits of a batch, of a model that gives them from here on; refuses what does not fit.
+
+    Raises:
+        ConfigError: the model cannot take these pictures, or the data name other classes.
+    """
     try:
-        with torch.no_grad():
-            logits: Logits = experiment.model(batch.images)
-    except (RuntimeError, AssertionError, ValueError) as error:
+        seen, logits = describe(model, batch.images)
+    except UnsupportedModel as error:
+        raise ConfigError(str(error)) from error
+    if seen.num_classes != len(names):
         raise ConfigError(
-            f"the model cannot take pictures of {height} x {width} px ({error}); "
-            "use layout.cell=rescaled, layout=single, or another model."
-        ) from error
-    names = experiment.model_names or experiment.dataset.class_names
-    if logits.ndim != 2 or logits.shape[1] != len(names):
-        raise ConfigError(
-            f"the model has {logits.shape[-1]} classes and the data {len(names)}; "
+            f"the model has {seen.num_classes} classes and the data {len(names)}; "
             "choose data= and model= that belong together."
         )
+    declare(model, head=seen.head)
     return logits

@@ -9,11 +9,9 @@ Folders are named by hashes of the options, so that the same command finds its r
 """
 
 import hashlib
-import inspect
 import json
 import platform
 import subprocess
-import sysconfig
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,13 +24,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from var_exp.files import write_whole
-from var_exp.registry import locate
+from var_exp.runs.scoring_code import code_hash
 from var_exp.types import BadData, ConfigError, Sample, SampleDataset
 
-SPREAD = ("workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+SPREAD = ("dry_run", "workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Options that say only how work is spread; no score depends on them."""
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _PACKAGES = (
     *("var_exp", "torch", "torchvision", "timm", "lightning", "captum", "torchmetrics", "numpy"),
 )
@@ -128,7 +126,7 @@ def record_of(root: Mapping[str, Any], model: nn.Module, dataset: SampleDataset)
         "options": options,
         "weights": weights_hash(model),
         "data": data_hash(dataset),
-        "code": _code_hash(options),
+        "code": code_hash(options),
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in _PACKAGES},
     }
@@ -196,24 +194,6 @@ def _file_sizes(dataset: Any) -> Iterator[tuple[str, int]]:
             file = listed[0] if isinstance(listed, tuple) else listed
             yield file.name, file.stat().st_size
         dataset = getattr(dataset, "dataset", None)
-
-
-def _code_hash(options: Mapping[str, Any]) -> str:
-    """Hash of this package's code, and of the user's files that the configuration names."""
-    named = {value for key, value in options.items() if key.endswith("_target_")}
-    installed = [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")]
-    files = set(_PACKAGE.rglob("*.py"))
-    for target in named:
-        try:
-            file = Path(inspect.getfile(locate(target)))
-        except TypeError:  # built in
-            continue
-        if not any(file.is_relative_to(folder) for folder in installed):
-            files.add(file)
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(files, key=lambda file: (file.name, file)):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _git() -> dict[str, Any] | None:
