@@ -66,6 +66,10 @@ def test_methods_are_columns_and_networks_stand_beside_the_picture(run, tmp_path
     assert [block.picture.caption.split("\n")[-1] for block in blocks] == ["cnn", "vit"] * 2
     assert all(len(row) == len(b.heads) for b in blocks for row in b.rows.values())
     assert len(sheet(tmp_path / "sheet", blocks)) == 3
+    start = "a very long and common beginning of what was chosen for this network and"
+    panels = {(f"{start} {end}", "gbp"): [shown] for end in ("one", "two")}
+    ends = [block.picture.caption.split()[-1] for block in grid_blocks(panels, ["base"])]
+    assert ends == ["one", "two"]
 
 
 def test_heads_differ_however_long_they_are():
