@@ -1,0 +1,248 @@
+"""One watched forward pass: the outputs of all modules, how they may lie, and what they answer to.
+
+The pass shows the network three pictures, two of which have patches changed (`models.locality`), so
+that each output tells at once where it changed. A module's output is spatial when its shape says so
+
+    channels first  [B, D, h, w]  with h : w as in the image (CNNs)
+    channels last   [B, h, w, D]  likewise (Swin)
+    tokens          [B, p + h w, D] (ViTs), where (h, w) leads back to a map that was seen
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from var_exp.models.frozen import frozen
+from var_exp.models.grids import Grid, Grids
+from var_exp.models.locality import Patch, cells_away, change, changed, two_patches_twice
+from var_exp.models.spatial import Target
+from var_exp.types import Images, UnsupportedModel
+
+Frame = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one run of a module returned.
+
+    Attributes:
+        name: Of the module.
+        shape: Of the output.
+        edge: Where it enters the graph, also when a later layer overwrites it.
+        target: How it lies over the image; None where it is no map, or the grid of its tokens is
+            not known.
+        distances: How many cells away from each changed patch it answers; none where it does not.
+    """
+
+    name: str
+    shape: torch.Size
+    edge: GradientEdge
+    target: Target | None
+    distances: list[int]
+
+    def marks(self, logits: Tensor) -> Tensor | None:
+        """NaN wherever the logits depend on the output; None where they do not at all."""
+        with torch.inference_mode(False), torch.autograd.set_detect_anomaly(False):
+            # NaN also comes through a head whose weights are still zero
+            (marks,) = torch.autograd.grad(
+                logits,
+                self.edge,
+                torch.full_like(logits, torch.nan),
+                retain_graph=True,
+                allow_unused=True,
+            )
+        return marks
+
+
+def trace(model: nn.Module, image: Images, layer: str | None = None) -> tuple[list[Output], Tensor]:
+    """Watch one forward pass.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W], of which only the shape, type and device count.
+        layer: Dotted name of a module; None stands for all whose outputs are feature maps in their
+            own right.
+
+    Returns:
+        The outputs of the layer in order of execution, and the logits with their graph.
+
+    Raises:
+        UnsupportedModel: the model returns no logits.
+    """
+    size = (image.shape[2], image.shape[3])
+    patches = two_patches_twice(size)
+    pictures = changed(image.detach(), patches)
+    watch = _Watch(pictures, patches, layer)
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model), _hooks(model, watch):
+        logits = model(pictures.clone().requires_grad_().clone())
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        seen = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UnsupportedModel(
+            f"the model must return logits [B, N], got {seen}; "
+            "wrap it so that it returns only those."
+        )
+    return watch.outputs(layer) if logits.requires_grad else [], logits
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One run of a module, with all ways in which its output may lie, the likeliest first."""
+
+    name: str
+    run: int
+    shape: torch.Size
+    is_feature: bool
+    edge: GradientEdge
+    targets: list[Target]
+    distances: list[list[int]]  # of each of these
+
+    @property
+    def kind(self) -> tuple[int, ...]:
+        """What it shares with outputs that lie alike: the number of tokens, or the whole shape."""
+        return tuple(self.shape[1:2] if len(self.shape) == 3 else self.shape[1:])
+
+
+class _Watch:
+    """Notes the outputs of modules as they run."""
+
+    def __init__(self, pictures: Tensor, patches: list[list[Patch]], layer: str | None) -> None:
+        self._seen: list[_Seen] = []
+        self._n, self._channels = pictures.shape[:2]
+        self._grids = Grids((pictures.shape[2], pictures.shape[3]))
+        self._patches = patches
+        self._layer = layer
+        self._kept: Tensor | None = None  # values of the last eligible output
+        self._n_runs: Counter[str] = Counter()
+        self._frame: Frame | None = None
+
+    def see(self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        self._n_runs[name] += 1
+        if isinstance(module, nn.Conv2d) and inputs and isinstance(inputs[0], Tensor):
+            self._look_for_padding(inputs[0])
+        if not isinstance(output, Tensor) or not output.requires_grad or len(output) != self._n:
+            return
+        run = self._n_runs[name] - 1
+        targets = self._targets(name, run, output)
+        eligible = self._is_feature(module, targets, output)
+        if eligible:
+            if output.ndim == 4 and targets:
+                self._grids.add(targets[0].grid)
+            self._kept = output.detach().clone()  # cloned: a later layer may overwrite it
+        if eligible or name == self._layer:
+            distances = [
+                cells_away(change(t.to_map(output)), self._patches, self._grids.size, t.frame)
+                for t in targets
+            ]
+            edge = get_gradient_edge(output)
+            self._seen.append(_Seen(name, run, output.shape, eligible, edge, targets, distances))
+
+    def outputs(self, layer: str | None) -> list[Output]:
+        """Those of a layer, or all that are features, each in the one way in which its kind lies.
+
+        All tokens of one number are read alike, as most of them answer: what attention or a
+        branch has mixed says little by itself.
+        """
+        found = []
+        for seen in self._seen:
+            if seen.is_feature if layer is None else seen.name == layer:
+                known = zip(seen.targets, seen.distances, strict=True)
+                ranked = sorted(known, key=lambda each: self._mean_distance(seen.kind, each[0]))
+                target, distances = ranked[0] if ranked else (None, [])
+                found.append(Output(seen.name, seen.shape, seen.edge, target, distances))
+        return found
+
+    def _mean_distance(self, kind: tuple[int, ...], target: Target) -> float:
+        """How far from the patches the outputs of a kind answer if they lie as a target says."""
+        key = (target.layout, target.grid, target.prefix)
+        found = [
+            distance
+            for seen in self._seen
+            if seen.kind == kind
+            for t, distances in zip(seen.targets, seen.distances, strict=True)
+            if (t.layout, t.grid, t.prefix) == key
+            for distance in distances
+        ]
+        return sum(found) / len(found) if found else 0.0
+
+    def _targets(self, name: str, run: int, output: Tensor) -> list[Target]:
+        """How a module's output may lie over the image."""
+        shape, fits = output.shape, self._grids.fits
+        found = []
+        if output.ndim == 4:
+            if fits(shape[2], shape[3]):
+                found.append(Target(name, "channels_first", (shape[2], shape[3]), 0, run))
+            if fits(shape[1], shape[2]):
+                found.append(Target(name, "channels_last", (shape[1], shape[2]), 0, run))
+        elif output.ndim == 3:
+            for grid, others in self._grids.of_tokens(shape[1]):
+                found.append(Target(name, "tokens", grid, others, run))
+                if others:  # or they lie behind
+                    found.append(Target(name, "tokens", grid, 0, run))
+        return [_framed(target, self._frame) for target in found]
+
+    def _is_feature(self, module: nn.Module, targets: list[Target], output: Tensor) -> bool:
+        """Whether an output is a feature map in its own right.
+
+        Not one is a bare linear projection (queries, keys, values) other than a convolution.
+        Of modules without parameters count only those that change values but not the shape, such as
+        an activation: pooling for the head and identities are left out.
+        """
+        is_map = bool(targets) and targets[0].layout == "channels_first"
+        if not is_map and not list(module.children()):
+            own = [parameter.ndim for parameter in module.parameters(recurse=False)]
+            if own and max(own) > 1:
+                return False
+        if any(True for _ in module.parameters()):
+            return True
+        before = self._kept
+        return before is not None and before.shape == output.shape and not before.equal(output)
+
+    def _look_for_padding(self, input: Tensor) -> None:
+        """Note where the image lies in what the first layers read, if it is padded or cropped."""
+        size = self._grids.size
+        here = (input.shape[2], input.shape[3])
+        if input.shape[:2] != (self._n, self._channels) or here == size:
+            return
+        places = change(input).ne(0)
+        found = set()
+        for each, patches in zip(places, self._patches, strict=True):
+            rows, columns = (each.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+            if not rows:
+                return
+            expected = (
+                min(p.top for p in patches),
+                max(p.bottom for p in patches) - 1,
+                min(p.left for p in patches),
+                max(p.right for p in patches) - 1,
+            )
+            seen = (rows[0], rows[-1], columns[0], columns[-1])
+            found.add(tuple(a - b for a, b in zip(expected, seen, strict=True)))
+        shifts = found.pop()
+        if not found and shifts[0] == shifts[1] and shifts[2] == shifts[3]:
+            self._frame = (shifts[0], shifts[2], *here)
+
+
+def _framed(target: Target, frame: Frame | None) -> Target:
+    return Target(target.name, target.layout, target.grid, target.prefix, target.run, frame)
+
+
+@contextmanager
+def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
+    """Let the watch see the name, module, inputs and output of every module that runs."""
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        return lambda module, inputs, output: watch.see(name, module, inputs, output)
+
+    handles = [
+        module.register_forward_hook(hook(name)) for name, module in model.named_modules() if name
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
