@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from var_exp.models.frozen import frozen
 from var_exp.models.grids import Grid
-from var_exp.models.spatial import Target
+from var_exp.models.spatial import Frame, Target
 from var_exp.types import Images
 
 NEAR = 1
@@ -73,38 +73,27 @@ def change(maps: Float[Tensor, "1+n D h w"]) -> Float[Tensor, "n h w"]:
 
 
 def cells_away(
-    changes: Float[Tensor, "n h w"],
+    changes: Float[Tensor, "... n h w"],
     patches: Sequence[Sequence[Patch]],
     size: Grid,
-    frame: tuple[int, int, int, int] | None = None,
-) -> list[int]:
-    """For each patch that any cell answers, how far from it the cell lies that changes most.
+    frame: Frame | None = None,
+) -> Float[Tensor, "... n P"]:
+    """For each patch, how far from it the cell lies that changes most; NaN where none answers.
 
     Args:
         changes: Of n pictures, at each position.
-        patches: Those changed in each picture.
+        patches: The P that are changed in each picture.
         size: (H, W) of the image.
         frame: As of `Target`.
     """
-    top, left, *of = frame or (0, 0, *size)
-    found = []
-    for each, places in zip(changes.cpu(), patches, strict=True):
-        distances = torch.stack(
-            [
-                torch.maximum(
-                    _distances(len(each), of[0], p.top - top, p.bottom - top)[:, None],
-                    _distances(len(each.T), of[1], p.left - left, p.right - left),
-                )
-                for p in places
-            ]
-        )
-        nearest = distances.amin(0)
-        for distance in distances:
-            mine = each.where(distance == nearest, -1)
-            most = mine.max()
-            if most > _SILENT * each.max():  # also when nothing changes at all
-                found.append(int(distance[mine == most].min()))
-    return found
+    changes = changes.cpu()
+    distances = _distances(changes.shape[-2:], patches, size, frame)
+    mine = distances == distances.amin(1, keepdim=True)
+    each = changes.unsqueeze(-3).where(mine, -1).flatten(-2)
+    most = each.amax(-1, keepdim=True)
+    away = distances.flatten(-2).where(each == most, torch.inf).amin(-1)
+    answered = most.squeeze(-1) > _SILENT * changes.flatten(-2).amax(-1, keepdim=True)
+    return away.where(answered, torch.nan)
 
 
 def locality(model: nn.Module, image: Images, target: Target) -> int | None:
@@ -138,8 +127,8 @@ def locality(model: nn.Module, image: Images, target: Target) -> int | None:
             model(changed(image, patches))
     finally:
         handle.remove()
-    changes = change(target.to_map(outputs[target.run]))
-    return max(cells_away(changes, patches, size, target.frame), default=None)
+    away = cells_away(change(target.to_map(outputs[target.run])), patches, size, target.frame)
+    return None if away.isnan().all() else int(away.nan_to_num(0).max())
 
 
 def _cell(size: Grid, grid: Grid, cell: Grid) -> Patch:
@@ -151,8 +140,29 @@ def _cell(size: Grid, grid: Grid, cell: Grid) -> Patch:
     return Patch(*ends[0], *ends[1])
 
 
-def _distances(cells: int, pixels: int, start: int, end: int) -> Int[Tensor, " cells"]:
+def _distances(
+    grid: torch.Size, patches: Sequence[Sequence[Patch]], size: Grid, frame: Frame | None
+) -> Float[Tensor, "n P h w"]:
+    """How many cells each cell is away from those that lie over a patch."""
+    top, left, *covered = frame or (0, 0, *size)
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    torch.maximum(
+                        _along(grid[0], covered[0], p.top - top, p.bottom - top)[:, None],
+                        _along(grid[1], covered[1], p.left - left, p.right - left),
+                    )
+                    for p in places
+                ]
+            )
+            for places in patches
+        ]
+    )
+
+
+def _along(cells: int, pixels: int, start: int, end: int) -> Float[Tensor, " cells"]:
     """How many cells each of those along a side is away from those that touch these pixels."""
     first, last = start * cells // pixels, (end * cells - 1) // pixels
-    places = torch.arange(cells)
+    places = torch.arange(cells, dtype=torch.float32)
     return torch.maximum(first - places, places - last).clamp(min=0)

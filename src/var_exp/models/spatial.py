@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
@@ -12,6 +11,7 @@ from var_exp.models.grids import Grid
 from var_exp.types import Images, Maps
 
 Layout: TypeAlias = Literal["channels_first", "channels_last", "tokens"]
+Frame: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Target:
     grid: Grid
     prefix: int = 0
     run: int = 0
-    frame: tuple[int, int, int, int] | None = None
+    frame: Frame | None = None
 
     def to_map(self, output: Float[Tensor, "B ..."]) -> Float[Tensor, "B D h w"]:
         """Bring the layer's output (or its gradient) to channels first, without other tokens."""

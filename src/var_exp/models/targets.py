@@ -68,20 +68,23 @@ def _state(model: nn.Module, image: Images) -> _State:
 
 def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
     name = type(model).__name__
-    outputs, logits = trace(model, image, layer)
+    watched = trace(model, image, layer)
     unplaced: list[Output] = []
-    for output in reversed(outputs):
-        marks = output.marks(logits)
+    for output in reversed(watched.outputs):
+        marks = output.marks(watched.logits)
         if marks is None:
             continue
-        if output.target is None:
+        placed = watched.place(output)
+        if placed is None:
             if _has_positions(marks):
                 unplaced.append(output)
-        elif output.target.to_map(marks).isnan().any():
-            _check_same_tokens(name, output, unplaced)
-            if not _is_local(model, image, output.target, output.distances):
+            continue
+        target, away = placed
+        if target.to_map(marks).isnan().any():
+            _check_same_tokens(name, output, target, unplaced)
+            if not _is_local(model, image, target, away):
                 raise _not_local(name, output)
-            return output.target
+            return target
     if unplaced:
         raise _no_place(name, unplaced[0])
     raise UnsupportedModel(
@@ -91,21 +94,26 @@ def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
     )
 
 
-def _is_local(model: nn.Module, image: Images, target: Target, distances: list[int]) -> bool:
-    """Whether a layer answers where the image is changed; looks closer where that is in doubt."""
-    if distances and max(distances) <= NEAR and min(target.grid) >= ENOUGH:
+def _is_local(model: nn.Module, image: Images, target: Target, away: Tensor) -> bool:
+    """Whether a layer answers where the image is changed; looks closer where that is in doubt.
+
+    The axes of a map are known to be those of the image. It only must not be turned or mirrored,
+    though deep convolutions, of random weights above all, may see a patch at the border further in.
+    """
+    is_map = target.layout != "tokens"
+    near = max(NEAR, min(target.grid) // 4) if is_map else NEAR
+    if min(target.grid) >= ENOUGH and bool((away <= near).all()):
         return True
-    away = locality(model, image, target)
-    if away is None:  # the axes of a map have their order also where nothing answers
-        return target.layout != "tokens"
-    return away <= NEAR
+    cells = locality(model, image, target)
+    return is_map if cells is None else cells <= near
 
 
-def _check_same_tokens(name: str, output: Output, unplaced: list[Output]) -> None:
+def _check_same_tokens(
+    name: str, output: Output, target: Target, unplaced: list[Output]
+) -> None:
     """Refuse a map behind which the logits read other tokens, whose places are not known."""
-    assert output.target is not None
-    h, w = output.target.grid
-    counts = {h * w, output.shape[1] if output.target.layout == "tokens" else h * w}
+    h, w = target.grid
+    counts = {h * w, output.shape[1] if target.layout == "tokens" else h * w}
     for later in unplaced:
         if not counts.intersection(later.shape[1:]):
             raise _no_place(name, later)

@@ -20,10 +20,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from var_exp.models.frozen import frozen
 from var_exp.models.grids import Grid, Grids
 from var_exp.models.locality import Patch, cells_away, change, changed, two_patches_twice
-from var_exp.models.spatial import Target
+from var_exp.models.spatial import Frame, Target
 from var_exp.types import Images, UnsupportedModel
-
-Frame = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,21 @@ class Output:
         name: Of the module.
         shape: Of the output.
         edge: Where it enters the graph, also when a later layer overwrites it.
-        target: How it lies over the image; None where it is no map, or the grid of its tokens is
-            not known.
-        distances: How many cells away from each changed patch it answers; none where it does not.
+        targets: All ways in which it may lie, the likeliest first; none where it is no map, or the
+            grid of its tokens is not known.
+        changes: For each of these, how much its cells changed in either picture, [2, h, w].
     """
 
     name: str
     shape: torch.Size
     edge: GradientEdge
-    target: Target | None
-    distances: list[int]
+    targets: list[Target]
+    changes: list[Tensor]
+
+    @property
+    def kind(self) -> tuple[int, ...]:
+        """What it shares with outputs that lie alike: the number of tokens, or the whole shape."""
+        return tuple(self.shape[1:2] if len(self.shape) == 3 else self.shape[1:])
 
     def marks(self, logits: Tensor) -> Tensor | None:
         """NaN wherever the logits depend on the output; None where they do not at all."""
@@ -59,17 +62,54 @@ class Output:
         return marks
 
 
-def trace(model: nn.Module, image: Images, layer: str | None = None) -> tuple[list[Output], Tensor]:
+@dataclass(frozen=True)
+class Trace:
+    """What the watched pass showed.
+
+    Attributes:
+        outputs: Of the layer that was asked for, or of all modules, in order of execution.
+        logits: With their graph.
+        size: (H, W) of the image.
+        patches: Those changed in each of the two pictures.
+    """
+
+    outputs: list[Output]
+    logits: Tensor
+    size: Grid
+    patches: list[list[Patch]]
+
+    def place(self, output: Output) -> tuple[Target, Tensor] | None:
+        """How an output lies, and how far from each patch it answers then, [2, 2].
+
+        All tokens of one number are read alike, so that most of them answer best: what attention
+        or a branch has mixed says little by itself.
+        """
+        alike = [other for other in self.outputs if other.kind == output.kind]
+        best, lowest = None, torch.inf
+        for target in output.targets:
+            found = [
+                changes
+                for other in (alike if len(output.targets) > 1 else [output])
+                for t, changes in zip(other.targets, other.changes, strict=True)
+                if (t.layout, t.grid, t.prefix) == (target.layout, target.grid, target.prefix)
+            ]
+            away = cells_away(torch.stack(found), self.patches, self.size, target.frame)
+            mean = float(away.nanmean().nan_to_num(0))
+            if mean < lowest:
+                own = output.changes[output.targets.index(target)]
+                own_away = cells_away(own, self.patches, self.size, target.frame)
+                best, lowest = (target, own_away), mean
+        return best
+
+
+def trace(model: nn.Module, image: Images, layer: str | None = None) -> Trace:
     """Watch one forward pass.
 
     Args:
         model: Any module from images to logits.
         image: [1, C, H, W], of which only the shape, type and device count.
-        layer: Dotted name of a module; None stands for all whose outputs are feature maps in their
-            own right.
-
-    Returns:
-        The outputs of the layer in order of execution, and the logits with their graph.
+        layer: Dotted name of the module to look at; None looks at all whose outputs are feature
+            maps in their own right.
 
     Raises:
         UnsupportedModel: the model returns no logits.
@@ -86,32 +126,15 @@ def trace(model: nn.Module, image: Images, layer: str | None = None) -> tuple[li
             f"the model must return logits [B, N], got {seen}; "
             "wrap it so that it returns only those."
         )
-    return watch.outputs(layer) if logits.requires_grad else [], logits
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """One run of a module, with all ways in which its output may lie, the likeliest first."""
-
-    name: str
-    run: int
-    shape: torch.Size
-    is_feature: bool
-    edge: GradientEdge
-    targets: list[Target]
-    distances: list[list[int]]  # of each of these
-
-    @property
-    def kind(self) -> tuple[int, ...]:
-        """What it shares with outputs that lie alike: the number of tokens, or the whole shape."""
-        return tuple(self.shape[1:2] if len(self.shape) == 3 else self.shape[1:])
+    asked = [output for output in watch.outputs if layer is None or output.name == layer]
+    return Trace(asked if logits.requires_grad else [], logits, size, patches)
 
 
 class _Watch:
     """Notes the outputs of modules as they run."""
 
     def __init__(self, pictures: Tensor, patches: list[list[Patch]], layer: str | None) -> None:
-        self._seen: list[_Seen] = []
+        self.outputs: list[Output] = []
         self._n, self._channels = pictures.shape[:2]
         self._grids = Grids((pictures.shape[2], pictures.shape[3]))
         self._patches = patches
@@ -134,40 +157,9 @@ class _Watch:
                 self._grids.add(targets[0].grid)
             self._kept = output.detach().clone()  # cloned: a later layer may overwrite it
         if eligible or name == self._layer:
-            distances = [
-                cells_away(change(t.to_map(output)), self._patches, self._grids.size, t.frame)
-                for t in targets
-            ]
+            changes = [change(target.to_map(output)) for target in targets]
             edge = get_gradient_edge(output)
-            self._seen.append(_Seen(name, run, output.shape, eligible, edge, targets, distances))
-
-    def outputs(self, layer: str | None) -> list[Output]:
-        """Those of a layer, or all that are features, each in the one way in which its kind lies.
-
-        All tokens of one number are read alike, as most of them answer: what attention or a
-        branch has mixed says little by itself.
-        """
-        found = []
-        for seen in self._seen:
-            if seen.is_feature if layer is None else seen.name == layer:
-                known = zip(seen.targets, seen.distances, strict=True)
-                ranked = sorted(known, key=lambda each: self._mean_distance(seen.kind, each[0]))
-                target, distances = ranked[0] if ranked else (None, [])
-                found.append(Output(seen.name, seen.shape, seen.edge, target, distances))
-        return found
-
-    def _mean_distance(self, kind: tuple[int, ...], target: Target) -> float:
-        """How far from the patches the outputs of a kind answer if they lie as a target says."""
-        key = (target.layout, target.grid, target.prefix)
-        found = [
-            distance
-            for seen in self._seen
-            if seen.kind == kind
-            for t, distances in zip(seen.targets, seen.distances, strict=True)
-            if (t.layout, t.grid, t.prefix) == key
-            for distance in distances
-        ]
-        return sum(found) / len(found) if found else 0.0
+            self.outputs.append(Output(name, output.shape, edge, targets, changes))
 
     def _targets(self, name: str, run: int, output: Tensor) -> list[Target]:
         """How a module's output may lie over the image."""
