@@ -40,8 +40,8 @@ class Grids:
     def of_tokens(self, count: int) -> list[tuple[Grid, int]]:
         """Grids that so many tokens may make up, each with the number of tokens without a place.
 
-        First those of the fewest tokens without a place. Where no grid that was seen leads there,
-        grids of the image's shape.
+        First those of the fewest tokens without a place. Where no grid was seen at all, as behind
+        patches that were cut out by hand, grids of the image's shape.
         """
         found: dict[Grid, int] = {}
         for seen in reversed(self.seen):
@@ -50,11 +50,12 @@ class Grids:
                 most = max(places - 1, _PREFIX) if grid == seen else places // 4
                 if 0 <= count - places <= most:
                     found[grid] = count - places
-        found = found or {
-            (h, w): rest
-            for rest in range(min(_PREFIX + 1, count))
-            for h, w in self._of_the_images_shape(count - rest)
-        }
+        if not self.seen:
+            found = {
+                (h, w): rest
+                for rest in range(min(_PREFIX + 1, count))
+                for h, w in self._of_the_images_shape(count - rest)
+            }
         return sorted(found.items(), key=lambda each: each[1])
 
     def _of_the_images_shape(self, count: int) -> list[Grid]:

@@ -28,6 +28,7 @@ NEAR = 1
 ENOUGH = 7
 """Cells along a side from which on two patches in one picture are told apart well."""
 
+_LEVEL = 1e-3  # share by which changes differ that count as the same: then the farthest counts
 _SILENT = 1e-9  # share of the largest change below which a change is rounding
 
 
@@ -78,7 +79,10 @@ def cells_away(
     size: Grid,
     frame: Frame | None = None,
 ) -> Float[Tensor, "... n P"]:
-    """For each patch, how far from it the cell lies that changes most; NaN where none answers.
+    """For each patch, how far from it the cell lies that changes most.
+
+    The longer side of the grid where only cells that are nearer to another patch change, NaN where
+    none does in the whole picture.
 
     Args:
         changes: Of n pictures, at each position.
@@ -91,9 +95,10 @@ def cells_away(
     mine = distances == distances.amin(1, keepdim=True)
     each = changes.unsqueeze(-3).where(mine, -1).flatten(-2)
     most = each.amax(-1, keepdim=True)
-    away = distances.flatten(-2).where(each == most, torch.inf).amin(-1)
-    answered = most.squeeze(-1) > _SILENT * changes.flatten(-2).amax(-1, keepdim=True)
-    return away.where(answered, torch.nan)
+    away = distances.flatten(-2).where(each >= (1 - _LEVEL) * most, 0).amax(-1)
+    strongest = changes.flatten(-2).amax(-1, keepdim=True)
+    away = away.where(most.squeeze(-1) > _SILENT * strongest, float(max(changes.shape[-2:])))
+    return away.where(strongest > 0, torch.nan)
 
 
 def locality(model: nn.Module, image: Images, target: Target) -> int | None:

@@ -46,13 +46,21 @@ class Target:
         return tokens.transpose(1, 2).reshape(len(output), -1, h, w)
 
     def to_pixels(self, maps: Float[Tensor, "B K h w"], images: Images) -> Maps:
-        """Bring maps of the grid to image size bilinearly, with one map channel.
+        """Bring maps of the grid to image size bilinearly, with one map channel."""
+        return to_pixels(maps, images, self.frame)
 
-        A padded border is cut off.
-        """
-        size = (images.shape[2], images.shape[3])
-        top, left, *of = self.frame or (0, 0, *size)
-        fine = interpolate(maps, tuple(of), mode="bilinear", align_corners=False)
-        # pad by less than nothing cuts off
-        sides = (left, size[1] - left - of[1], top, size[0] - top - of[0])
-        return (pad(fine, sides) if any(sides) else fine).unsqueeze(2)
+
+def to_pixels(maps: Float[Tensor, "B K h w"], images: Images, frame: Frame | None) -> Maps:
+    """Bring maps to image size bilinearly, with one map channel.
+
+    Args:
+        maps: Of any grid.
+        images: [B, C, H, W]
+        frame: What of the image the grid covers, as of `Target`. A padded border is cut off.
+    """
+    size = (images.shape[2], images.shape[3])
+    top, left, *covered = frame or (0, 0, *size)
+    fine = interpolate(maps, tuple(covered), mode="bilinear", align_corners=False)
+    # padding by less than nothing cuts off
+    sides = (left, size[1] - left - covered[1], top, size[0] - top - covered[0])
+    return (pad(fine, sides) if any(sides) else fine).unsqueeze(2)

@@ -11,6 +11,7 @@ that were pruned, put in an unknown order, resampled or mixed until none stands 
 refused, and never replaced by an earlier layer whose places are known.
 """
 
+from collections.abc import Callable
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -22,11 +23,13 @@ from var_exp.models.spatial import Layout, Target
 from var_exp.models.trace import Output, trace
 from var_exp.types import ConfigError, Images, UnsupportedModel
 
-__all__ = ["Layout", "Target", "find_target"]
+__all__ = ["Layout", "Target", "find_target", "find_token_grid"]
 
 _State: TypeAlias = tuple[object, ...]
-_FOUND: WeakKeyDictionary[nn.Module, dict[str | None, tuple[_State, Target]]] = WeakKeyDictionary()
-"""By model and layer asked for: what the target was found in, and the target."""
+_FOUND: WeakKeyDictionary[nn.Module, dict[object, tuple[_State, Target | None]]] = (
+    WeakKeyDictionary()
+)
+"""By model and what was asked for: what it was found in, and what was found."""
 
 
 def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Target:
@@ -51,10 +54,36 @@ def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Ta
             f"{type(model).__name__} has no module '{layer}'; "
             "take a name from model.named_modules()."
         )
+    found = _kept(model, image, layer, lambda: _find(model, image, layer))
+    assert found is not None
+    return found
+
+
+def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | None:
+    """Find where tokens lie that keep their number and order, by those that answer best.
+
+    As `find_target` without the layer: where attention has mixed the tokens, the last of them may
+    answer anywhere, though each is the one that the patch embedding made.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W], of which only the shape, type and device count.
+        count: Of the tokens, those without a place included.
+
+    Returns:
+        A layer of so many tokens that answers where the image is changed; None where there is none.
+    """
+    return _kept(model, image, ("tokens", count), lambda: _find_tokens(model, image, count))
+
+
+def _kept(
+    model: nn.Module, image: Images, asked: object, find: Callable[[], Target | None]
+) -> Target | None:
+    """What was found before in the same state of the model, or is found now."""
     known, state = _FOUND.setdefault(model, {}), _state(model, image)
-    if layer not in known or known[layer][0] != state:
-        known[layer] = (state, _find(model, image, layer))
-    return known[layer][1]
+    if asked not in known or known[asked][0] != state:
+        known[asked] = (state, find())
+    return known[asked][1]
 
 
 def _state(model: nn.Module, image: Images) -> _State:
@@ -94,26 +123,35 @@ def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
     )
 
 
+def _find_tokens(model: nn.Module, image: Images, count: int) -> Target | None:
+    watched = trace(model, image)
+    for output in watched.outputs:
+        if len(output.shape) == 3 and output.shape[1] == count:
+            placed = watched.place(output)
+            if placed is not None and _is_local(model, image, *placed):
+                return placed[0]
+    return None
+
+
 def _is_local(model: nn.Module, image: Images, target: Target, away: Tensor) -> bool:
     """Whether a layer answers where the image is changed; looks closer where that is in doubt.
 
     The axes of a map are known to be those of the image. It only must not be turned or mirrored,
     though deep convolutions, of random weights above all, may see a patch at the border further in.
+    Among few tokens a neighbour proves nothing.
     """
-    is_map = target.layout != "tokens"
-    near = max(NEAR, min(target.grid) // 4) if is_map else NEAR
-    if min(target.grid) >= ENOUGH and bool((away <= near).all()):
+    is_map, side = target.layout != "tokens", min(target.grid)
+    near = max(NEAR, side // 3) if is_map else NEAR if side > 3 else 0
+    if side >= ENOUGH and bool((away <= near).all()):
         return True
     cells = locality(model, image, target)
     return is_map if cells is None else cells <= near
 
 
-def _check_same_tokens(
-    name: str, output: Output, target: Target, unplaced: list[Output]
-) -> None:
+def _check_same_tokens(name: str, output: Output, target: Target, unplaced: list[Output]) -> None:
     """Refuse a map behind which the logits read other tokens, whose places are not known."""
     h, w = target.grid
-    counts = {h * w, output.shape[1] if target.layout == "tokens" else h * w}
+    counts = {h * w, target.prefix, output.shape[1] if target.layout == "tokens" else h * w}
     for later in unplaced:
         if not counts.intersection(later.shape[1:]):
             raise _no_place(name, later)
