@@ -5,7 +5,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from var_exp.engine.full_gradients import full_gradients
+from var_exp.engine.full_gradients.attribution import full_gradients
 from var_exp.methods import get_method
 from var_exp.types import UnsupportedModel
 

@@ -102,7 +102,7 @@ def test_levit_is_taken_where_its_tokens_differ_and_refused_where_they_do_not():
     torch.manual_seed(0)
     model = timm_model("levit_128s").eval().requires_grad_(False)
     image = torch.randn(1, 3, 224, 224)
-    with pytest.raises(UnsupportedModel, match="'stages' .* do not change most where the image is"):
+    with pytest.raises(UnsupportedModel, match=r"'stages' .* do not change most where"):
         find_target(model, image)  # its first values let no token see more of a place than another
     with torch.no_grad():  # trained, every block acts and near places count most
         for module in model.modules():
@@ -130,7 +130,7 @@ def test_each_of_two_branches_has_its_own_grid():
 
 
 class Stages(nn.Module):
-    """Two stages of tokens, 8 x 8 and 4 x 4, merged 2 x 2 by a linear layer; no convolution between.
+    """Tokens, 8 x 8, merged 2 x 2 by a linear layer to 4 x 4; no convolution between.
 
     Args:
         between: From the tokens [B, 16, 48] of the second stage to those that it works on.

@@ -90,7 +90,9 @@ def run(experiment):
 @pytest.fixture(scope="module")
 def panels(experiment, run):
     module, rows = run
-    picks = pick_samples(rows, metric="grid", higher_is_better=True, count=12, seed=0)
+    picks = pick_samples(
+        rows, metric="grid", higher_is_better=True, count=12, seed=0
+    )
     return gallery(experiment, module, picks, batch_size=5)
 
 

@@ -1,4 +1,4 @@
-"""Which grids (h, w) of positions a network works on, and which of them a number of tokens makes up.
+"""Which grids (h, w) of positions a network works on, and which of them a number of tokens makes.
 
 Nothing is decided by class names. A map with two spatial axes shows its grid. Tokens do not: their
 number has to be followed from a grid that was seen, through merging (2 x 2 become one, an odd row

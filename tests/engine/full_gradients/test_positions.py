@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from var_exp.engine.calls import Calls
-from var_exp.engine.positions import Place, Positions, spread
+from var_exp.engine.full_gradients.positions import Place, Positions, spread
 
 
 class Watch(Calls):

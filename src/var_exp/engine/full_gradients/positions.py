@@ -13,7 +13,6 @@ whole, whose pixels share it evenly.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -21,8 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from var_exp.engine.calls import CONCATENATION_CALLS, Call
-
-Grid: TypeAlias = tuple[int, int]
+from var_exp.models.grids import Grid, Grids
 
 _CHANNELS_FIRST = frozenset(
     {
@@ -72,8 +70,8 @@ class Positions:
     """
 
     def __init__(self, size: Grid) -> None:
-        self._size = size
-        self._grids = [size]  # the latest last
+        self._grids = Grids(size)
+        self._grids.add(size)
         self._tokens: dict[int, tuple[int, Grid]] = {}  # count: entry of the first, grid
 
     def place(self, call: Call, shape: torch.Size, images: int) -> Place:
@@ -82,7 +80,7 @@ class Positions:
         self._learn(call, shape, rest)
         last = len(rest) - 2
         pairs = {axis: tuple(rest[axis : axis + 2]) for axis in (last, *range(last)) if axis >= 0}
-        for grid in reversed(self._grids):
+        for grid in reversed(self._grids.seen):
             for axis, pair in pairs.items():
                 if pair == grid:
                     return Place(images, (axis + 1, axis + 2), grid)
@@ -96,7 +94,7 @@ class Positions:
     def _learn(self, call: Call, shape: torch.Size, rest: list[int]) -> None:
         if call.name in _CHANNELS_FIRST and len(rest) == 3:
             self._add((rest[1], rest[2]))
-        elif call.name in _CHANNELS_LAST and len(rest) == 3 and self._fits(rest[0], rest[1]):
+        elif call.name in _CHANNELS_LAST and len(rest) == 3 and self._grids.fits(rest[0], rest[1]):
             self._add((rest[0], rest[1]))
         elif call.name in CONCATENATION_CALLS:
             dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else 0)
@@ -108,14 +106,9 @@ class Positions:
                 start += part.shape[dim]
 
     def _add(self, grid: Grid) -> None:
+        self._grids.add(grid)
         if grid[0] * grid[1] > 1:
-            self._grids = [other for other in self._grids if other != grid] + [grid]
             self._tokens[grid[0] * grid[1]] = (0, grid)
-
-    def _fits(self, h: int, w: int) -> bool:
-        """Whether h x w is shaped as the image, and no finer than it."""
-        height, width = self._size
-        return h <= height and abs(w - h * width / height) <= (height != width)
 
 
 def spread(sums: Float[Tensor, "B h w"], size: Grid) -> Float[Tensor, "B H W"]:
