@@ -13,9 +13,9 @@ each kind of layer (`engine.relevance.rules`):
 Names and default values are those of zennit (Anders et al. 2021, arXiv 2106.13200), and on VGG and
 ResNet so are the maps; a linear layer on maps with the channels last counts as the convolution that
 it is. `engine.relevance.propagation` says what happens outside layers. With a small epsilon the
-composite "epsilon" is input x gradient on a ReLU network. Cost: two forward and K backward passes, without
-the dear one to the pixels where the rule is flat; with gamma and z_box, twice and three times that
-in the layers concerned (docs/speed.md).
+composite "epsilon" is input x gradient on a ReLU network. Cost: two forward and K backward passes,
+without the dear one to the pixels where the rule is flat; with gamma and z_box, twice and three
+times that in the layers concerned (docs/speed.md).
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ refused, and never replaced by an earlier layer whose places are known.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,12 +23,11 @@ from var_exp.models.spatial import Layout, Target
 from var_exp.models.trace import Output, trace
 from var_exp.types import ConfigError, Images, UnsupportedModel
 
-__all__ = ["Layout", "Target", "find_target", "find_token_grid"]
+__all__ = ["Layout", "Target", "find_target", "find_token_grid", "token_places"]
 
 _State: TypeAlias = tuple[object, ...]
-_FOUND: WeakKeyDictionary[nn.Module, dict[object, tuple[_State, Target | None]]] = (
-    WeakKeyDictionary()
-)
+_T = TypeVar("_T")
+_FOUND: WeakKeyDictionary[nn.Module, dict[object, tuple[_State, Any]]] = WeakKeyDictionary()
 """By model and what was asked for: what it was found in, and what was found."""
 
 
@@ -54,9 +53,7 @@ def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Ta
             f"{type(model).__name__} has no module '{layer}'; "
             "take a name from model.named_modules()."
         )
-    found = _kept(model, image, layer, lambda: _find(model, image, layer))
-    assert found is not None
-    return found
+    return _kept(model, image, layer, lambda: _find(model, image, layer))
 
 
 def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | None:
@@ -76,14 +73,26 @@ def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | Non
     return _kept(model, image, ("tokens", count), lambda: _find_tokens(model, image, count))
 
 
-def _kept(
-    model: nn.Module, image: Images, asked: object, find: Callable[[], Target | None]
-) -> Target | None:
+def token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
+    """For each number of tokens that modules return, where they lie in the image.
+
+    None where they are in an unknown order, or where less than a quarter of the outputs of so many
+    tokens answers where the image is changed: then nothing is said about their places.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W], of which only the shape, type and device count.
+    """
+    return _kept(model, image, "places of tokens", lambda: _find_token_places(model, image))
+
+
+def _kept(model: nn.Module, image: Images, asked: object, find: Callable[[], _T]) -> _T:
     """What was found before in the same state of the model, or is found now."""
     known, state = _FOUND.setdefault(model, {}), _state(model, image)
     if asked not in known or known[asked][0] != state:
         known[asked] = (state, find())
-    return known[asked][1]
+    found: _T = known[asked][1]
+    return found
 
 
 def _state(model: nn.Module, image: Images) -> _State:
@@ -131,6 +140,17 @@ def _find_tokens(model: nn.Module, image: Images, count: int) -> Target | None:
             if placed is not None and _is_local(model, image, *placed):
                 return placed[0]
     return None
+
+
+def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
+    watched = trace(model, image)
+    found: dict[int, Target | None] = {}
+    for count in {output.shape[1] for output in watched.outputs if len(output.shape) == 3}:
+        placed = [watched.place(output) for output in watched.outputs if output.kind == (count,)]
+        known = [each for each in placed if each is not None]
+        local = [target for target, away in known if bool((away <= NEAR).all())]
+        found[count] = local[0] if 4 * len(local) >= len(placed) else None
+    return found
 
 
 def _is_local(model: nn.Module, image: Images, target: Target, away: Tensor) -> bool:

@@ -31,6 +31,7 @@ from var_exp.engine.gradients import Point, reduced_gradients
 from var_exp.engine.scores import class_scores
 from var_exp.engine.signals import Signals
 from var_exp.models.frozen import frozen
+from var_exp.models.targets import token_places
 from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
 
 
@@ -38,7 +39,8 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
     """Attribute K logits per image to its pixels, biases included; each map sums to its logit.
 
     One forward pass, in which calls of unknown bias are made three times, and K backward passes;
-    besides, a forward pass of another number of images, which tells where the images' axis is.
+    besides, a forward pass of another number of images, which tells where the images' axis is, and
+    once for a model one of three pictures, which tells where its tokens lie.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
@@ -54,7 +56,11 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
             images of a batch meet, or the model returns no logits.
     """
     size = (images.shape[2], images.shape[3])
-    biases = _Biases(_shapes_of_another_batch(model, images), len(images), size)
+    tokens = token_places(model, images[:1])
+    frame = next((token.frame for token in tokens.values() if token is not None), None)
+    biases = _Biases(
+        _shapes_of_another_batch(model, images), len(images), size, Positions(size, tokens)
+    )
 
     def reduce(_: Sequence[Point], gradients: Sequence[Tensor | None]) -> Tensor:
         by_grid: dict[torch.Size, Tensor] = {}  # so that each grid is brought to image size once
@@ -62,7 +68,7 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
             if gradient is not None:  # else the score does not depend on the call
                 for sums in place.sums(bias * gradient, len(images)):
                     by_grid[sums.shape] = by_grid.get(sums.shape, 0) + sums
-        return torch.stack([spread(sums, size) for sums in by_grid.values()]).sum(0)[:, None]
+        return torch.stack([spread(sums, size, frame) for sums in by_grid.values()]).sum(0)[:, None]
 
     def score(logits: Logits, classes: Classes) -> Tensor:
         biases.is_signal(logits)  # raises when what made them was not seen
@@ -125,6 +131,7 @@ class _Biases(_Shapes):
         shapes_of_another_batch: list[list[torch.Size | None]],
         n_images: int,
         size: tuple[int, int],
+        positions: Positions,
     ) -> None:
         super().__init__()
         self.points: list[Point] = []
@@ -132,7 +139,7 @@ class _Biases(_Shapes):
         self.places = [Place(0, (2, 3), size)]
         self._others = shapes_of_another_batch
         self._n_images = n_images
-        self._positions = Positions(size)
+        self._positions = positions
 
     @contextmanager
     def collect(self, leaf: Tensor) -> Iterator[list[Point]]:
