@@ -156,16 +156,19 @@ def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | No
 def _is_local(model: nn.Module, image: Images, target: Target, away: Tensor) -> bool:
     """Whether a layer answers where the image is changed; looks closer where that is in doubt.
 
-    The axes of a map are known to be those of the image. It only must not be turned or mirrored,
-    though deep convolutions, of random weights above all, may see a patch at the border further in.
+    The axes of a map are known to be those of the image. It only must not be turned or mirrored:
+    deep convolutions, of random weights above all, see a patch at the border further in, but on the
+    same half.
     Among few tokens a neighbour proves nothing.
     """
     is_map, side = target.layout != "tokens", min(target.grid)
-    near = max(NEAR, side // 3) if is_map else NEAR if side > 3 else 0
+    near = NEAR if is_map or side > 3 else 0
     if side >= ENOUGH and bool((away <= near).all()):
         return True
     cells = locality(model, image, target)
-    return is_map if cells is None else cells <= near
+    if is_map:
+        return cells is None or cells <= max(NEAR, (side - 1) // 2)
+    return cells is not None and cells <= near
 
 
 def _check_same_tokens(name: str, output: Output, target: Target, unplaced: list[Output]) -> None:
