@@ -21,7 +21,7 @@ def farthest_answer(model, target, image):
     def features(picture):
         runs = []
         layer = model.get_submodule(target.name)
-        handle = layer.register_forward_hook(lambda _m, _i, output: runs.append(output.clone()))
+        handle = layer.register_forward_hook(lambda _m, _i, output: runs.append(output))
         with torch.no_grad():
             model(picture)
         handle.remove()
@@ -288,6 +288,35 @@ def test_transformers_swin_and_vit():
         found = find_target(model, image)
         assert (found.layout, found.grid, found.prefix) == ("tokens", grid, prefix)
         assert farthest_answer(model, found, image) <= 1
+
+
+def test_a_block_that_returns_its_tokens_beside_something_else():
+    class Beside(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, tokens):
+            mixed = self.inner(tokens)
+            return tokens + mixed, mixed.norm()
+
+    class Unpacked(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block = block
+
+        def forward(self, tokens):
+            return self.block(tokens)[0]
+
+    model = Stages()
+    model.two = Unpacked(Beside(model.two))
+    found = find_target(model.eval(), IMAGE)
+    assert found.name == "two"  # the sum, not only what is added
+    named = find_target(model, IMAGE, "two.block")
+    assert farthest_answer(model, named, IMAGE) == 0
+    method, classes = get_method("gradcam", layer="two.block"), torch.tensor([[1]])
+    same = get_method("gradcam").attribute(model, IMAGE, classes)
+    assert torch.equal(method.attribute(model, IMAGE, classes), same)
 
 
 def pictures_shown(model, image, layer=None):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from var_exp.models.frozen import frozen
 from var_exp.models.grids import Grid
-from var_exp.models.spatial import Frame, Target
+from var_exp.models.spatial import Frame, Target, first_of
 from var_exp.types import Images
 
 NEAR = 1
@@ -123,8 +123,8 @@ def locality(model: nn.Module, image: Images, target: Target) -> int | None:
     patches = [[_cell(size, target.grid, cell)] for cell in dict.fromkeys(cells)]
     outputs: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        outputs.append(output.detach().clone())  # a later layer may overwrite it
+    def keep(_module: nn.Module, _inputs: object, output: object) -> None:
+        outputs.append(first_of(output).detach().clone())  # a later layer may overwrite it
 
     handle = model.get_submodule(target.name).register_forward_hook(keep)
     try:

@@ -1,7 +1,7 @@
 """How the output of a layer lies over the image."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,19 +35,28 @@ class Target:
     run: int = 0
     frame: Frame | None = None
 
-    def to_map(self, output: Float[Tensor, "B ..."]) -> Float[Tensor, "B D h w"]:
-        """Bring the layer's output (or its gradient) to channels first, without other tokens."""
+    def to_map(self, output: Float[Tensor, "B ..."] | tuple[Any, ...]) -> Float[Tensor, "B D h w"]:
+        """Bring the layer's output (or its gradient) to channels first, without other tokens.
+
+        Of a layer that returns several things, as a tuple, the first is its output.
+        """
+        values: Tensor = first_of(output)
         if self.layout == "channels_first":
-            return output
+            return values
         if self.layout == "channels_last":
-            return output.permute(0, 3, 1, 2)
+            return values.permute(0, 3, 1, 2)
         h, w = self.grid
-        tokens = output[:, self.prefix : self.prefix + h * w]
-        return tokens.transpose(1, 2).reshape(len(output), -1, h, w)
+        tokens = values[:, self.prefix : self.prefix + h * w]
+        return tokens.transpose(1, 2).reshape(len(values), -1, h, w)
 
     def to_pixels(self, maps: Float[Tensor, "B K h w"], images: Images) -> Maps:
         """Bring maps of the grid to image size bilinearly, with one map channel."""
         return to_pixels(maps, images, self.frame)
+
+
+def first_of(output: Any) -> Any:
+    """What a layer returned, or the first of several things, such as tokens and their attention."""
+    return output[0] if isinstance(output, tuple) and output else output
 
 
 def to_pixels(maps: Float[Tensor, "B K h w"], images: Images, frame: Frame | None) -> Maps:

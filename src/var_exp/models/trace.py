@@ -20,7 +20,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from var_exp.models.frozen import frozen
 from var_exp.models.grids import Grid, Grids
 from var_exp.models.locality import Patch, cells_away, change, changed, two_patches_twice
-from var_exp.models.spatial import Frame, Target
+from var_exp.models.spatial import Frame, Target, first_of
 from var_exp.types import Images, UnsupportedModel
 
 
@@ -147,6 +147,7 @@ class _Watch:
         self._n_runs[name] += 1
         if isinstance(module, nn.Conv2d) and inputs and isinstance(inputs[0], Tensor):
             self._look_for_padding(inputs[0])
+        output = first_of(output)
         if not isinstance(output, Tensor) or not output.requires_grad or len(output) != self._n:
             return
         run = self._n_runs[name] - 1
