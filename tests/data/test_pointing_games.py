@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from var_exp.data.imagenet_classes import imagenet_members, wordnet_numbers
-from var_exp.data.pictures import Geometry
+from var_exp.data.geometry import Geometry
 from var_exp.data.voc import NAMES, VOC
 from var_exp.methods import get_method
 from var_exp.metrics.pointing_game import pointing_game

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from var_exp.data.pictures import Box, Geometry
+from var_exp.data.geometry import Box, Geometry
 from var_exp.types import BadData
 
 

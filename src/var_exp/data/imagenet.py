@@ -16,9 +16,10 @@ from torch import Tensor
 from torchvision.datasets import Imagenette
 
 from var_exp.data.boxes import Boxes
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_names
 from var_exp.data.imagenet_layouts import Entry, boxes_of, entries_of, masks_of
-from var_exp.data.pictures import Geometry, read_labels, read_picture
+from var_exp.data.pictures import read_labels, read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.types import BadData, ConfigError, InputSpec, Sample
 

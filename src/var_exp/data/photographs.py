@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_members, imagenet_names
-from var_exp.data.pictures import Geometry, read_picture
+from var_exp.data.pictures import read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.types import BadData, ConfigError, InputSpec, Sample
 

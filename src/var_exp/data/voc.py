@@ -14,8 +14,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from var_exp.data.boxes import Boxes, read_boxes
+from var_exp.data.geometry import Geometry
 from var_exp.data.photographs import Photograph, Photographs
-from var_exp.data.pictures import Geometry, read_labels
+from var_exp.data.pictures import read_labels
 from var_exp.data.unreadable import OnError
 from var_exp.types import BadData, ConfigError, InputSpec
 
