@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from var_exp.data.critters import Critters
 from var_exp.data.folder import PictureFolder
-from var_exp.training.pictures import Order, Views, collate_attempts, hold_out, view
+from var_exp.training.pictures import EpochOrder, Views, collate_attempts, hold_out, view
 from var_exp.types import BadData, InputSpec, Unreadable
 
 SPEC = InputSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -124,14 +124,14 @@ def test_a_view_is_a_part_of_the_picture_resized():
 
 
 def test_the_order_is_another_in_each_epoch_and_the_same_again():
-    order = Order(range(10, 30), seed=0)
+    order = EpochOrder(range(10, 30), seed=0)
     first = list(order)
     assert sorted(first) == [(index, 0) for index in range(10, 30)]
     assert first == list(order)
     order.set_epoch(3)
     assert {draw for _, draw in order} == {3}
     assert [index for index, _ in order] != [index for index, _ in first]
-    assert list(Order([5, 3], seed=None)) == [(5, 0), (3, 0)]
+    assert list(EpochOrder([5, 3], seed=None)) == [(5, 0), (3, 0)]
 
 
 def test_what_cannot_be_read_is_left_out_of_a_batch_or_ends_it(caplog):

@@ -1,7 +1,7 @@
 """Picture files and mask files, whoever wrote them: read as RGB, 8 bit, upright, or refused.
 
 A file is data from a stranger: only a closed list of formats is read, and one picture takes at most
-1 GiB of memory. `var_exp.data.geometry` has the way from there to what a model sees.
+1.25 GiB of memory. `var_exp.data.geometry` has the way from there to what a model sees.
 """
 
 import warnings
@@ -29,10 +29,10 @@ SUFFIXES = frozenset({
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What a file may hold. Others, such as PostScript, Pillow reads by starting an interpreter."""
 
-_MEMORY = 2**30  # bytes that reading one picture may take at its worst, in each loader process
-_BYTES = {"JPEG2000": 24, "AVIF": 16}  # of a pixel while it is decoded
-_BYTES_ELSE = 8  # what is decoded, and what is made of it
-_STRIP = 2**22  # pixels that are converted at a time
+_MEMORY = 5 * 2**28  # bytes that reading one picture may take at its worst, in each loader process
+_BYTES = {"JPEG2000": 25, "WEBP": 20, "AVIF": 16}  # for a pixel: while it is decoded, as measured
+_BYTES_ELSE = 10  # what is decoded, and what is made of it
+_STRIP = 2**20  # pixels that are converted at a time
 
 _UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,8 +61,8 @@ def read_picture(source: Source, name: str | None = None, *, upright: bool = Tru
 
     Raises:
         BadData: it is missing, empty, no picture, broken, cut off, so large that it would take
-            more than 1 GiB of memory (134 million pixels; of JPEG 2000 44 million), or in 32-bit
-            numbers of unknown range.
+            more than 1.25 GiB of memory (134 million pixels; of WebP, JPEG 2000 and AVIF 53 to 83
+            million), or in 32-bit numbers of unknown range.
     """
     name = name or str(source)
     with _decode(source, name) as opened:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from var_exp.files import whole_file
 from var_exp.results.bootstrap import cluster_bootstrap
 from var_exp.results.rows import FLAGS, Row
+from var_exp.text import TableWriter
 from var_exp.types import BadData
 from var_exp.variants import BASE, SAME_SPARSITY, Role, Variant, difference, read_variant
 
@@ -104,7 +105,7 @@ SUMMARY_COLUMNS = ["metric", "variant", "value", "ci_low", "ci_high", "n", *FLAG
 def write_summary(path: Path, summary: Iterable[SummaryRow], record: str) -> None:
     """Write `summary.csv`: one line per figure, then the ledger counts, then the run's record."""
     with whole_file(path) as file:
-        lines = csv.writer(file)
+        lines = TableWriter(file)
         lines.writerow([*SUMMARY_COLUMNS, RECORD])
         lines.writerows([*row.cells, record] for row in summary)
 

@@ -95,7 +95,7 @@ class Views(Dataset[Attempt]):
         return view(sample.image, self.zoom, sample_generator(self.seed, sample.id, draw)), shares
 
 
-class Order(Sampler[tuple[int, int]]):
+class EpochOrder(Sampler[tuple[int, int]]):
     """Indices and the epoch as draw; shuffled anew in each epoch, or as they are.
 
     Args:
