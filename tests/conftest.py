@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from var_exp.registry import conf_dir
-from var_exp.runs.config import open_key
+from var_exp.runs.arguments import open_key
 
 
 @pytest.fixture

@@ -10,6 +10,13 @@ Examples:
     torch.Size([1, 2, 3, 64, 64])
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m var_exp` has put the working folder first, where a file of any package's name would
+    # run in its place; `registry.locate` looks there when a configuration names something.
+    del sys.path[0]
+
 from var_exp import metrics
 from var_exp.methods import get_method, list_methods
 from var_exp.models import list_models, load_model

@@ -16,6 +16,7 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from var_exp.registry import did_you_mean
 from var_exp.report.figure_style import printed
 from var_exp.report.line_figures import draw_curves
 from var_exp.report.panels import Panel, panel_picture
@@ -24,7 +25,6 @@ from var_exp.results.curves import Curves
 from var_exp.results.rows import ROW_COLUMNS, Row
 from var_exp.results.summary import SUMMARY_COLUMNS, SummaryRow
 from var_exp.text import without_folders
-from var_exp.registry import did_you_mean
 from var_exp.types import ConfigError
 
 _CONNECT_SECONDS = 20

@@ -129,7 +129,10 @@ class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
             raise BadData(f"'{index}' does not exist; give the folder maps of a finished run.")
         with index.open(newline="", encoding="utf-8") as file:
             self._places = {
-                (plain_cell(line["id"]), int(line["class"]), line["variant"]): (line["shard"], int(line["row"]))
+                (plain_cell(line["id"]), int(line["class"]), line["variant"]): (
+                    line["shard"],
+                    int(line["row"]),
+                )
                 for line in csv.DictReader(file)
             }
 

@@ -1,6 +1,7 @@
 """`evaluate`: one run, from a composed configuration to the table, the files and the report."""
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, save_maps
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.progress import SampleProgress
+from var_exp.runs.messages import translated
+from var_exp.runs.stopping import Interrupted, Stopping
 from var_exp.runs.provenance import RunRecord, record_of
 from var_exp.registry import build
 from var_exp.results.by_class import by_class
@@ -38,6 +41,7 @@ from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.store import Store
 from var_exp.report.console import summary_table
 from var_exp.results.verdicts import judge
+from var_exp.text import without_folders
 from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
 
 _PRECISIONS = ("32-true", "bf16-mixed")
@@ -61,7 +65,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
     dataset = experiment.dataset
-    trainer = _trainer(root, run_dir)
+    stopping = Stopping()
+    trainer = _trainer(root, run_dir, stopping)
     module = attribution_module(root, experiment)
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     _leave_finished(run_dir, root, experiment, module)
@@ -75,7 +80,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
             writer = MapWriter(run_dir / _MAPS)
             module.keep_maps = partial(save_maps, experiment, module, writer, wanted == "overlays")
         started = time.perf_counter()
-        trainer.test(module, data, verbose=False)
+        try:
+            stopping.run(trainer, lambda: trainer.test(module, data, verbose=False))
+        except Interrupted:
+            _say_where(store, trainer)
+            raise
         if not trainer.is_global_zero:
             store.close()
         trainer.strategy.barrier()  # the others are done, and their files closed
@@ -120,7 +129,7 @@ def _leave_finished(
     if summary.exists():
         RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
         table = summary_table(read_summary(summary), directions_of(module.measures))
-        rank_zero_only(Console().print)(table)
+        rank_zero_only(Console(markup=False).print)(table)
         raise AlreadyFinished(
             f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
             "again, remove that folder or choose another hydra.run.dir."
@@ -158,7 +167,14 @@ def _open(
     return done
 
 
-def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
+@rank_zero_only
+def _say_where(store: Store, trainer: Trainer) -> None:
+    """How far a run came that Ctrl-C ended."""
+    far = f" at {len(store.done())} of {len(store)}" if trainer.world_size == 1 else ""
+    print(f"stopped{far}; the same command goes on.", file=sys.stderr)
+
+
+def _trainer(root: Mapping[str, Any], run_dir: Path, stopping: Stopping) -> Trainer:
     # Lightning's advice is for training loops; ours to give are errors in one sentence.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.pytorch")
@@ -167,7 +183,7 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
             root["trainer"],
             where="trainer",
             logger=False,  # until the run has begun
-            callbacks=[SampleProgress()],
+            callbacks=[SampleProgress(), stopping],
             enable_progress_bar=False,
             default_root_dir=str(run_dir),
             inference_mode=False,  # attribution needs gradients
@@ -175,8 +191,10 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-    except MisconfigurationException as error:
-        raise ConfigError(f"trainer: {error}") from error
+    except (MisconfigurationException, ConfigError) as error:
+        if isinstance(error, ConfigError) and translated(error) is None:
+            raise
+        raise ConfigError(translated(error) or f"trainer: {error}") from error
     if trainer.precision not in _PRECISIONS:
         raise ConfigError(
             f"trainer.precision must be {' or '.join(_PRECISIONS)}, got {trainer.precision}; "
@@ -244,13 +262,13 @@ def _conclude(
         matrices=found.matrices,
         higher_is_better=found.directions,
         chance=found.chance,
-        config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
-        facts={**told, **facts},
+        config_yaml=OmegaConf.to_yaml(without_folders(root)),
+        facts={**without_folders(told), **facts},
         classes=by_class(store.rows(), dataset.class_names),
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
-    console = Console()
+    console = Console(markup=False, highlight=False)
     console.print(summary_table(found.summary, found.directions))
     for verdict in judge(found.summary, found.directions):
         console.print(str(verdict), soft_wrap=True)

@@ -21,6 +21,7 @@ from var_exp.models import class_names, input_spec
 from var_exp.models.checkpoint import read_checkpoint, write_checkpoint
 from var_exp.registry import build
 from var_exp.report.loggers import finish
+from var_exp.runs.messages import translated
 from var_exp.training.classifier import ACCURACY, LOSS, TunedClassifier
 from var_exp.training.pictures import Attempt, EpochOrder, Views, collate_attempts, hold_out
 from var_exp.types import BadData, ConfigError, SampleDataset
@@ -195,7 +196,7 @@ def _trainer(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> Train
             log_every_n_steps=1,
         )
     except MisconfigurationException as error:
-        raise ConfigError(f"trainer: {error}") from error
+        raise ConfigError(translated(error) or f"trainer: {error}") from error
     return trainer
 
 
