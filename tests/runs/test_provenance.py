@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from var_exp.runs.config import open_key
+from var_exp.runs.arguments import open_key
 from var_exp.runs.provenance import (
     RunRecord,
     data_hash,

@@ -59,7 +59,7 @@ def whole(tmp_path_factory):
     """The files of a run that nobody interrupted, and how to start it."""
     from hydra import compose, initialize_config_dir
 
-    from var_exp.runs.config import open_key
+    from var_exp.runs.arguments import open_key
     from var_exp.registry import conf_dir
 
     def start(folder, *more):
