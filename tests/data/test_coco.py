@@ -45,7 +45,7 @@ def test_classes_are_those_that_are_drawn_somewhere(coco, official, spec):
     names = [[data.class_names[c] for c in photograph.classes] for photograph in data.photographs]
     assert names == [["person", "dog"], ["cat", "bear"]]
     assert len(data.class_names) == 80
-    assert data.notes["classes left out"] == "1 with empty masks"
+    assert data.notes["classes left out"] == "1 without outlines"
     assert data.notes["pictures left out"] == "1 with fewer than 1 asked"
 
 

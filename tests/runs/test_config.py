@@ -9,10 +9,16 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
+from var_exp.registry import build
 from var_exp.runs.config import FAILED, EvaluateConfig, check, command, run
 from var_exp.runs.experiment import GIVEN
-from var_exp.registry import build
 from var_exp.types import AlreadyFinished, ConfigError
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    """The arguments are those of pytest."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
 
 
 def sentence(capsys, composed, *overrides):

@@ -6,9 +6,9 @@ from collections import defaultdict
 
 import pytest
 
-from var_exp.runs.evaluation import evaluate
 from var_exp.results.rows import read_rows
 from var_exp.results.summary import read_summary
+from var_exp.runs.evaluation import evaluate
 from var_exp.types import AlreadyFinished, ConfigError
 
 SMALL = ("logger=none", "data.count=64", "trainer=cpu")

@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
+from var_exp.registry import conf_dir
 from var_exp.runs.arguments import open_key
 from var_exp.runs.provenance import (
     RunRecord,
@@ -18,7 +19,6 @@ from var_exp.runs.provenance import (
     short_hash,
     weights_hash,
 )
-from var_exp.registry import conf_dir
 from var_exp.types import BadData, ConfigError, Sample
 
 

@@ -6,10 +6,10 @@ import sqlite3
 
 import pytest
 
-from var_exp.runs.evaluation import evaluate
-from var_exp.runs.experiment import prepare
 from var_exp.results.rows import read_rows
 from var_exp.results.store import Store
+from var_exp.runs.evaluation import evaluate
+from var_exp.runs.experiment import prepare
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError
 
 FILES = ("scores.csv", "summary.csv")
@@ -59,8 +59,8 @@ def whole(tmp_path_factory):
     """The files of a run that nobody interrupted, and how to start it."""
     from hydra import compose, initialize_config_dir
 
-    from var_exp.runs.arguments import open_key
     from var_exp.registry import conf_dir
+    from var_exp.runs.arguments import open_key
 
     def start(folder, *more):
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -223,8 +223,8 @@ def _pairs(file: Path, num_classes: int) -> dict[str, set[int]]:
     """Picture's name -> classes to ask about."""
     pairs: dict[str, set[int]] = {}
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"cannot read data.subset '{file}' ({error}).") from error
     for line in lines:
         name, *flags = line.split("\t")

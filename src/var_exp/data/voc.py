@@ -18,6 +18,7 @@ from var_exp.data.geometry import Geometry
 from var_exp.data.photographs import Photograph, Photographs
 from var_exp.data.pictures import read_labels
 from var_exp.data.unreadable import OnError
+from var_exp.text import printable
 from var_exp.types import BadData, ConfigError, InputSpec
 
 NAMES = (
@@ -150,4 +151,11 @@ def _listed(home: Path, kind: str, split: str) -> list[str]:
             f"there is no '{file}'; "
             + (f"data.split can be {', '.join(known)}." if known else "unpack the archives there.")
         )
-    return file.read_text(encoding="utf-8").split()
+    try:
+        names = file.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadData(f"cannot read '{file}' ({error}); it must be names in UTF-8.") from error
+    for name in names:
+        if Path(name).name != name or printable(name) != name:
+            raise BadData(f"'{file}' lists {printable(name)!r}, which is no name of a picture.")
+    return names

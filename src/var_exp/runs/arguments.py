@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from var_exp.registry import did_you_mean
 from var_exp.types import ConfigError
 
-_FLAGS: dict[str, set[str]] = {  # of Hydra, and what may follow
-    **dict.fromkeys(("-m", "--multirun", "-r", "--run", "-h", "--help", "--hydra-help"), set()),
-    **dict.fromkeys(("--version", "--resolve", "-sc", "--shell-completion"), set()),
-    **dict.fromkeys(("-c", "--cfg", "-p", "--package", "-cp", "--config-path"), {"any"}),
-    **dict.fromkeys(("-cn", "--config-name", "-cd", "--config-dir"), {"any"}),
-    "--experimental-rerun": {"any"},
-    **dict.fromkeys(
-        ("-i", "--info"), {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
-    ),
+_VALUE = "a value"
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_FLAGS: dict[str, str | tuple[str, ...]] = {  # of Hydra, and what may follow
+    **dict.fromkeys(("-m", "--multirun", "-r", "--run", "-h", "--help", "--hydra-help"), ()),
+    **dict.fromkeys(("--version", "--resolve", "-sc", "--shell-completion"), ()),
+    **dict.fromkeys(("-c", "--cfg", "-p", "--package", "-cp", "--config-path"), _VALUE),
+    **dict.fromkeys(("-cn", "--config-name", "-cd", "--config-dir"), _VALUE),
+    **{"--experimental-rerun": _VALUE, "-i": _INFO, "--info": _INFO},
 }
 
 
@@ -42,7 +41,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
             )
         flags.append(word)
         takes = next(takes for flag, takes in _FLAGS.items() if flag.startswith(name))
-        if waiting and "=" not in word and takes and (takes == {"any"} or waiting[0] in takes):
+        if waiting and "=" not in word and (takes == _VALUE or waiting[0] in takes):
             flags.append(waiting.pop(0))
     return overrides + flags
 

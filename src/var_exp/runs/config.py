@@ -7,9 +7,8 @@ SIGTERM, 1 anything else.
 import errno
 import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,11 +23,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from var_exp.registry import did_you_mean, problems
 from var_exp.runs.arguments import arranged
 from var_exp.runs.launchers import refusal
 from var_exp.runs.messages import refused_by_hydra, translated, unknown_option
 from var_exp.runs.stopping import INTERRUPTED, TERMINATED, Interrupted
-from var_exp.registry import did_you_mean, problems
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
 FAILED = "failed.txt"

@@ -17,30 +17,30 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from var_exp.runs.config import EvaluateConfig, check
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.unreadable import not_scored, write_skipped
-from var_exp.runs.experiment import GIVEN, Experiment, prepare
-from var_exp.runs.gallery import gallery, save_maps
+from var_exp.files import write_whole
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.progress import SampleProgress
-from var_exp.runs.messages import translated
-from var_exp.runs.stopping import Interrupted, Stopping
-from var_exp.runs.provenance import RunRecord, record_of
 from var_exp.registry import build
-from var_exp.results.by_class import by_class
-from var_exp.files import write_whole
-from var_exp.report.loggers import LoggedRun, log_results
-from var_exp.results.saved_maps import MapWriter
-from var_exp.report.page import write_report
-from var_exp.results.curves import write_curves
-from var_exp.results.aggregate import directions_of, results_of
-from var_exp.results.rows import write_rows
-from var_exp.results.selection import pick_samples
-from var_exp.results.summary import SummaryRow, read_summary, write_summary
-from var_exp.results.store import Store
 from var_exp.report.console import summary_table
+from var_exp.report.loggers import LoggedRun, log_results
+from var_exp.report.page import write_report
+from var_exp.results.aggregate import directions_of, results_of
+from var_exp.results.by_class import by_class
+from var_exp.results.curves import write_curves
+from var_exp.results.rows import write_rows
+from var_exp.results.saved_maps import MapWriter
+from var_exp.results.selection import pick_samples
+from var_exp.results.store import Store
+from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.verdicts import judge
+from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.experiment import GIVEN, Experiment, prepare
+from var_exp.runs.gallery import gallery, save_maps
+from var_exp.runs.messages import translated
+from var_exp.runs.provenance import RunRecord, record_of
+from var_exp.runs.stopping import Interrupted, Stopping
 from var_exp.text import without_folders
 from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
 

@@ -11,15 +11,15 @@ from dataclasses import replace
 import torch
 
 from var_exp.data.datamodule import collate, to_display
-from var_exp.runs.experiment import Experiment
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.var import VAR
-from var_exp.results.saved_maps import MapWriter
 from var_exp.report.panels import Panel, panel_picture
+from var_exp.results.saved_maps import MapWriter
 from var_exp.results.selection import Pick
-from var_exp.variants import BASE
+from var_exp.runs.experiment import Experiment
 from var_exp.types import Batch
+from var_exp.variants import BASE
 
 
 def gallery(

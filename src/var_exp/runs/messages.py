@@ -7,6 +7,7 @@ about a model, so `var_exp.methods.captum` turns it into `UnsupportedModel`.)
 import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import TypeAlias
 
 import yaml
@@ -42,8 +43,8 @@ TABLE: Sequence[tuple[str, Words]] = (
     (r"Ambiguous value for argument '\+*([^=']+)=([^']*)'", _ambiguous),
     (r"Error parsing override '([^'=]+)' missing EQUAL", _missing_equal),
     (
-        r"Error merging override \+*([^=]+)=\S*[: ]+Value '(.*?)' of type '\w+' could not be converted "
-        r"to (\w+)",
+        r"Error merging override \+*([^=]+)=\S*[: ]+Value '(.*?)' of type '\w+' could not be "
+        r"converted to (\w+)",
         _wrong_type,
     ),
     (
@@ -84,8 +85,8 @@ TABLE: Sequence[tuple[str, Words]] = (
         r"invalid accelerator name: `accelerator='(.*?)'`. Available names are: (.*)\.",
         lambda found: (
             f"there is no trainer.accelerator={found[1]}"
-            f"{did_you_mean(found[1], ['gpu', *found[2].split(', ')])}; choose auto, cpu, gpu or one "
-            f"of: {found[2]}."
+            f"{did_you_mean(found[1], ['gpu', *found[2].split(', ')])}; choose auto, cpu, gpu, or "
+            f"one of: {found[2]}."
         ),
     ),
     (
@@ -179,7 +180,10 @@ def unknown_option(key: str, known: Sequence[str]) -> str:
         return f"'{key}' is an option of hydra/launcher={owners[-1]}; add that."
     options = [f"hydra.{name}" for name in _HYDRA_OPTIONS]
     options += [option for name in chosen or launchers for option in launchers.get(name, [])]
-    return f"there is no option '{key}'{did_you_mean(key, options)}; --cfg hydra lists Hydra's."
+    by_last = {option.rpartition(".")[2]: option for option in options}  # what sets them apart
+    near = get_close_matches(key.rpartition(".")[2], by_last, n=1)
+    hint = f" (did you mean '{by_last[near[0]]}'?)" if near else ""
+    return f"there is no option '{key}'{hint}; --cfg hydra lists Hydra's."
 
 
 def _launcher_options(name: str) -> list[str]:

@@ -25,8 +25,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from var_exp.registry import locate
 from var_exp.files import write_whole
+from var_exp.registry import locate
 from var_exp.types import BadData, ConfigError, Sample, SampleDataset
 
 SPREAD = ("workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")

@@ -28,7 +28,7 @@ _STOP, _READY = "var_exp/stop", "var_exp/ready"
 _LOOK_SECONDS = 0.2
 
 
-class Interrupted(SystemExit):  # noqa: N818 (reads as what it says where it is raised)
+class Interrupted(SystemExit):
     """Ctrl-C; no KeyboardInterrupt, of which Lightning makes exit status 1."""
 
 
