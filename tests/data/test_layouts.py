@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from var_exp.data.layouts import Grid, pair, single
-from var_exp.types import ConfigError, InputSpec, Sample
+from var_exp.types import ConfigError, InputSpec, Sample, SampleDataset
 
 SPEC = InputSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 FIXED = InputSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), fixed_size=True)
 
 
-class Flat:
+class Flat(SampleDataset):
     """Picture i is a constant image of value i / count, of class i mod `classes`."""
 
     def __init__(self, count: int = 40, classes: int = 5) -> None:

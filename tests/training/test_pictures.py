@@ -51,7 +51,7 @@ def test_names_folders_and_order_do_not_matter(root, tmp_path_factory):
     held = {data.content(index) for index in hold_out(data, 0.3)[1]}
     other = tmp_path_factory.mktemp("other")
     for index in range(len(data)):
-        file, label = data.files[index]
+        file, label = data.pictures[index]
         (other / f"class {label}").mkdir(exist_ok=True)
         (other / f"class {label}" / f"{99 - index}.png").write_bytes(file.read_bytes())
     renamed = folder(other)
@@ -61,7 +61,7 @@ def test_names_folders_and_order_do_not_matter(root, tmp_path_factory):
 def test_copies_stay_on_one_side(root, caplog):
     data = folder(root)
     (index,) = [i for i in hold_out(data, 0.01)[1] if data.label(i) == 1]
-    content = data.files[index][0].read_bytes()
+    content = data.pictures[index][0].read_bytes()
     (root / "dog" / "copy.png").write_bytes(content)
     assert "dog/copy.png" in names(folder(root), hold_out(folder(root), 0.01)[1])
     (root / "cat" / "copy.png").write_bytes(content)  # and of another class

@@ -5,7 +5,7 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +65,7 @@ class COCO(Photographs):
             names = [named[identity] for identity in ids]
             numbers = {identity: number for number, identity in enumerate(ids)}
         left_out: Counter[str] = Counter()
-        self._file = f"'{file.name}'"
+        self._file = file
         super().__init__(
             _photographs(content, numbers, f"coco-{split}", folder, file, left_out),
             names,
@@ -81,6 +81,10 @@ class COCO(Photographs):
             left_out=left_out,
         )
 
+    def annotations(self) -> Iterator[Path]:
+        """The one file of instances."""
+        yield self._file
+
     def regions(
         self, photograph: Photograph, classes: Sequence[int], size: tuple[int, int] | None
     ) -> Bool[Tensor, "A h w"]:
@@ -91,7 +95,7 @@ class COCO(Photographs):
             [
                 union(
                     [drawn for owner, drawn in instances if owner == number],
-                    *(height, width, f"{self._file}, picture {photograph.id},"),
+                    *(height, width, f"'{self._file.name}', picture {photograph.id},"),
                 )
                 for number in classes
             ]

@@ -37,7 +37,7 @@ def confidences(
     Raises:
         ConfigError: samples whose classes are not the model's.
     """
-    if getattr(dataset, "members", None) is not None:
+    if dataset.members is not None:
         raise ConfigError(
             "layout.confidence needs data with the model's own classes; leave it out, or use "
             "data=imagenet."

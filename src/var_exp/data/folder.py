@@ -15,13 +15,13 @@ from var_exp.data.pictures import SUFFIXES, read_mask, read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.data.walk import regular_files
 from var_exp.text import printable
-from var_exp.types import PREDICTED, BadData, InputSpec, Sample
+from var_exp.types import PREDICTED, BadData, InputSpec, Sample, SampleDataset
 
 _MASK = ".mask.png"
 _APPLE = (".heic", ".heif")
 
 
-class PictureFolder:
+class PictureFolder(SampleDataset):
     """Pictures below a folder, with or without classes and masks.
 
     Pictures right in the root have no label: what the model itself predicts is asked about. Else
@@ -90,30 +90,35 @@ class PictureFolder:
             picked = np.linspace(0, len(files) - 1, count).round().astype(int)
             files = [files[i] for i in picked]
         broken = unreadable([file for file, _ in files], on_error)
-        self.files = [(file, label) for file, label in files if file not in broken]
+        self.pictures = [(file, label) for file, label in files if file not in broken]
         self.masks = listed.masks
         self.skipped = {self._id(file): reason for file, reason in broken.items()}
         self.notes = listed.notes(with_labels=labels != "none")
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.pictures)
 
     def label(self, index: int) -> int:
         """Class number of a picture, from its folder; `PREDICTED` without labels."""
-        return self.files[index][1]
+        return self.pictures[index][1]
 
     def sample_id(self, index: int) -> str:
         """Path of the file below the root."""
-        return self._id(self.files[index][0])
+        return self._id(self.pictures[index][0])
+
+    def files(self) -> Iterator[Path]:
+        """The pictures and their masks."""
+        yield from (file for file, _ in self.pictures)
+        yield from self.masks.values()
 
     def content(self, index: int) -> bytes:
         """What tells a picture from every other: its file's length and the first of its bytes."""
-        file = self.files[index][0]
+        file = self.pictures[index][0]
         with file.open("rb") as opened:
             return file.stat().st_size.to_bytes(8, "little") + opened.read(2**16)
 
     def __getitem__(self, index: int) -> Sample:
-        file, label = self.files[index]
+        file, label = self.pictures[index]
         with marked_unreadable(self.on_error):
             picture = read_picture(file)
             regions = self._regions(file, picture.size)

@@ -181,8 +181,8 @@ def _pictures(file: Path, group: int) -> list[bytes]:
 
 def boxes_of(
     entries: Sequence[Entry], root: Path, given: Path | None
-) -> dict[str, tuple[tuple[int, int] | None, Boxes]]:
-    """Width and height of the picture, where that is said, and its boxes, by id.
+) -> tuple[dict[str, tuple[tuple[int, int] | None, Boxes]], list[Path]]:
+    """Width and height of the picture, where that is said, and its boxes, by id; and their files.
 
     Raises:
         BadData: they are missing, or none is of the picture's class.
@@ -223,7 +223,9 @@ def boxes_of(
         if entry.label not in boxes.owners:
             raise BadData(f"'{place}' has no box of the class of {entry.id}; correct its label.")
         found[entry.id] = size, boxes
-    return found
+    if place.is_file():
+        return found, [place]
+    return found, [place / f"{entry.stem}.xml" for entry in entries]
 
 
 def masks_of(entries: Sequence[Entry], root: Path) -> dict[str, tuple[Path, int]]:

@@ -1,7 +1,7 @@
 """What photographs with several annotated objects share, whatever data set they come from."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_members, imagenet_names
 from var_exp.data.pictures import read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
-from var_exp.types import BadData, ConfigError, InputSpec, Sample
+from var_exp.types import BadData, ConfigError, InputSpec, Sample, SampleDataset
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Photograph:
     annotation: Any
 
 
-class Photographs:
+class Photographs(SampleDataset):
     """Photographs with all their classes; the region of a class is the union of its objects.
 
     Pictures are taken as they are stored, since that is what boxes and masks are drawn on. A region
@@ -90,7 +90,6 @@ class Photographs:
     ) -> None:
         self.class_names = class_names
         self.model_names = class_names
-        self.members: Bool[Tensor, "M N"] | None = None
         if num_classes not in (None, len(class_names)):
             self.members = _members(class_names, num_classes, group)
             self.model_names = imagenet_names()
@@ -146,7 +145,7 @@ class Photographs:
             )
 
     @property
-    def fewest(self) -> Int[Tensor, " A"]:
+    def fewest(self) -> Int[Tensor, " A"]:  # type: ignore[override]  # nobody sets it
         """Classes of the picture with the fewest, which a class rule must be able to take."""
         return torch.tensor(min((p.classes for p in self.photographs), key=len))
 
@@ -160,6 +159,15 @@ class Photographs:
     def sample_id(self, index: int) -> str:
         """Data set and the picture's name in it."""
         return self.photographs[index].id
+
+    def files(self) -> Iterator[Path]:
+        """The pictures, and the files that say where their objects are."""
+        yield from (photograph.file for photograph in self.photographs)
+        yield from dict.fromkeys(self.annotations())
+
+    def annotations(self) -> Iterator[Path]:
+        """The files that say where the objects of the pictures are."""
+        return iter(())
 
     def __getitem__(self, index: int) -> Sample:
         photograph = self.photographs[index]

@@ -4,7 +4,7 @@ Everingham et al., "The Pascal Visual Object Classes Challenge", IJCV 2010.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -90,6 +90,14 @@ class VOC(Photographs):
             on_error=on_error,
             left_out=left_out,
         )
+
+    def annotations(self) -> Iterator[Path]:
+        """The XML file of each picture, or its masks."""
+        for photograph in self.photographs:
+            if isinstance(photograph.annotation, Path):
+                yield photograph.annotation
+            else:
+                yield self._home / "Annotations" / f"{photograph.file.stem}.xml"
 
     def regions(
         self, photograph: Photograph, classes: Sequence[int], size: tuple[int, int] | None

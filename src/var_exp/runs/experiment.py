@@ -79,6 +79,11 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         num_classes=getattr(model, "num_classes", None),
         model_names=class_names(model),
     )
+    if not isinstance(data, SampleDataset):
+        raise ConfigError(
+            f"{type(data).__name__} is no SampleDataset; derive your class from "
+            "var_exp.types.SampleDataset, which has a default for all but five members."
+        )
     dataset: SampleDataset = build(
         root["layout"],
         where="layout",
@@ -89,13 +94,12 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     )
     seed = root["seed"]
     perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
-    siblings = getattr(data, "siblings", torch.empty(0, 0, dtype=torch.int64))
     experiment = Experiment(
         model=model,
         spec=spec,
         dataset=dataset,
         method=build(root["method"], where="method", seed=seed),
-        rule=build(root["classes"], where="classes", siblings=siblings, seed=seed),
+        rule=build(root["classes"], where="classes", siblings=data.siblings, seed=seed),
         refiners={
             name: build(node, where=f"refine.{name}")
             for name, node in root["refine"].items()
@@ -105,10 +109,10 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
             for name, node in root["metric"].items()
         },
-        skipped=getattr(data, "skipped", {}),
-        notes=getattr(data, "notes", {}) | getattr(dataset, "notes", {}),
-        class_mapping=ClassMapping(getattr(data, "members", None)),
-        model_names=getattr(data, "model_names", ()),
+        skipped=dataset.skipped,
+        notes=dataset.notes,
+        class_mapping=ClassMapping(dataset.members),
+        model_names=dataset.model_names,
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(
@@ -120,9 +124,9 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     meant, _ = experiment.class_mapping(logits)
     asked = experiment.class_mapping.meanings(batch.asking(logits).named)
     experiment.rule(meant, asked, batch.ids)
-    fewest = getattr(dataset, "fewest", None)
-    if fewest is not None:
-        experiment.rule(meant, experiment.class_mapping.meanings(fewest[None]), batch.ids)
+    if dataset.fewest is not None:
+        fewest = experiment.class_mapping.meanings(dataset.fewest[None])
+        experiment.rule(meant, fewest, batch.ids)
     experiment.method.check(model, batch.images)
     _check_metrics(experiment, batch)
     return experiment

@@ -162,8 +162,8 @@ def data_hash(dataset: SampleDataset) -> str:
     digest.update(repr(list(dataset.class_names)).encode())
     for place in range(count):
         digest.update(repr((dataset.sample_id(place), dataset.label(place))).encode())
-    for size in _file_sizes(dataset):
-        digest.update(repr(size).encode())
+    for file in dataset.files():
+        digest.update(repr((file.name, file.stat().st_size)).encode())
     for place in sorted({int(p) for p in np.linspace(0, count - 1, min(count, _LOOKED_AT))}):
         try:
             sample: Sample | None = dataset[place]
@@ -187,15 +187,6 @@ def _add(digest: "hashlib.blake2b", name: str, tensor: Tensor | None) -> None:
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     flat = tensor.detach().cpu().contiguous().flatten()
     digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-
-
-def _file_sizes(dataset: Any) -> Iterator[tuple[str, int]]:
-    """Name and size of the picture files of a data set that lists them, also within a layout."""
-    while dataset is not None:
-        for listed in getattr(dataset, "files", ()):
-            file = listed[0] if isinstance(listed, tuple) else listed
-            yield file.name, file.stat().st_size
-        dataset = getattr(dataset, "dataset", None)
 
 
 def _code_hash(options: Mapping[str, Any]) -> str:
