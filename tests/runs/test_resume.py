@@ -200,7 +200,7 @@ def test_changed_weights_are_refused(whole, stopped, monkeypatch):
 
 
 def test_a_second_start_is_kept_out_of_a_run_at_work(whole, stopped, monkeypatch):
-    monkeypatch.setattr("var_exp.results.store._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("var_exp.results.store_file._WAIT_SECONDS", 0.05)
     with Store(stopped, ["a"]) as first:
         first.done()
         with pytest.raises(ConfigError, match="another process is at work in"):
