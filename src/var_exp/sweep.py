@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 from hydra.experimental.callback import Callback
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from var_exp.registry import locate
+import var_exp.metrics
 from var_exp.report.comparison_figure import comparison_picture
 from var_exp.report.comparison_tables import comparison_tables, significance_tables
 from var_exp.report.sweep_page import headlines, write_sweep_report
@@ -31,6 +31,8 @@ from var_exp.results.significance import sample_scores
 from var_exp.results.summary import read_summary
 from var_exp.runs.config import FAILED
 from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
+from var_exp.runs.run_record import RunRecord
+from var_exp.text import without_folders
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")
@@ -100,9 +102,11 @@ class Job:
     def option(self, key: str) -> str:
         """What was chosen for a key, or its default."""
         if key in self.options:
-            return self.options[key]
-        value = OmegaConf.select(OmegaConf.create(dict(self.config)), key)
-        return "default" if value is None else str(value)
+            return str(without_folders(self.options[key]))
+        value: Any = self.config  # by hand: resolving it would run what a stranger wrote there
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return "default" if value is None else str(without_folders(value))
 
 
 def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
@@ -123,7 +127,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
         for job, labels in zip(jobs, names, strict=True)
         if not job.finished
     }
-    console = Console()
+    console = Console(markup=False, highlight=False)
     if finished:
         out.mkdir(parents=True, exist_ok=True)
         runs = [
@@ -164,7 +168,7 @@ def _write(
         out / "report.html",
         comparison,
         title=f"{len(runs)} runs by {' and '.join(runs[0].labels)}",
-        failed=failed,
+        failed=without_folders(failed),
         shared=shared,
     )
     return comparison
@@ -186,10 +190,15 @@ def _job(folder: Path) -> Job:
         lines: list[str] = yaml.safe_load((hydra / "overrides.yaml").read_text()) or []
         choices = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]["runtime"]["choices"]
         config: dict[str, Any] = yaml.safe_load((hydra / "config.yaml").read_text())
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        if not all(isinstance(each, dict) for each in (choices, config)):
+            raise TypeError("no configuration of a run")
+        pairs = [line.lstrip("+~").partition("=") for line in lines]
+    except (
+        *(OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError),
+        yaml.YAMLError,
+    ) as error:
         # A run that was killed as it began: the others' results are not to suffer.
         return Job(folder, broken=f"{hydra} is not readable ({type(error).__name__}: {error})")
-    pairs = (line.lstrip("+~").partition("=") for line in lines)
     chosen = {key: str(choices[key]) for key in _CHOICES if choices.get(key) is not None}
     return Job(folder, chosen | {key: value for key, _, value in pairs}, config)
 
@@ -237,12 +246,32 @@ def read_run(job: Job, labels: Mapping[str, str], out: Path) -> Run:
 
 
 def directions_of(job: Job) -> dict[str, bool]:
-    """Whether higher is better, for each metric that a run was configured with."""
-    metrics = yaml.safe_load((job.folder / "config.yaml").read_text())["metric"]
-    return {
-        name: bool(getattr(locate(node["_target_"]), "higher_is_better"))  # noqa: B009 (typed Any)
-        for name, node in metrics.items()
-    }
+    """Whether higher is better, for each metric that a run was configured with.
+
+    Nothing is imported that the run's configuration names: it may be a stranger's.
+
+    Raises:
+        BadData: the run does not say it.
+    """
+    file = job.folder / "config.yaml"
+    try:
+        metrics = dict(yaml.safe_load(file.read_text(encoding="utf-8"))["metric"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise BadData(f"cannot read {file} ({type(error).__name__}); run it again.") from error
+    told = RunRecord(job.folder).directions()
+    return {name: told[name] if name in told else _of_ours(job, name, metrics) for name in metrics}
+
+
+def _of_ours(job: Job, name: str, metrics: Mapping[str, Any]) -> bool:
+    """Direction of a metric of this package, for runs that did not record it."""
+    target = str(metrics[name].get("_target_", "")) if isinstance(metrics[name], dict) else ""
+    package, _, kind = target.rpartition(".")
+    if package != "var_exp.metrics" or kind not in var_exp.metrics.__all__:
+        raise BadData(
+            f"{job.folder} does not say whether more of {name} is better, and what its "
+            "configuration names is not imported for that; finish the run anew with this version."
+        )
+    return bool(getattr(getattr(var_exp.metrics, kind), "higher_is_better", False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -204,8 +204,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path):
                 done = sorted(store.done())
                 assert list(store.rows()) == expected_rows(*done), (place, bit)
             outcomes["same"] += 1
-        except (BadData, ConfigError, CannotWrite) as error:
-            assert "\n" not in str(error)
+        except (BadData, ConfigError, CannotWrite):
             outcomes["refused"] += 1
         for beside in tmp_path.glob("store.sqlite-*"):
             beside.unlink()

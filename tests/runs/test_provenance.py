@@ -11,14 +11,8 @@ from torch import nn
 
 from var_exp.registry import conf_dir
 from var_exp.runs.arguments import open_key
-from var_exp.runs.provenance import (
-    RunRecord,
-    data_hash,
-    deciding_options,
-    record_of,
-    short_hash,
-    weights_hash,
-)
+from var_exp.runs.provenance import data_hash, deciding_options, record_of, short_hash, weights_hash
+from var_exp.runs.run_record import RunRecord
 from var_exp.types import BadData, ConfigError, Sample, SampleDataset
 
 
@@ -194,7 +188,7 @@ def test_git_says_which_commit_and_whether_files_differ(tmp_path, monkeypatch):
         names = ["-c", "user.name=a", "-c", "user.email=b"]
         subprocess.run(["git", "-C", tmp_path, *names, *words], check=True, capture_output=True)
 
-    monkeypatch.setattr("var_exp.runs.provenance._PACKAGE", tmp_path)
+    monkeypatch.setattr("var_exp.runs.run_record._PACKAGE", tmp_path)
     record = RunRecord(tmp_path / "run")
     (tmp_path / "run").mkdir()
 

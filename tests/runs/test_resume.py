@@ -3,11 +3,13 @@
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
 
 from var_exp.results.rows import read_rows
 from var_exp.results.store import Store
+from var_exp.results.store_file import opened
 from var_exp.runs.evaluation import evaluate
 from var_exp.runs.experiment import prepare
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError
@@ -201,10 +203,11 @@ def test_changed_weights_are_refused(whole, stopped, monkeypatch):
 
 def test_a_second_start_is_kept_out_of_a_run_at_work(whole, stopped, monkeypatch):
     monkeypatch.setattr("var_exp.results.store_file._WAIT_SECONDS", 0.05)
-    with Store(stopped, ["a"]) as first:
-        first.done()
-        with pytest.raises(ConfigError, match="another process is at work in"):
-            whole[1](stopped)
+    with (
+        closing(opened(stopped / "store.sqlite")),
+        pytest.raises(ConfigError, match="another process is at work in"),
+    ):
+        whole[1](stopped)
     whole[1](stopped)
     assert same_files(stopped, whole)
 

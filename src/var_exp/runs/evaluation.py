@@ -39,7 +39,8 @@ from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, save_maps
 from var_exp.runs.messages import translated
-from var_exp.runs.provenance import RunRecord, record_of
+from var_exp.runs.provenance import record_of
+from var_exp.runs.run_record import RunRecord
 from var_exp.runs.stopping import Interrupted, Stopping
 from var_exp.text import without_folders
 from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
@@ -128,11 +129,14 @@ def _leave_finished(
     summary = run_dir / "summary.csv"
     if summary.exists():
         RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
-        table = summary_table(read_summary(summary), directions_of(module.measures))
-        rank_zero_only(Console(markup=False).print)(table)
+        changed = RunRecord(run_dir).changed_files()
+        if "summary.csv was edited" not in changed:
+            table = summary_table(read_summary(summary), directions_of(module.measures))
+            rank_zero_only(Console(markup=False).print)(table)
+        since = f" since it ended, {' and '.join(changed)};" if changed else ""
         raise AlreadyFinished(
-            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
-            "again, remove that folder or choose another hydra.run.dir."
+            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv);{since} to "
+            "run it again, remove that folder or choose another hydra.run.dir."
         )
 
 
@@ -150,13 +154,15 @@ def _open(
     """
     if not trainer.is_global_zero:
         return set()
+    record = record_of(root, experiment.model, experiment.dataset)
+    RunRecord(run_dir).compare(record)
     store.absorb()
     _leave_finished(run_dir, root, experiment, module)  # it may have become so in the meantime
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"
     done = store.done()
     RunRecord(run_dir).begin(
-        record_of(root, experiment.model, experiment.dataset),
+        record,
         processes=trainer.world_size,
         device=torch.cuda.get_device_name(device) if on_gpu else str(device),
         done=len(done),
@@ -268,6 +274,9 @@ def _conclude(
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
+    written = ("report.html", "summary.csv", "scores.csv", "curves.csv", "config.yaml")
+    there = [name for name in written if (run_dir / name).exists()]
+    RunRecord(run_dir).finish(there, found.directions)
     console = Console(markup=False, highlight=False)
     console.print(summary_table(found.summary, found.directions))
     for verdict in judge(found.summary, found.directions):
