@@ -144,8 +144,8 @@ def _unpickle(file: Path, trust_pickle: bool) -> Any:
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        if "Unsupported global" not in str(error):
+    except Exception as error:  # a damaged file brings any
+        if not isinstance(error, UnpicklingError) or "Unsupported global" not in str(error):
             raise ValueError(
                 "it is damaged or no file that torch.save wrote; download or save it again"
             ) from error

@@ -57,7 +57,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         BadData: the columns are not those of a scores file, or a line does not fit them.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.reader(file)
         header = next(lines, [])
         if header != ROW_COLUMNS:
@@ -77,7 +77,7 @@ def read_rows(path: Path) -> list[Row]:
                 )
                 for id, index, metric, name, score, flags, role, of in lines
             ]
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:
             raise BadData(
                 f"line {lines.line_num} of {path} is not a score row ({error}); "
                 "remove it or score again."

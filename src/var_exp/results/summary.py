@@ -117,25 +117,31 @@ def read_summary(path: Path) -> list[SummaryRow]:
         BadData: the columns are not those of a summary.
     """
     columns = [*SUMMARY_COLUMNS, RECORD]
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.DictReader(file)
         if list(lines.fieldnames or []) != columns:
             raise BadData(
                 f"{path} must have the columns {', '.join(columns)}, got "
                 f"{', '.join(lines.fieldnames or ['none'])}; give a summary.csv that a run wrote."
             )
-        return [
-            SummaryRow(
-                line["metric"],
-                read_variant(line["variant"], line["role"], line["of"]),
-                float(line["value"]),
-                float(line["ci_low"]),
-                float(line["ci_high"]),
-                int(line["n"]),
-                *(int(line[flag]) for flag in FLAGS),
-            )
-            for line in lines
-        ]
+        try:
+            return [
+                SummaryRow(
+                    line["metric"],
+                    read_variant(line["variant"], line["role"], line["of"]),
+                    float(line["value"]),
+                    float(line["ci_low"]),
+                    float(line["ci_high"]),
+                    int(line["n"]),
+                    *(int(line[flag]) for flag in FLAGS),
+                )
+                for line in lines
+            ]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise BadData(
+                f"line {lines.line_num} of {path} is no figure of a run ({error}); remove the "
+                "folder and run it again."
+            ) from error
 
 
 @dataclass(frozen=True)

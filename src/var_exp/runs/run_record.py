@@ -98,7 +98,7 @@ class RunRecord:
         git = known.get("git")
         facts = {
             "record": known["id"],
-            "started": sessions[0]["started"],
+            "started": str(sessions[0]["started"]),
             "times started": str(len(sessions)),
             "processes": _each(sessions, "processes"),
             "device": _each(sessions, "device"),
@@ -110,7 +110,7 @@ class RunRecord:
         }
         if git:
             facts["git"] = git["commit"][:12] + (" with changes" if git.get("changed") else "")
-        return {**facts, **record["versions"]}
+        return facts | {name: str(number) for name, number in record["versions"].items()}
 
     def _read(self) -> dict[str, Any]:
         if not self.path.exists():
@@ -156,6 +156,8 @@ def _check_form(known: object) -> None:
     for key in ("files", "directions"):
         if not isinstance(known.get(key, {}), dict):
             raise ValueError(f"its {key} are none")
+    if any(not name or Path(name).name != name for name in known.get("files", {})):
+        raise ValueError("its files are not those of its folder")
 
 
 def _hash_of(file: Path) -> str | None:
