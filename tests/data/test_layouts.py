@@ -1,6 +1,7 @@
 """Grids show what they claim, use every picture once, and are the same in every run."""
 
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -111,3 +112,33 @@ def test_pictures_of_several_sizes_make_no_grid():
 
     with pytest.raises(ConfigError, match=r"of a grid must have one size; use data\.view"):
         [Grid(Tall(), SPEC)[i] for i in range(10)]
+
+
+def test_what_a_data_set_need_not_say_has_a_default_and_layouts_hand_it_on(tmp_path):
+    class Told(Flat):
+        model_names = ("x", "y")
+        members = torch.ones(8, 2, dtype=torch.bool)
+        skipped = MappingProxyType({"lost": "cut off"})
+        notes = MappingProxyType({"a": "b"})
+
+        def files(self):
+            return iter([tmp_path])
+
+    plain, told = Flat(8, 8), Told(8, 8)
+    assert (plain.model_names, plain.members, plain.fewest, plain.scenes()) == (
+        (),
+        None,
+        None,
+        None,
+    )
+    assert (dict(plain.skipped), dict(plain.notes), list(plain.files())) == ({}, {}, [])
+    assert plain.siblings.shape == (0, 0)
+    assert plain.content(3) == plain.sample_id(3).encode()
+    grid = Grid(told, SPEC)
+    assert (grid.model_names, grid.notes, grid.skipped) == (
+        ("x", "y"),
+        {"a": "b"},
+        {"lost": "cut off"},
+    )
+    assert grid.members is told.members
+    assert list(grid.files()) == [tmp_path]

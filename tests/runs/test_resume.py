@@ -155,6 +155,16 @@ def test_killed_after_the_summary_it_is_finished_and_left_as_it_is(whole, tmp_pa
     assert same_files(folder, whole)
 
 
+def test_a_finished_run_says_which_of_its_files_were_changed(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    (folder / "report.html").unlink()
+    with (folder / "summary.csv").open("a") as file:
+        file.write("junk\n")
+    with pytest.raises(AlreadyFinished, match=r"report\.html was removed and summary\.csv was edi"):
+        whole[1](folder)
+
+
 def test_what_another_process_finished_meanwhile_is_left_as_it_is(whole, tmp_path, monkeypatch):
     folder = tmp_path / "run"
 
