@@ -13,7 +13,13 @@ Examples:
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m var_exp` has put the working folder first, where a file of any package's name would
+    # run in its place; `registry.locate` looks there when a configuration names something.
+    del sys.path[0]
 
 if TYPE_CHECKING:
     from var_exp import metrics

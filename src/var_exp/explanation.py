@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from var_exp.class_names import ClassNames
 from var_exp.classes import TopK
 from var_exp.data.datamodule import collate, to_display
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import names_of_classes
-from var_exp.data.pictures import Geometry, as_rgb, read_picture
+from var_exp.data.pictures import as_rgb, read_picture
 from var_exp.methods import Method, get_method
 from var_exp.models import class_names, describe, input_spec, load_model, network_name
 from var_exp.models import probabilities as by_head

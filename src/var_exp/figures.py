@@ -291,7 +291,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0 < options.share < 1 or options.classes < 1 or (options.count or 1) < 1:
         parser.error("--share must lie between 0 and 1, --classes and --count be 1 or more.")
-    sys.path.append(str(Path.cwd()))  # a class of the user's own, as `evaluate.py` finds it
     out = options.out or Path(options.kind)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -299,7 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (VarExpError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Console().print("written: " + " ".join(map(str, files)), soft_wrap=True, highlight=False)
+    Console(markup=False).print(
+        "written: " + " ".join(map(str, files)), soft_wrap=True, highlight=False
+    )
     return 0
 
 

@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from hydra.experimental.callback import Callback
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from var_exp.metrics.base import SampleMetric, Traits
-from var_exp.registry import locate
+import var_exp.metrics
+from var_exp.metrics.base import Traits
 from var_exp.report.comparison_figure import comparison_picture
 from var_exp.report.comparison_tables import comparison_tables, significance_tables
 from var_exp.report.sweep_page import write_sweep_report
@@ -34,6 +34,8 @@ from var_exp.results.summary import read_summary
 from var_exp.runs.config import FAILED
 from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
 from var_exp.runs.networks import network_label
+from var_exp.runs.run_record import RunRecord
+from var_exp.text import without_folders
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")
@@ -103,9 +105,11 @@ class Job:
     def option(self, key: str) -> str:
         """What was chosen for a key, or its default."""
         if key in self.options:
-            return self.options[key]
-        value = OmegaConf.select(OmegaConf.create(dict(self.config)), key)
-        return "default" if value is None else str(value)
+            return str(without_folders(self.options[key]))
+        value: Any = self.config  # by hand: resolving it would run what a stranger wrote there
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return "default" if value is None else str(without_folders(value))
 
 
 def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
@@ -126,7 +130,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
         for job, labels in zip(jobs, names, strict=True)
         if not job.finished
     }
-    console = Console()
+    console = Console(markup=False, highlight=False)
     if finished:
         out.mkdir(parents=True, exist_ok=True)
         runs = [
@@ -170,7 +174,7 @@ def _write(
         out / "report.html",
         comparison,
         title=f"{len(runs)} runs by {' and '.join(runs[0].labels)}",
-        failed=failed,
+        failed=without_folders(failed),
         shared=shared,
     )
     return comparison
@@ -192,10 +196,15 @@ def _job(folder: Path) -> Job:
         lines: list[str] = yaml.safe_load((hydra / "overrides.yaml").read_text()) or []
         choices = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]["runtime"]["choices"]
         config: dict[str, Any] = yaml.safe_load((hydra / "config.yaml").read_text())
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        if not all(isinstance(each, dict) for each in (choices, config)):
+            raise TypeError("no configuration of a run")
+        pairs = [line.lstrip("+~").partition("=") for line in lines]
+    except (
+        *(OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError),
+        yaml.YAMLError,
+    ) as error:
         # A run that was killed as it began: the others' results are not to suffer.
         return Job(folder, broken=f"{hydra} is not readable ({type(error).__name__}: {error})")
-    pairs = (line.lstrip("+~").partition("=") for line in lines)
     chosen = {key: str(choices[key]) for key in _CHOICES if choices.get(key) is not None}
     options = chosen | {key: value for key, _, value in pairs}
     if "model" in chosen:  # the network itself, also where its alias was given another name
@@ -248,15 +257,34 @@ def read_run(job: Job, labels: Mapping[str, str], out: Path) -> Run:
 
 
 def traits_of(job: Job) -> dict[str, Traits]:
-    """What each metric is that a run was configured with."""
-    metrics = yaml.safe_load((job.folder / "config.yaml").read_text())["metric"]
-    traits: dict[str, Traits] = {}
-    for name, node in metrics.items():
-        kind = cast(type[SampleMetric], locate(node["_target_"]))
-        traits[name] = Traits(
-            bool(kind.higher_is_better), node.get("average", kind.average), kind.rewards_sparsity
+    """What each metric is that a run was configured with.
+
+    Nothing is imported that the run's configuration names: it may be a stranger's.
+
+    Raises:
+        BadData: the run does not say it.
+    """
+    file = job.folder / "config.yaml"
+    try:
+        metrics = dict(yaml.safe_load(file.read_text(encoding="utf-8"))["metric"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise BadData(f"cannot read {file} ({type(error).__name__}); run it again.") from error
+    told = RunRecord(job.folder).traits()
+    return {name: told[name] if name in told else _of_ours(job, name, metrics) for name in metrics}
+
+
+def _of_ours(job: Job, name: str, metrics: Mapping[str, Any]) -> Traits:
+    """What a metric of this package is, for runs that did not record it."""
+    node = metrics[name] if isinstance(metrics[name], dict) else {}
+    package, _, kind = str(node.get("_target_", "")).rpartition(".")
+    if package != "var_exp.metrics" or kind not in var_exp.metrics.__all__:
+        raise BadData(
+            f"{job.folder} does not say whether more of {name} is better, and what its "
+            "configuration names is not imported for that; finish the run anew with this version."
         )
-    return traits
+    metric = getattr(var_exp.metrics, kind)
+    average = node.get("average", metric.average)
+    return Traits(bool(metric.higher_is_better), average, metric.rewards_sparsity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

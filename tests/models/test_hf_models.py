@@ -107,7 +107,7 @@ def test_pictures_go_the_way_of_the_processor(saved):
     from PIL import Image
 
     from var_exp.data.datamodule import collate
-    from var_exp.data.pictures import Geometry
+    from var_exp.data.geometry import Geometry
     from var_exp.types import PREDICTED, Sample
 
     options = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}

@@ -8,8 +8,9 @@ import timm
 import torch
 
 import var_exp
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_names
-from var_exp.data.pictures import Geometry, read_picture
+from var_exp.data.pictures import read_picture
 from var_exp.models import input_spec, load_model
 from var_exp.models.packaged import in_timm_names, packaged_weights
 from var_exp.types import MissingWeights

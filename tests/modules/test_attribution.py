@@ -35,7 +35,7 @@ from var_exp.modules.attribution import AttributionModule
 from var_exp.refine.var import VAR
 from var_exp.results.aggregate import results_of
 from var_exp.results.store import Store
-from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample
+from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample, SampleDataset
 from var_exp.variants import variants_of
 
 CONTROLS_OF_VAR = [v.name for v in variants_of(["var"], controls=True) if v.role == "control"]
@@ -43,7 +43,7 @@ SPEC = InputSpec(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 CLASSES = 9
 
 
-class Scenes:
+class Scenes(SampleDataset):
     """Noise with three asked classes and one region for each."""
 
     class_names = tuple(f"class {i}" for i in range(CLASSES))

@@ -15,6 +15,12 @@ from var_exp.runs.experiment import GIVEN
 from var_exp.types import AlreadyFinished, ConfigError
 
 
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    """The arguments are those of pytest."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+
+
 def sentence(capsys, composed, *overrides):
     """What the user reads when Hydra itself refuses the command."""
     with pytest.raises(SystemExit) as left:
@@ -40,7 +46,7 @@ def test_default_configuration_has_no_problem(composed):
         ("batchsize=3", "there is no option 'batchsize' (did you mean 'batch_size'?)"),
         ("hydra/launcher=slrm", "there is no hydra/launcher=slrm (did you mean 'slurm'?)"),
         ("hydra.launcher.x=1", "there is no option 'hydra.launcher.x'; --cfg hydra lists Hydra's."),
-        ("batch_size=many", "Value 'many' of type 'str' could not be converted to Integer"),
+        ("batch_size=many", "batch_size must be a whole number, got 'many'; give"),
     ],
 )
 def test_what_hydra_refuses_is_one_sentence(capsys, composed, override, expected):

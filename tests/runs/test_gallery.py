@@ -18,12 +18,12 @@ from var_exp.refine.var import VAR
 from var_exp.results.selection import pick_samples
 from var_exp.runs.experiment import Experiment
 from var_exp.runs.gallery import competition, gallery
-from var_exp.types import InputSpec, Sample
+from var_exp.types import InputSpec, Sample, SampleDataset
 
 SPEC = InputSpec(size=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
 
-class Photos:
+class Photos(SampleDataset):
     """Noise of two sizes with one to three asked classes, some without regions."""
 
     class_names = tuple(f"class {i}" for i in range(9))

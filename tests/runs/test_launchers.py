@@ -19,6 +19,12 @@ SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLaunche
 
 
 @pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    """The arguments are those of pytest."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+
+
+@pytest.fixture(autouse=True)
 def _no_hydra_run_stays_behind(monkeypatch):
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 

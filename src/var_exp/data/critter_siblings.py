@@ -17,13 +17,13 @@ from torch import Tensor
 from var_exp.data.critter_drawing import PARTS, Scene, render
 from var_exp.data.critters import CLASS_NAMES, Critters, differing_part, part_indices
 from var_exp.seeds import sample_generator
-from var_exp.types import ConfigError, Sample
+from var_exp.types import ConfigError, Sample, SampleDataset
 
 Asked = Literal["differing", "kept", "tail", "shared"]
 
 
 @dataclass(frozen=True)
-class CritterSiblings:
+class CritterSiblings(SampleDataset):
     """Single critters, each asked about against one competitor class.
 
     The competitor competes, but nothing is asked about it: no truth is known for the map of a class
@@ -57,7 +57,7 @@ class CritterSiblings:
         self._scenes()  # checks the other options
 
     @property
-    def class_names(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # nobody sets it
         """The 16 classes."""
         return CLASS_NAMES
 

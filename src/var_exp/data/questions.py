@@ -1,15 +1,15 @@
 """The same pictures, asked about other classes than their labels: those that somebody named."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import torch
 
 from var_exp.types import ConfigError, Sample, SampleDataset
 
 
-class AskedAbout:
+class AskedAbout(SampleDataset):
     """A data set in which every picture is asked about given classes.
 
     Where a class is in the picture is not known any more: regions belonged to the labels.
@@ -18,28 +18,20 @@ class AskedAbout:
         dataset: Gives the pictures.
         question: From a sample's id to the classes that compete on it, two or more.
 
-    Attributes:
-        fewest: [K] int64, classes of the picture with the fewest, to try a class rule on.
-
     Raises:
         ConfigError: by the question, for a picture that has none.
     """
 
     def __init__(self, dataset: SampleDataset, question: Callable[[str], Sequence[int]]) -> None:
         self.dataset = dataset
+        self.class_names = dataset.class_names
+        self.model_names = dataset.model_names
+        self.members = dataset.members
+        self.siblings = dataset.siblings
+        self.notes = dataset.notes
+        self.skipped = dataset.skipped
         self._asked = [list(question(dataset.sample_id(i))) for i in range(len(dataset))]
         self.fewest = torch.tensor(min(self._asked, key=len))
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the data set offers."""
-        if name == "dataset":  # not there yet, as where a copy is made in another process
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """Name of every class, by number."""
-        return self.dataset.class_names
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -57,6 +49,14 @@ class AskedAbout:
     def sample_id(self, index: int) -> str:
         """Id of a sample."""
         return self.dataset.sample_id(index)
+
+    def content(self, index: int) -> bytes:
+        """What tells a picture from every other."""
+        return self.dataset.content(index)
+
+    def files(self) -> Iterator[Path]:
+        """Every file that a sample comes from."""
+        return self.dataset.files()
 
 
 def check_pictures(asked: Sequence[str], dataset: SampleDataset, file: str) -> None:

@@ -63,6 +63,7 @@ class Method(ABC):
 
         Returns:
             [B, K, c, H, W] float32, c = C or 1; raw and signed; column k belongs to classes[:, k].
+            The maps of an image with NaN or infinite numbers are NaN.
 
         Raises:
             ValueError: images, classes or ids of another shape or type, or a class out of range.
@@ -70,6 +71,15 @@ class Method(ABC):
             OutOfMemory: not even one image at a time fits.
         """
         _check_request(images, classes, ids)
+        images = images.detach()  # a caller's gradient is no part of the explanation
+        if not len(images):
+            nothing, any_class = images.new_zeros(1, *images.shape[1:]), classes.new_zeros(1, 1)
+            shape = self.attribute(model, nothing, any_class).shape[2:]
+            return nothing.new_zeros(0, classes.shape[1], *shape, dtype=torch.float32)
+        defined = images.isfinite().flatten(1).all(1)
+        whole = bool(defined.all())
+        if not whole:
+            images = images.where(defined[:, None, None, None], images.new_zeros(()))
         names: Sequence[str | None] = [None] * len(images) if ids is None else ids
         with frozen(model):
             maps = [
@@ -81,7 +91,10 @@ class Method(ABC):
                     ).float(),
                 )
             ]
-        return maps[0] if len(maps) == 1 else torch.cat(maps)
+        found = maps[0] if len(maps) == 1 else torch.cat(maps)
+        if whole:
+            return found
+        return found.masked_fill(~defined[:, None, None, None, None].to(found.device), torch.nan)
 
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model that the method would explain wrongly or not at all, before the work.

@@ -1,10 +1,9 @@
 """Several runs side by side: what each found, paired tests and rankings, made once."""
 
-import csv
 import itertools
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from var_exp.results.significance import (
 )
 from var_exp.results.summary import SUMMARY_COLUMNS, SummaryRow
 from var_exp.results.verdicts import Verdict, judge
+from var_exp.text import TableWriter
 from var_exp.variants import BASE
 
 
@@ -65,7 +65,7 @@ def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
 def write_comparison(path: Path, runs: Sequence[Run]) -> None:
     """Write every figure of every run as CSV: the labels, then the columns of `summary.csv`."""
     with whole_file(path) as file:
-        lines = csv.writer(file)
+        lines = TableWriter(file)
         lines.writerow([*runs[0].labels, *SUMMARY_COLUMNS])
         lines.writerows([*run.labels.values(), *row.cells] for run in runs for row in run.summary)
 
@@ -192,11 +192,12 @@ def _letter(number: int) -> str:
 def write_tests(path: Path, comparison: Comparison) -> None:
     """Write every paired test as CSV, by metric."""
     with whole_file(path) as file:
-        lines = csv.DictWriter(file, ["metric", *(field.name for field in fields(PairedTest))])
-        lines.writeheader()
+        columns = [field.name for field in fields(PairedTest)]
+        lines = TableWriter(file)
+        lines.writerow(["metric", *columns])
         for metric in comparison.traits:
             tests = (*comparison.against_base[metric], *comparison.between_runs[metric])
-            lines.writerows({"metric": metric, **asdict(test)} for test in tests)
+            lines.writerows([metric, *(getattr(test, name) for name in columns)] for test in tests)
 
 
 def agreement(comparison: Comparison) -> tuple[list[str], list[list[float]]]:

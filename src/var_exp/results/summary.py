@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from var_exp.files import whole_file
 from var_exp.results.intervals import estimate
 from var_exp.results.rows import FLAGS, Row
+from var_exp.text import TableWriter
 from var_exp.types import BadData
 from var_exp.variants import BASE, SAME_SPARSITY, Role, Variant, difference, read_variant
 
@@ -119,7 +120,7 @@ SUMMARY_COLUMNS = [
 def write_summary(path: Path, summary: Iterable[SummaryRow], record: str) -> None:
     """Write `summary.csv`: one line per figure, then the ledger counts, then the run's record."""
     with whole_file(path) as file:
-        lines = csv.writer(file)
+        lines = TableWriter(file)
         lines.writerow([*SUMMARY_COLUMNS, RECORD])
         lines.writerows([*row.cells, record] for row in summary)
 
@@ -131,28 +132,34 @@ def read_summary(path: Path) -> list[SummaryRow]:
         BadData: the columns are not those of a summary.
     """
     columns = [*SUMMARY_COLUMNS, RECORD]
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.DictReader(file)
         if list(lines.fieldnames or []) != columns:
             raise BadData(
                 f"{path} must have the columns {', '.join(columns)}, got "
                 f"{', '.join(lines.fieldnames or ['none'])}; give a summary.csv that a run wrote."
             )
-        return [
-            SummaryRow(
-                line["metric"],
-                read_variant(line["variant"], line["role"], line["of"]),
-                float(line["value"]),
-                float(line["ci_low"]),
-                float(line["ci_high"]),
-                int(line["n"]),
-                **{flag: int(line[flag]) for flag in FLAGS},
-                rows=int(line["rows"]),
-                pictures=int(line["pictures"]),
-                p_value=float(line["p_value"]),
-            )
-            for line in lines
-        ]
+        try:
+            return [
+                SummaryRow(
+                    line["metric"],
+                    read_variant(line["variant"], line["role"], line["of"]),
+                    float(line["value"]),
+                    float(line["ci_low"]),
+                    float(line["ci_high"]),
+                    int(line["n"]),
+                    **{flag: int(line[flag]) for flag in FLAGS},
+                    rows=int(line["rows"]),
+                    pictures=int(line["pictures"]),
+                    p_value=float(line["p_value"]),
+                )
+                for line in lines
+            ]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise BadData(
+                f"line {lines.line_num} of {path} is no figure of a run ({error}); remove the "
+                "folder and run it again."
+            ) from error
 
 
 @dataclass(frozen=True)

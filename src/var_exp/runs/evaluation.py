@@ -1,6 +1,7 @@
 """`evaluate`: one run, from a composed configuration to the table, the files and the report."""
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -38,7 +39,11 @@ from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.estimate import estimate
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, save_maps
-from var_exp.runs.provenance import RunRecord, record_of
+from var_exp.runs.messages import translated
+from var_exp.runs.provenance import record_of
+from var_exp.runs.run_record import RunRecord
+from var_exp.runs.stopping import Interrupted, Stopping
+from var_exp.text import without_folders
 from var_exp.types import AlreadyFinished, ConfigError
 
 _PRECISIONS = ("32-true", "bf16-mixed")
@@ -63,7 +68,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
     dataset = experiment.dataset
-    trainer = _trainer(root, run_dir)
+    stopping = Stopping()
+    trainer = _trainer(root, run_dir, stopping)
     module = attribution_module(root, experiment)
     keeps_maps = _wanted_maps(root["maps"], experiment.own_pictures)
     if root["dry_run"]:
@@ -83,7 +89,11 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
                 save_maps, experiment, module, writer, keeps_maps == "overlays"
             )
         started = time.perf_counter()
-        trainer.test(module, data, verbose=False)
+        try:
+            stopping.run(trainer, lambda: trainer.test(module, data, verbose=False))
+        except Interrupted:
+            _say_where(store, trainer)
+            raise
         if not trainer.is_global_zero:
             store.close()
         trainer.strategy.barrier()  # the others are done, and their files closed
@@ -127,13 +137,17 @@ def _leave_finished(
     summary = run_dir / "summary.csv"
     if summary.exists():
         RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
-        directions = {
-            name: metric.traits.higher_is_better for name, metric in module.measures.items()
-        }
-        rank_zero_only(Console().print)(summary_table(read_summary(summary), directions))
+        changed = RunRecord(run_dir).changed_files()
+        if "summary.csv was edited" not in changed:
+            directions = {
+                name: metric.traits.higher_is_better for name, metric in module.measures.items()
+            }
+            table = summary_table(read_summary(summary), directions)
+            rank_zero_only(Console(markup=False).print)(table)
+        since = f" since it ended, {' and '.join(changed)};" if changed else ""
         raise AlreadyFinished(
-            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
-            "again, remove that folder or choose another hydra.run.dir."
+            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv);{since} to "
+            "run it again, remove that folder or choose another hydra.run.dir."
         )
 
 
@@ -151,13 +165,15 @@ def _open(
     """
     if not trainer.is_global_zero:
         return set()
+    record = record_of(root, experiment.model, experiment.dataset)
+    RunRecord(run_dir).compare(record)
     store.absorb()
     _leave_finished(run_dir, root, experiment, module)  # it may have become so in the meantime
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"
     done = store.done()
     RunRecord(run_dir).begin(
-        record_of(root, experiment.model, experiment.dataset),
+        record,
         processes=trainer.world_size,
         device=torch.cuda.get_device_name(device) if on_gpu else str(device),
         done=len(done),
@@ -168,7 +184,14 @@ def _open(
     return done
 
 
-def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
+@rank_zero_only
+def _say_where(store: Store, trainer: Trainer) -> None:
+    """How far a run came that Ctrl-C ended."""
+    far = f" at {len(store.done())} of {len(store)}" if trainer.world_size == 1 else ""
+    print(f"stopped{far}; the same command goes on.", file=sys.stderr)
+
+
+def _trainer(root: Mapping[str, Any], run_dir: Path, stopping: Stopping) -> Trainer:
     # Lightning's advice is for training loops; ours to give are errors in one sentence.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.pytorch")
@@ -177,7 +200,7 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
             root["trainer"],
             where="trainer",
             logger=False,  # until the run has begun
-            callbacks=[SampleProgress()],
+            callbacks=[SampleProgress(), stopping],
             enable_progress_bar=False,
             default_root_dir=str(run_dir),
             inference_mode=False,  # attribution needs gradients
@@ -185,8 +208,10 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-    except MisconfigurationException as error:
-        raise ConfigError(f"trainer: {error}") from error
+    except (MisconfigurationException, ConfigError) as error:
+        if isinstance(error, ConfigError) and translated(error) is None:
+            raise
+        raise ConfigError(translated(error) or f"trainer: {error}") from error
     if trainer.precision not in _PRECISIONS:
         raise ConfigError(
             f"trainer.precision must be {' or '.join(_PRECISIONS)}, got {trainer.precision}; "
@@ -250,14 +275,17 @@ def _conclude(
         matrices=found.matrices,
         traits=found.traits,
         chance=found.chance,
-        config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
-        facts={**told, **facts},
+        config_yaml=OmegaConf.to_yaml(without_folders(root)),
+        facts={**without_folders(told), **facts},
         classes=by_class(store.rows(), dataset.class_names),
         pictures_first=experiment.own_pictures,
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
-    console = Console()
+    written = ("report.html", "summary.csv", "scores.csv", "curves.csv", "config.yaml")
+    there = [name for name in written if (run_dir / name).exists()]
+    RunRecord(run_dir).finish(there, found.traits)
+    console = Console(markup=False, highlight=False)
     if found.summary:
         console.print(summary_table(found.summary, found.directions))
     for verdict in judge(found.summary, found.traits):

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from var_exp.classes import ClassMapping, ClassRule, Named, TopK
@@ -108,6 +107,11 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         num_classes=classes_of(model),
         model_names=class_names(model),
     )
+    if not isinstance(data, SampleDataset):
+        raise ConfigError(
+            f"{type(data).__name__} is no SampleDataset; derive your class from "
+            "var_exp.types.SampleDataset, which has a default for all but five members."
+        )
     dataset: SampleDataset = build(
         root["layout"],
         where="layout",
@@ -118,10 +122,9 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     )
     seed = root["seed"]
     perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
-    siblings = getattr(data, "siblings", torch.empty(0, 0, dtype=torch.int64))
     known = names_of_classes(None, dataset.class_names)
     rule: ClassRule = build(
-        root["classes"], where="classes", siblings=siblings, seed=seed, known=known
+        root["classes"], where="classes", siblings=data.siblings, seed=seed, known=known
     )
     own_pictures = isinstance(rule, Named) or data.label(0) == PREDICTED
     if isinstance(rule, Named):
@@ -140,10 +143,10 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
             name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
             for name, node in root["metric"].items()
         },
-        skipped=getattr(data, "skipped", {}),
-        notes=getattr(data, "notes", {}) | getattr(dataset, "notes", {}) | _capped(rule, dataset),
-        class_mapping=ClassMapping(getattr(data, "members", None)),
-        model_names=getattr(data, "model_names", ()),
+        skipped=dataset.skipped,
+        notes={**dataset.notes, **_capped(rule, dataset)},
+        class_mapping=ClassMapping(dataset.members),
+        model_names=dataset.model_names,
         own_pictures=own_pictures,
         title=root["title"],
     )
@@ -158,9 +161,9 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     meant, _ = experiment.class_mapping(logits)
     asked = experiment.class_mapping.meanings(batch.asking(logits).named)
     experiment.rule(meant, asked, batch.ids)
-    fewest = getattr(dataset, "fewest", None)
-    if fewest is not None:
-        experiment.rule(meant, experiment.class_mapping.meanings(fewest[None]), batch.ids)
+    if dataset.fewest is not None:
+        fewest = experiment.class_mapping.meanings(dataset.fewest[None])
+        experiment.rule(meant, fewest, batch.ids)
     experiment.method.check(model, batch.images)
     for refiner in experiment.refiners.values():
         takes_logits(refiner)
