@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from var_exp.models.metadata import INPUT, check_names, read_about, read_hub_config
+from var_exp.models.packaged import in_timm_names
 
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, SafetensorError, UnpicklingError)
 """What reading a file that holds no weights may raise; the text says what is wrong with it."""
@@ -80,6 +81,7 @@ class Checkpoint:
             for key, tensor in self.state.items()
             if key.startswith(prefix)
         }
+        found = in_timm_names(found, model)
         _check_weights(found, model)
         return found
 

@@ -22,7 +22,7 @@ from var_exp.models.checkpoint import UNREADABLE, Checkpoint, read_checkpoint
 from var_exp.models.description import Head, declare
 from var_exp.models.hf_models import hf_model
 from var_exp.models.hub import WAYS_OUT, from_hub, in_short
-from var_exp.models.packaged import in_timm_names, packaged_weights
+from var_exp.models.packaged import packaged_weights
 from var_exp.models.torchvision_models import torchvision_model, torchvision_names
 from var_exp.registry import aliases, from_alias
 from var_exp.types import ConfigError, MissingWeights
@@ -108,7 +108,7 @@ def timm_model(
         model = _create(name, arguments)
     if file is not None and read is not None:
         with _explained(file, name):
-            model.load_state_dict(in_timm_names(read.of(model.state_dict()), model.state_dict()))
+            model.load_state_dict(read.of(model.state_dict()))
         _tell(model, read)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
