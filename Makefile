@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOWEST ?= .venv-lowest
+LOWEST_TESTS := pytest pytest-xdist beartype hydra-joblib-launcher hydra-submitit-launcher pycocotools pyarrow tensorboard
 READY := $(VENV)/ready
 
-.PHONY: demo test check fix docs benchmark help
+.PHONY: demo test check check-lowest fix docs benchmark help
 
 demo: $(READY) ## guided backpropagation with and without class competition, on critters
 	rm -rf runs/demo # a finished run is never overwritten otherwise
@@ -19,6 +21,15 @@ check: $(READY) ## lint, types, imports, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+check-lowest: ## the demo and a fast part of the tests with the lowest versions that pyproject.toml allows
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --editable . --constraint $(LOWEST)/lowest.txt $(LOWEST_TESTS)
+	$(LOWEST)/bin/python evaluate.py logger=none hydra.run.dir=$(LOWEST)/demo data.count=80
+	$(LOWEST)/bin/python train.py recipe.pictures=256 recipe.pool=128 checked=20 hydra.run.dir=$(LOWEST)/trained
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider -W default \
+		tests/data tests/models tests/results tests/refine tests/runs tests/test_registry.py
 
 fix: $(READY) ## format the code and mend what the linter can
 	$(BIN)/ruff format

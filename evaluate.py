@@ -1,17 +1,11 @@
 """Attribute, let the classes compete, measure: `python evaluate.py method=gbp model=vit_b16`."""
 
-import hydra
-from omegaconf import DictConfig
+import sys
 
-from var_exp.runs.config import EvaluateConfig, command, run
-from var_exp.runs.evaluation import evaluate
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # this folder: a file here with the name of a package would run in its place
 
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
-def main(cfg: DictConfig) -> None:
-    """Run one composed configuration."""
-    run(evaluate, cfg)
-
+from var_exp.__main__ import evaluate
 
 if __name__ == "__main__":
-    command(main, EvaluateConfig)
+    evaluate()

@@ -24,8 +24,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from var_exp.matrix.checks import CHECKS
 from var_exp.methods import get_method
+from var_exp.support.checks import CHECKS
 from var_exp.types import UnsupportedModel
 
 LIMITS = {"x bare": 1.2, "K=8 / K=1": 1.05}

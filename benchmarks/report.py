@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 
 from var_exp import evaluation
 from var_exp.registry import conf_dir
-from var_exp.runs.config import open_key
+from var_exp.runs.arguments import open_key
 
 PARTS = ("results_of", "gallery", "by_class", "write_rows", "write_report")
 

@@ -24,7 +24,7 @@ from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.models import input_spec
 from var_exp.refine.var import class_distribution
 from var_exp.registry import from_alias
-from var_exp.results.bootstrap import cluster_bootstrap
+from var_exp.results.intervals import estimate
 from var_exp.types import UnsupportedModel
 
 SCALES = {"none": [10.0], "max": [10.0, 30.0], "rms": [1.0, 3.0, 10.0]}
@@ -95,10 +95,8 @@ def study(model, method, dataset, spec, count):
 
 def difference(refined, base):
     """Mean difference and its 95 % interval over grids."""
-    units = (refined - base).reshape(-1, 1)
-    clusters = np.repeat(np.arange(len(base)), 4)
-    low, high = cluster_bootstrap(units, clusters, resamples=1000)
-    return units.mean(), low[0], high[0]
+    found = estimate((refined - base).ravel(), np.repeat(np.arange(len(base)), 4))
+    return found.value, found.low, found.high
 
 
 def report(found):
@@ -106,8 +104,7 @@ def report(found):
     rows = []
     informative = {}
     for name, (base, _) in found.items():
-        low, _ = cluster_bootstrap(base.reshape(-1, 1), np.repeat(np.arange(len(base)), 4))
-        informative[name] = low[0] > 0.25
+        informative[name] = estimate(base.ravel(), np.repeat(np.arange(len(base)), 4)).low > 0.25
     names = [name for name in found if informative[name]]
     print(f"base at chance, left out: {', '.join(n for n in found if not informative[n]) or '-'}")
     for s, setting in enumerate(SETTINGS):

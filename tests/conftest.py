@@ -8,8 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+import var_exp.runs.config  # noqa: F401 (registers the schemas of the roots)
 from var_exp.registry import conf_dir
-from var_exp.runs.config import open_key
+from var_exp.runs.arguments import open_key
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from var_exp.class_names import ClassNames
 from var_exp.classes import ClassMapping, Given, Random, Siblings, TopK, TopKAndLeast, random_others
 from var_exp.registry import aliases, from_alias
 from var_exp.types import ConfigError
@@ -83,10 +84,17 @@ def test_siblings():
         rule(LOGITS, ask([3], [1]))
 
 
-@pytest.mark.parametrize("rule", [TopK(k=7), TopKAndLeast(k=6), Random(k=7)])
+@pytest.mark.parametrize("rule", [TopKAndLeast(k=6), Random(k=7)])
 def test_more_classes_than_there_are(rule):
     with pytest.raises(ConfigError, match="7 classes cannot compete in a model of 6; lower"):
         rule(LOGITS, ask([0], [1]))
+
+
+def test_the_top_k_of_a_small_model_are_all_its_classes():
+    assert sorted(TopK(k=7)(LOGITS, ask([0], [1]))[0].tolist()) == list(range(6))
+    assert TopK(k=4)(LOGITS[:, :2], ask([1], [0])).tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(ConfigError, match="2 classes cannot compete in a model of 1"):
+        TopK()(LOGITS[:, :1], ask([0], [0]))
 
 
 @pytest.mark.parametrize(("rule", "least"), [(TopK, 2), (TopKAndLeast, 1), (Random, 2)])
@@ -98,7 +106,10 @@ def test_too_few_to_compete(rule, least):
 
 @pytest.mark.parametrize("alias", aliases("classes"))
 def test_asked_classes_come_first(alias):
-    options = {"siblings": torch.tensor([[1, 2]] * 6)} if alias == "siblings" else {}
+    options = {
+        "siblings": {"siblings": torch.tensor([[1, 2]] * 6)},
+        "named": {"known": ClassNames(list("abcdef")), "names": ["d", "b"]},
+    }.get(alias, {})
     rule = from_alias("classes", alias, **options)
     asked = ask([3], [4]) if alias == "siblings" else ask([3, 1], [0, 5])
     competing = rule(LOGITS, asked, ["a", "b"])

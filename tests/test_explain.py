@@ -84,7 +84,7 @@ def test_a_strict_run_ends_with_the_name_of_the_file(composed, images, tmp_path)
 
 @pytest.mark.parametrize(("choice", "files"), [("true", 1), ("false", 0)])
 def test_the_maps_of_a_labelled_run_are_kept_when_asked_for(composed, tmp_path, choice, files):
-    cheap = ("data.count=8", "refine=[none]", "controls=false", "pictures=0", "logger=none")
+    cheap = ("data.count=8", "refine=none", "controls=false", "pictures=0", "logger=none")
     (tmp_path / "run").mkdir()
     evaluate(composed(*cheap, f"maps={choice}", "trainer=cpu"), tmp_path / "run")
     assert len(list(tmp_path.glob("run/maps/*.safetensors"))) == files

@@ -1,5 +1,6 @@
-"""Figures of finished runs: maps made again score as in the run, interventions as done by hand."""
+"""Figures of finished runs: maps made again score as in the run, cut-outs as done by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import yaml
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from var_exp.figures import _runs, intervene, main
+from var_exp.figures import _runs, cut_out, main
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
+from var_exp.refine.var import VAR
 from var_exp.registry import conf_dir
-from var_exp.report.line_figures import intervention_table
+from var_exp.report.line_figures import cutout_table
+from var_exp.report.map_figures import distinct, grid_blocks, sheet
+from var_exp.report.overlays import greyed
 from var_exp.report.tables import markdown
 from var_exp.runs.evaluation import evaluate
 
@@ -24,7 +28,7 @@ def sweep(tmp_path_factory):
     for number, model in enumerate(("critters_cnn", "critters_vit")):
         (hydra := sweep / f"{number}_gbp_{model}" / ".hydra").mkdir(parents=True)
         overrides = [f"model={model}", "logger=none", "data.count=8", "trainer=cpu", "pictures=0"]
-        overrides += ["refine=[none,var,cgi]", "metric=[grid_pointing_game,insertion_auc]"]
+        overrides += ["refine=[var,cgi]", "metric=[grid_pointing_game,insertion_auc]"]
         overrides += ["controls=false", "++metric.insertion_auc.steps=4"]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("evaluate", overrides=["title=test", *overrides])
@@ -48,6 +52,51 @@ def test_runs_are_named_by_what_sets_them_apart(sweep):
     assert single.name == "gbp critters_cnn"
 
 
+def test_methods_are_columns_and_networks_stand_beside_the_picture(run, tmp_path):
+    def at(**labels):
+        return replace(run, labels=labels).place
+
+    assert at(method="gbp", model="a") == ("a", "gbp")
+    assert at(model="a", method="gbp", seed="1") == ("a 1", "gbp")
+    assert at(model="a") == ("", "a")
+    (shown,) = run.panels(run.picks(1))
+    panels = {("cnn", "gbp"): [shown], ("cnn", "ig"): [shown], ("vit", "gbp"): [shown]}
+    blocks = grid_blocks(panels, ["base", "var"], classes=2)
+    assert [block.heads for block in blocks] == [["gbp", "ig"], ["gbp"]] * 2
+    assert [block.picture.caption.split("\n")[-1] for block in blocks] == ["cnn", "vit"] * 2
+    assert all(len(row) == len(b.heads) for b in blocks for row in b.rows.values())
+    assert len(sheet(tmp_path / "sheet", blocks)) == 3
+    start = "a very long and common beginning of what was chosen for this network and"
+    panels = {(f"{start} {end}", "gbp"): [shown] for end in ("one", "two")}
+    ends = [block.picture.caption.split()[-1] for block in grid_blocks(panels, ["base"])]
+    assert ends == ["one", "two"]
+
+
+def test_heads_differ_however_long_they_are():
+    start = "a very long and common beginning of what was chosen for this run and"
+    heads = [f"{start} {end}" for end in ("one", "two")]
+    assert len(set(distinct(heads, 0.8))) == 2
+    assert distinct(["gbp", "gradcam"], 1.0) == ["gbp", "gradcam"]
+
+
+def test_a_sheet_draws_the_numbers_of_the_maps_and_says_when_there_is_no_evidence(run):
+    (shown,) = run.panels(run.picks(1))
+    base = shown.maps["base"]
+    signed = VAR(magnitude="signed")
+    given = replace(
+        shown,
+        maps={"base": base, "half": base / 2, "none": -base.abs()},
+        competitions={"none": signed},
+        scores={"half": [0.25] * 4},
+    )
+    (block,) = grid_blocks({("", "gbp"): [given]}, ["base", "half", "none"])
+    drawn, half, none = (block.rows[name][0] for name in ("base", "half", "none"))
+    grey = np.asarray(greyed(given.image))[..., None].astype(int)
+    assert np.abs(half.pixels - grey).sum() < 0.9 * np.abs(drawn.pixels - grey).sum()
+    assert (none.pixels == grey).all()
+    assert (half.caption, none.caption) == ("0.25", "no evidence for it")
+
+
 def test_maps_made_again_score_as_in_the_run(run):
     (panel,) = run.panels(run.picks(1))
     for variant in ("base", "var", "cgi"):
@@ -55,9 +104,9 @@ def test_maps_made_again_score_as_in_the_run(run):
         assert again.tolist() == pytest.approx(panel.scores[variant], abs=1e-5)
 
 
-def test_intervention_against_a_plain_loop(run):
+def test_cutouts_against_a_plain_loop(run):
     (id,) = run.picks(1)
-    found = intervene(run, id, ["base", "var"], share=0.02, classes=3)
+    found = cut_out(run, id, ["base", "var"], share=0.02, classes=3)
     (panel,) = run.panels([id])
     spec, model = run.experiment.spec, run.experiment.model
     dataset = run.experiment.dataset
@@ -85,13 +134,13 @@ def test_intervention_against_a_plain_loop(run):
     [
         ["grid", "--count", "1"],
         ["classes", "--variants", "base", "var", "--classes", "3"],
-        ["intervention", "--variants", "base", "var", "--classes", "2"],
+        ["cutout", "--variants", "base", "var", "--classes", "2"],
         ["curves"],
     ],
 )
 def test_each_figure_is_one_command(sweep, tmp_path, capsys, arguments):
     kind, *options = arguments
-    runs = sweep / "0_gbp_critters_cnn" if kind == "intervention" else sweep
+    runs = sweep / "0_gbp_critters_cnn" if kind == "cutout" else sweep
     assert main([kind, str(runs), "--out", str(tmp_path / "new" / kind), *options]) == 0
     written = capsys.readouterr().out.removeprefix("written: ").split()
     kinds = {path.rpartition(".")[2] for path in written}
@@ -107,8 +156,8 @@ def test_each_figure_is_one_command(sweep, tmp_path, capsys, arguments):
 
 def test_the_table_holds_the_probabilities(run):
     (id,) = run.picks(1)
-    found = intervene(run, id, ["base"], share=0.02, classes=2)
-    lines = markdown(intervention_table(found)).splitlines()
+    found = cut_out(run, id, ["base"], share=0.02, classes=2)
+    lines = markdown(cutout_table(found)).splitlines()
     assert lines[2].endswith(f"| {found.before[0]:.3f} | {found.before[1]:.3f} |")
     assert lines[4].endswith(
         f"| {found.after['base'][1][0]:.3f} | {found.after['base'][1][1]:.3f} |"

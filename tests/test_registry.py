@@ -1,10 +1,20 @@
 """The registry builds what a YAML names and refuses the rest in a sentence."""
 
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
 
-from var_exp.registry import aliases, build, did_you_mean, from_alias, problems
+from var_exp.registry import (
+    aliases,
+    build,
+    conf_dir,
+    did_you_mean,
+    from_alias,
+    locate,
+    problems,
+)
 from var_exp.types import ConfigError
 
 HERE = __name__
@@ -84,3 +94,33 @@ def test_unknown_alias_lists_what_exists():
 
 def test_hint_is_empty_when_nothing_is_near():
     assert did_you_mean("zzz", ["gbp", "ig"]) == ""
+
+
+def test_the_working_folder_is_searched_only_when_a_configuration_names_what_lies_there(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "named_here.py").write_text("import neighbour_here\nmake = neighbour_here.make\n")
+    (tmp_path / "neighbour_here.py").write_text("def make(): return 5\n")
+    (tmp_path / "json.py").write_text("raise SystemExit('a file hid a package')\n")
+    assert locate("json.dumps")(1) == "1"
+    with pytest.raises(ModuleNotFoundError):
+        locate("not_here.make")
+    assert str(tmp_path) not in sys.path
+    assert locate("named_here.make")() == 5
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_a_command_imports_nothing_of_the_folder_that_it_runs_in(tmp_path):
+    for name in ("tabulate", "hydra", "yaml", "timm", "wandb", "var_exp_extra"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a')")
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a')")
+    evaluate = [str(conf_dir().parent / "evaluate.py"), "--cfg", "job"]
+    for words in (["-m", "var_exp.sweep", "--help"], evaluate):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from var_exp.results.rows import Row, write_rows
 from var_exp.results.summary import summarise, write_summary
-from var_exp.sweep import MergeRuns, main, merge
+from var_exp.runs.run_record import RunRecord
+from var_exp.sweep import MergeRuns, directions_of, find_jobs, main, merge
 from var_exp.types import BadData
 
 GAINS = {("gbp", "cnn"): 0.5, ("gbp", "vit"): 0.2, ("ig", "cnn"): 0.0, ("ig", "vit"): -0.1}
@@ -46,7 +47,7 @@ def make_run(folder, choices, gain, overrides=(), *, finished=True):
     write_rows(folder / "scores.csv", rows)
     write_summary(
         folder / "summary.csv",
-        summarise(rows, resamples=200),
+        summarise(rows),
         record="0123456789ab",
     )
     (folder / "report.html").write_text('<h2 id="gallery">Pictures</h2>')
@@ -180,3 +181,43 @@ def test_a_sweep_whose_runs_were_all_lost_does_not_exit_with_0(tmp_path, capsys)
         MergeRuns().on_multirun_end(config)
     assert left.value.code == 1
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_merging_imports_and_resolves_nothing_that_a_run_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "hunter2")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    for name in ("one", "two"):
+        make_run(tmp_path / "runs" / name, {"method": name}, 0.3, ["data.root=/home/ann/photos"])
+        hydra = tmp_path / "runs" / name / ".hydra" / "config.yaml"
+        told = {
+            "title": "${oc.env:SECRET}",
+            "seed": "${oc.env:SECRET}",
+            "x": {"_target_": "evil.X"},
+        }
+        hydra.write_text(yaml.safe_dump(told))
+    merge([tmp_path / "runs"], tmp_path / "out")
+    written = "".join(
+        file.read_text(errors="ignore") for file in (tmp_path / "out").iterdir() if file.is_file()
+    )
+    assert "hunter2" not in written
+    assert "/home/ann" not in written
+    config = tmp_path / "runs" / "one" / "config.yaml"
+    config.write_text(yaml.safe_dump({"metric": {"game": {"_target_": "evil.Metric"}}}))
+    with pytest.raises(BadData, match="does not say whether more of game is better"):
+        merge([tmp_path / "runs"], tmp_path / "out")
+
+
+def test_a_run_that_says_which_way_its_metrics_point_is_believed(tmp_path):
+    make_run(tmp_path / "one", {"method": "one"}, 0.3)
+    config = {"metric": {"game": {"_target_": "mine.Metric"}}}
+    (tmp_path / "one" / "config.yaml").write_text(yaml.safe_dump(config))
+    record = RunRecord(tmp_path / "one")
+    deciding = {"options": {"seed": 0}, "weights": "w", "data": "d", "code": "c", "versions": {}}
+    record.begin(deciding, processes=1, device="cpu")
+    record.finish(["summary.csv"], {"game": False})
+    (job,) = find_jobs(tmp_path)
+    assert directions_of(job) == {"game": False}
+    assert record.changed_files() == []
+    (tmp_path / "one" / "summary.csv").unlink()
+    assert record.changed_files() == ["summary.csv was removed"]

@@ -1,5 +1,7 @@
 """Class-competition attribution (VAR): explain why this class and not that one, measured honestly.
 
+Everything here is imported when it is first used, so that the command line answers at once.
+
 Examples:
     >>> import torch, var_exp
     >>> model = var_exp.load_model("critters_cnn")
@@ -10,9 +12,57 @@ Examples:
     torch.Size([1, 2, 3, 64, 64])
 """
 
-from var_exp import metrics
-from var_exp.methods import get_method, list_methods
-from var_exp.models import list_models, load_model
-from var_exp.refine.var import VAR
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["VAR", "get_method", "list_methods", "list_models", "load_model", "metrics"]
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m var_exp` has put the working folder first, where a file of any package's name would
+    # run in its place; `registry.locate` looks there when a configuration names something.
+    del sys.path[0]
+
+if TYPE_CHECKING:
+    from var_exp import metrics
+    from var_exp.explanation import Explanation, explain
+    from var_exp.methods import get_method, list_methods
+    from var_exp.models import list_models, load_model
+    from var_exp.refine.shared import shared_evidence
+    from var_exp.refine.var import VAR
+    from var_exp.types import InputSpec
+
+__all__ = [
+    "VAR",
+    "Explanation",
+    "InputSpec",
+    "explain",
+    "get_method",
+    "list_methods",
+    "list_models",
+    "load_model",
+    "metrics",
+    "shared_evidence",
+]
+
+_HOMES = {
+    "VAR": "var_exp.refine.var",
+    "Explanation": "var_exp.explanation",
+    "InputSpec": "var_exp.types",
+    "explain": "var_exp.explanation",
+    "get_method": "var_exp.methods",
+    "list_methods": "var_exp.methods",
+    "list_models": "var_exp.models",
+    "load_model": "var_exp.models",
+    "shared_evidence": "var_exp.refine.shared",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return importlib.import_module("var_exp.metrics")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'var_exp' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,7 +2,7 @@
 
     python -m var_exp.figures grid SWEEP            methods as columns, base and refined as rows
     python -m var_exp.figures classes RUN RUN       several classes of one picture, on two models
-    python -m var_exp.figures intervention RUN      probabilities before and after maps are cut out
+    python -m var_exp.figures cutout RUN            probabilities before and after maps are cut out
     python -m var_exp.figures curves RUN …          base dashed, refined solid
 
 Each is written as PDF, SVG and PNG, with its numbers in LaTeX and Markdown beside it. The picture
@@ -27,24 +27,25 @@ from var_exp.data.datamodule import collate
 from var_exp.metrics.ranking import rank
 from var_exp.report.comparison_tables import comparison_tables
 from var_exp.report.line_figures import (
-    Intervention,
+    Cutout,
     curve_figure,
-    intervention_figure,
-    intervention_table,
+    cutout_figure,
+    cutout_table,
 )
 from var_exp.report.map_figures import Tile, class_blocks, grid_blocks, sheet
 from var_exp.report.panels import Panel
 from var_exp.report.tables import Cell, Table, write_tables
+from var_exp.results.comparison import compare
 from var_exp.results.curves import read_curves
 from var_exp.results.rows import Row, read_rows
-from var_exp.results.selection import Pick, pick_samples
+from var_exp.results.selection import Pick, pick_at_random, pick_samples
 from var_exp.results.verdicts import number
 from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.evaluation import attribution_module
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, panels_of
 from var_exp.seeds import sample_generator
-from var_exp.sweep import Job, directions_of, find_jobs, label_jobs, read_run
+from var_exp.sweep import Job, find_jobs, label_jobs, read_run, traits_of
 from var_exp.types import BadData, Batch, VarExpError
 from var_exp.variants import BASE
 
@@ -66,6 +67,16 @@ class FinishedRun:
         """As it stands in the figure."""
         return " ".join(self.labels.values())
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it stands in a grid: what is said beside the picture, and over its column.
+
+        Methods are columns where they differ, networks and all else are rows.
+        """
+        head = "method" if "method" in self.labels else next(iter(self.labels))
+        beside = [text for key, text in self.labels.items() if key != head]
+        return " ".join(beside), self.labels[head]
+
     @cached_property
     def root(self) -> dict[str, Any]:
         """Its configuration, checked again."""
@@ -85,23 +96,20 @@ class FinishedRun:
     @property
     def refiners(self) -> list[str]:
         """The refiners it scored."""
-        return [name for name in self.root["refine"] if name != "none"]
+        return list(self.root["refine"])
 
     def picks(self, count: int) -> list[str]:
         """Samples that its report would show first."""
-        (metric, higher), *_ = directions_of(self.job).items()
-        chosen = pick_samples(
-            self.rows,
-            metric=metric,
-            higher_is_better=higher,
-            count=count,
-            seed=self.root["seed"],
-        )
+        dataset, shown = self.experiment.dataset, {"count": count, "seed": self.root["seed"]}
+        chosen = pick_at_random(map(dataset.sample_id, range(len(dataset))), **shown)
+        for metric, its in list(traits_of(self.job).items())[:1]:  # the first one decides
+            higher = its.higher_is_better
+            chosen = pick_samples(self.rows, metric=metric, higher_is_better=higher, **shown)
         return [pick.sample_id for pick in chosen]
 
     def panels(self, ids: Sequence[str]) -> list[Panel]:
         """Maps of some samples, made again as in the run, with the scores that it gave them."""
-        metric = next(iter(directions_of(self.job)))
+        metric = next(iter(traits_of(self.job)), "")
         scores = {
             id: {
                 (row.variant.name, row.class_index): row.score
@@ -134,7 +142,7 @@ Options = argparse.Namespace
 
 def _grid(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
     ids = options.samples or runs[0].picks(options.count or 2)
-    panels = {run.name: run.panels(ids) for run in runs}
+    panels = {run.place: run.panels(ids) for run in runs}
     return sheet(out, grid_blocks(panels, _variants(runs, options))) + _compared(runs, out)
 
 
@@ -157,14 +165,14 @@ def _classes(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[P
     return files + write_tables(out, [Table(f"{metric} of {id}", columns, rows, names=2)])
 
 
-def _intervention(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
+def _cutout(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
     files, tables = [], []
     for place, run in enumerate(runs):
         (id, *_) = options.samples or runs[0].picks(1)
-        found = intervene(run, id, _variants(runs, options), options.share, options.classes)
+        found = cut_out(run, id, _variants(runs, options), options.share, options.classes)
         stem = out if len(runs) == 1 else out.with_name(f"{out.name}_{place}")
-        files += intervention_figure(stem, found)
-        tables.append(intervention_table(found))
+        files += cutout_figure(stem, found)
+        tables.append(cutout_table(found))
     return files + write_tables(out, tables)
 
 
@@ -180,14 +188,14 @@ def _curves(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Pa
 FIGURES: dict[str, Callable[[Sequence[FinishedRun], Path, Options], list[Path]]] = {
     "grid": _grid,
     "classes": _classes,
-    "intervention": _intervention,
+    "cutout": _cutout,
     "curves": _curves,
 }
 
 
-def intervene(
+def cut_out(
     run: FinishedRun, id: str, variants: Sequence[str], share: float, classes: int
-) -> Intervention:
+) -> Cutout:
     """Take the strongest pixels of each class's map out of a picture and ask the model again.
 
     A pixel taken out becomes 0, the mean colour. Only pixels that speak for the class go; where
@@ -233,7 +241,7 @@ def intervene(
         ]
     picture = Tile(pixels, caption=run.name)
     (before,) = probabilities(batch.images)
-    return Intervention(run.name, id, names, share, picture, before, masked, after)
+    return Cutout(run.name, id, names, share, picture, before, masked, after)
 
 
 def _variants(runs: Sequence[FinishedRun], options: Options) -> list[str]:
@@ -250,11 +258,11 @@ def _compared(
     runs: Sequence[FinishedRun], out: Path, metrics: set[str] | None = None
 ) -> list[Path]:
     """The tables of the runs' figures, of the first metric or of those named."""
-    directions = directions_of(runs[0].job)
-    chosen = metrics or set(list(directions)[:1])
+    traits = traits_of(runs[0].job)
+    chosen = metrics or set(list(traits)[:1])
     read = [read_run(run.job, run.labels, out.parent) for run in runs]
-    wanted = {name: higher for name, higher in directions.items() if name in chosen}
-    return write_tables(out, comparison_tables(read, wanted))
+    wanted = {name: each for name, each in traits.items() if name in chosen}
+    return write_tables(out, comparison_tables(compare(read, wanted)))
 
 
 def _runs(folders: Sequence[Path]) -> list[FinishedRun]:
@@ -283,7 +291,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 0 < options.share < 1 or options.classes < 1 or (options.count or 1) < 1:
         parser.error("--share must lie between 0 and 1, --classes and --count be 1 or more.")
-    sys.path.append(str(Path.cwd()))  # a class of the user's own, as `evaluate.py` finds it
     out = options.out or Path(options.kind)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -291,7 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (VarExpError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Console().print("written: " + " ".join(map(str, files)), soft_wrap=True, highlight=False)
+    Console(markup=False).print(
+        "written: " + " ".join(map(str, files)), soft_wrap=True, highlight=False
+    )
     return 0
 
 

@@ -9,6 +9,7 @@ line, and every argument is checked against the signature before anything is bui
 import functools
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,8 +32,12 @@ def conf_dir() -> Path:
 
 
 def aliases(group: str) -> list[str]:
-    """Sorted names of the YAML files in one configuration group, such as "method"."""
-    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    """Sorted names of the YAML files in one configuration group, such as "method".
+
+    Without "none", which is how a group says that nothing of it is wanted.
+    """
+    names = {file.stem for file in (conf_dir() / group).glob("*.yaml")}
+    return sorted(names - {"none"})
 
 
 def from_alias(group: str, alias: str, /, **options: Any) -> Any:
@@ -141,9 +146,23 @@ def _is_node(value: Any) -> bool:
 
 
 def locate(target: str) -> Callable[..., Any]:
-    """Import what a dotted name stands for."""
+    """Import what a dotted name stands for, also from the folder that the command is run in.
+
+    That folder is searched after everything else, and only once a configuration names what lies in
+    it: else a file there that happens to have a package's name would run unasked.
+    """
     module, _, name = target.rpartition(".")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        here, first = Path.cwd(), module.partition(".")[0]
+        lies_here = (here / f"{first}.py").is_file() or (here / first).is_dir()
+        if error.name != first or not lies_here or str(here) in sys.path:
+            raise
+        sys.path.append(str(here))  # stays: what was named may import its neighbours later
+        importlib.invalidate_caches()
+        imported = importlib.import_module(module)
+    found: Callable[..., Any] = getattr(imported, name)
     return found
 
 

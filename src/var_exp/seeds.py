@@ -1,8 +1,16 @@
 """One random stream per sample, so that chance never depends on batch, order, worker or device."""
 
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
+import numpy as np
+import torch
 from torch import Generator
+
+_streams = threading.RLock()  # the global streams belong to one thread while they are put back
 
 
 def sample_generator(seed: int, id: str | None, draw: int | None = None) -> Generator:
@@ -21,3 +29,36 @@ def sample_generator(seed: int, id: str | None, draw: int | None = None) -> Gene
     name = f"{seed}/{id}" if draw is None else f"{seed}/{id}/{draw}"
     digest = blake2b(name.encode(), digest_size=8).digest()
     return Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+
+
+@contextmanager
+def global_streams() -> Iterator[Callable[[], bool]]:
+    """Put the global random streams of Python, NumPy and torch back afterwards.
+
+    For code of others that may draw from them. One thread at a time: two would put back each
+    other's.
+
+    Yields:
+        Function that says whether any was drawn from, or seeded, since.
+    """
+    with _streams:
+        python, numpy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
+        devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+        with torch.random.fork_rng(devices=devices):
+            start = _states(devices)
+            try:
+                yield lambda: _states(devices) != start
+            finally:
+                random.setstate(python)
+                np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _states(devices: range) -> tuple[object, ...]:
+    words = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    return (
+        random.getstate(),
+        words["key"].tobytes(),
+        words["pos"],
+        torch.get_rng_state().numpy().tobytes(),
+        *(torch.cuda.get_rng_state(device).numpy().tobytes() for device in devices),
+    )

@@ -17,20 +17,25 @@ from typing import Any
 import yaml
 from hydra.experimental.callback import Callback
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from var_exp.registry import locate
+import var_exp.metrics
+from var_exp.metrics.base import Traits
 from var_exp.report.comparison_figure import comparison_picture
 from var_exp.report.comparison_tables import comparison_tables, significance_tables
-from var_exp.report.sweep_page import headlines, write_sweep_report
+from var_exp.report.sweep_page import write_sweep_report
 from var_exp.report.tables import write_tables
 from var_exp.results.comparison import Comparison, Run, compare, write_comparison, write_tests
+from var_exp.results.headlines import headlines
 from var_exp.results.rows import read_rows
-from var_exp.results.significance import sample_scores
+from var_exp.results.significance import class_scores
 from var_exp.results.summary import read_summary
 from var_exp.runs.config import FAILED
 from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
+from var_exp.runs.networks import network_label
+from var_exp.runs.run_record import RunRecord
+from var_exp.text import without_folders
 from var_exp.types import BadData, VarExpError
 
 _CHOICES = ("method", "model", "data", "layout", "classes")
@@ -100,9 +105,11 @@ class Job:
     def option(self, key: str) -> str:
         """What was chosen for a key, or its default."""
         if key in self.options:
-            return self.options[key]
-        value = OmegaConf.select(OmegaConf.create(dict(self.config)), key)
-        return "default" if value is None else str(value)
+            return str(without_folders(self.options[key]))
+        value: Any = self.config  # by hand: resolving it would run what a stranger wrote there
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return "default" if value is None else str(without_folders(value))
 
 
 def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
@@ -123,7 +130,7 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
         for job, labels in zip(jobs, names, strict=True)
         if not job.finished
     }
-    console = Console()
+    console = Console(markup=False, highlight=False)
     if finished:
         out.mkdir(parents=True, exist_ok=True)
         runs = [
@@ -131,12 +138,13 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
             for job, labels in zip(jobs, names, strict=True)
             if job.finished
         ]
-        directions: dict[str, bool] = {}
+        traits: dict[str, Traits] = {}
         for job in finished:
-            directions |= directions_of(job)
-        comparison = _write(out, runs, directions, failed, _shared(jobs))
-        for headline in headlines(comparison):
-            console.print(str(headline), soft_wrap=True)
+            traits |= traits_of(job)
+        comparison = _write(out, runs, traits, failed, _shared(jobs))
+        for metric in traits:
+            for headline in headlines(comparison, metric):
+                console.print(str(headline), soft_wrap=True)
         console.print(f"{len(finished)} of {len(jobs)} runs merged into {out}: ", end="")
         console.print(
             "report.html, sweep.{md,tex,csv,png,pdf,svg}, sweep_tests.csv", soft_wrap=True
@@ -149,22 +157,24 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
 def _write(
     out: Path,
     runs: Sequence[Run],
-    directions: Mapping[str, bool],
+    traits: Mapping[str, Traits],
     failed: Mapping[str, str],
     shared: Mapping[str, str],
 ) -> Comparison:
     """Every file of a comparison, from one set of tests."""
-    comparison = compare(runs, directions)
+    comparison = compare(runs, traits)
     write_comparison(out / "sweep.csv", runs)
     write_tests(out / "sweep_tests.csv", comparison)
-    tables = [*comparison_tables(runs, directions), *significance_tables(comparison)]
+    tables = [*comparison_tables(comparison), *significance_tables(comparison)]
     write_tables(out / "sweep", tables)
-    comparison_picture(out / "sweep", runs, directions)
+    directions = {metric: its.higher_is_better for metric, its in traits.items()}
+    if directions:
+        comparison_picture(out / "sweep", runs, directions)
     write_sweep_report(
         out / "report.html",
         comparison,
         title=f"{len(runs)} runs by {' and '.join(runs[0].labels)}",
-        failed=failed,
+        failed=without_folders(failed),
         shared=shared,
     )
     return comparison
@@ -186,12 +196,22 @@ def _job(folder: Path) -> Job:
         lines: list[str] = yaml.safe_load((hydra / "overrides.yaml").read_text()) or []
         choices = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]["runtime"]["choices"]
         config: dict[str, Any] = yaml.safe_load((hydra / "config.yaml").read_text())
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        if not all(isinstance(each, dict) for each in (choices, config)):
+            raise TypeError("no configuration of a run")
+        pairs = [line.lstrip("+~").partition("=") for line in lines]
+    except (
+        *(OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError),
+        yaml.YAMLError,
+    ) as error:
         # A run that was killed as it began: the others' results are not to suffer.
         return Job(folder, broken=f"{hydra} is not readable ({type(error).__name__}: {error})")
-    pairs = (line.lstrip("+~").partition("=") for line in lines)
     chosen = {key: str(choices[key]) for key in _CHOICES if choices.get(key) is not None}
-    return Job(folder, chosen | {key: value for key, _, value in pairs}, config)
+    options = chosen | {key: value for key, _, value in pairs}
+    if "model" in chosen:  # the network itself, also where its alias was given another name
+        model = config.get("model")
+        name = options.pop("model.name", model.get("name") if isinstance(model, dict) else None)
+        options["model"] = network_label(chosen["model"], name)
+    return Job(folder, options, config)
 
 
 def _number(job: Path) -> tuple[int, str]:
@@ -231,18 +251,40 @@ def read_run(job: Job, labels: Mapping[str, str], out: Path) -> Run:
     return Run(
         labels,
         read_summary(job.folder / "summary.csv"),
-        sample_scores(read_rows(job.folder / "scores.csv")),
+        class_scores(read_rows(job.folder / "scores.csv")),
         Path(os.path.relpath(job.folder, out)).as_posix(),
     )
 
 
-def directions_of(job: Job) -> dict[str, bool]:
-    """Whether higher is better, for each metric that a run was configured with."""
-    metrics = yaml.safe_load((job.folder / "config.yaml").read_text())["metric"]
-    return {
-        name: bool(getattr(locate(node["_target_"]), "higher_is_better"))  # noqa: B009 (typed Any)
-        for name, node in metrics.items()
-    }
+def traits_of(job: Job) -> dict[str, Traits]:
+    """What each metric is that a run was configured with.
+
+    Nothing is imported that the run's configuration names: it may be a stranger's.
+
+    Raises:
+        BadData: the run does not say it.
+    """
+    file = job.folder / "config.yaml"
+    try:
+        metrics = dict(yaml.safe_load(file.read_text(encoding="utf-8"))["metric"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise BadData(f"cannot read {file} ({type(error).__name__}); run it again.") from error
+    told = RunRecord(job.folder).traits()
+    return {name: told[name] if name in told else _of_ours(job, name, metrics) for name in metrics}
+
+
+def _of_ours(job: Job, name: str, metrics: Mapping[str, Any]) -> Traits:
+    """What a metric of this package is, for runs that did not record it."""
+    node = metrics[name] if isinstance(metrics[name], dict) else {}
+    package, _, kind = str(node.get("_target_", "")).rpartition(".")
+    if package != "var_exp.metrics" or kind not in var_exp.metrics.__all__:
+        raise BadData(
+            f"{job.folder} does not say whether more of {name} is better, and what its "
+            "configuration names is not imported for that; finish the run anew with this version."
+        )
+    metric = getattr(var_exp.metrics, kind)
+    average = node.get("average", metric.average)
+    return Traits(bool(metric.higher_is_better), average, metric.rewards_sparsity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,9 +6,12 @@ channels (C or 1), H and W pixels.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeAlias
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,22 +71,24 @@ class InputSpec:
     """What a model expects to see.
 
     Attributes:
-        size: Side of the square input in pixels.
+        size: Side of the square input in pixels; its height where it is no square.
         mean: Per channel, subtracted from an image in [0, 1].
         std: Per channel, divides after the mean is subtracted.
         interpolation: How photographs are resized: "bilinear" or "bicubic".
         crop_pct: Share of the resized short side that the centre crop keeps.
         crop_mode: How the square is cut: "center", "squash" or "border"; see `Geometry`.
         fixed_size: True when the model refuses every other input size.
+        width: Of an input that is no square, in pixels; None for a square.
     """
 
     size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
     crop_mode: Literal["center", "squash", "border"] = "center"
     fixed_size: bool = False
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,25 +115,57 @@ class Sample:
     competitors: Int[Tensor, " R"] | None = None
 
 
-class SampleDataset(Protocol):
-    """What every data set offers; layouts wrap one and offer the same again."""
+class SampleDataset(ABC):
+    """What every data set offers: five members of its own, and others that have defaults.
 
-    @property
-    def class_names(self) -> Sequence[str]:
-        """Name of every class, by class number."""
-        ...
+    Layouts wrap one and offer the same again. A data set gives `class_names`, its length, its
+    samples, and their labels and ids; what else it knows takes the place of a default.
 
+    Attributes:
+        class_names: Name of every class, by class number.
+        model_names: Names of the model's classes; none when they are the data's.
+        members: [M, N] bool, which classes of the model answer for each of the data's; None when
+            they are the same.
+        siblings: [N, S] int64, per class those that differ from it in one part; none are known.
+        fewest: Classes of the picture with the fewest, which a class rule must be able to take;
+            None when the first sample is like all others.
+        skipped: Why, by id, of the pictures that were left out before the run.
+        notes: What else a reader should know of the data, label to text.
+    """
+
+    class_names: Sequence[str]
+    model_names: Sequence[str] = ()
+    members: Bool[Tensor, "M N"] | None = None
+    siblings: Int[Tensor, "N S"] = torch.empty(0, 0, dtype=torch.int64)
+    fewest: Int[Tensor, " A"] | None = None
+    skipped: Mapping[str, str] = MappingProxyType({})
+    notes: Mapping[str, str] = MappingProxyType({})
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Sample: ...
 
+    @abstractmethod
     def label(self, index: int) -> int:
         """First asked class of sample `index`, without drawing or decoding the picture."""
-        ...
 
+    @abstractmethod
     def sample_id(self, index: int) -> str:
         """Id of sample `index`, likewise."""
-        ...
+
+    def content(self, index: int) -> bytes:
+        """What tells the picture of sample `index` from every other; copies have the same."""
+        return self.sample_id(index).encode()
+
+    def files(self) -> Iterator[Path]:
+        """Every file that a sample comes from, pictures and annotations, for provenance."""
+        return iter(())
+
+    def scenes(self) -> "SampleDataset | None":
+        """The same with two objects in every picture; None where that cannot be drawn."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """One, two and three processes score every sample once, and the same."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +83,31 @@ def test_a_run_goes_on_with_another_number_of_processes(composed, tmp_path, monk
     assert "2 of 7 samples are done" in done.stdout
     assert list(scores(one)) == list(scores(stopped))
     assert scores(one) == pytest.approx(scores(stopped), abs=1e-6)
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_sigterm_to_one_of_several_processes_stops_all_and_the_run_goes_on(tmp_path, which):
+    folder = tmp_path / "run"
+    words = [*SMALL, "method=ig", "method.steps=64", "data.count=80", "batch_size=1"]
+    words += ["metric=[grid_pointing_game]"]
+    words = [word for word in words if "insertion_auc.steps" not in word]
+    words += ["trainer=ddp", "trainer.devices=2", f"hydra.run.dir={folder}"]
+    command = [sys.executable, str(conf_dir().parent / "evaluate.py"), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        second = None
+        for _ in range(600):
+            time.sleep(0.1)
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            if (folder / "store.rank1.sqlite").exists() and children:
+                second = int(children[0])
+                break
+        time.sleep(1)
+        os.kill(run.pid if which == "first" else second, signal.SIGTERM)
+        told = run.communicate(timeout=60)[1]
+    assert run.returncode == 143, told
+    assert "stopped by SIGTERM after a finished batch; the same command goes on" in told
+    assert not Path(f"/proc/{second}").exists()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "samples are done" in again.stdout

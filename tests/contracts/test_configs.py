@@ -15,11 +15,17 @@ SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
 SEVERAL = ("refine", "metric")
 FILES = [(group, alias) for group in (*SINGLE, *SEVERAL) for alias in aliases(group)]
 
+OPEN = {  # aliases for any network, which must be named
+    **{alias: ["model.name=resnet18"] for alias in ("hf", "timm", "torchvision")},
+    "zero_shot": ["model.prompts=[a cat,a dog]"],
+}
+
 
 @pytest.mark.parametrize(("group", "alias"), FILES)
 def test_each_choice_composes_and_has_only_known_options(composed, group, alias):
     choice = f"{group}=[{alias}]" if group in SEVERAL else f"{group}={alias}"
     given = ["data.root=somewhere"] if group in ("data", "model") else []
+    given += OPEN.get(alias, []) if group == "model" else []
     cfg = composed(choice, *(given if "critter" not in alias else []))
     root = check(cfg, EvaluateConfig, GIVEN)
     node = root[group][alias] if group in SEVERAL else root[group]

@@ -243,3 +243,19 @@ def test_nothing_large_waits_for_pythons_cycle_collector(method, model, images, 
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
+
+
+def test_maps_carry_no_gradient_and_undefined_pictures_have_undefined_maps(
+    method, model, images, classes
+):
+    maps = method.attribute(model, images, classes, ids=IDS)
+    broken = images.clone()
+    broken[1, 2, 5, 7] = torch.nan
+    broken[2, 0, 0, 0] = torch.inf
+    found = method.attribute(model, broken.requires_grad_(), classes, ids=IDS)
+    assert not found.requires_grad
+    assert found[1:].isnan().all()
+    assert_same(found[:1], maps[:1])
+    nothing = method.attribute(model, images[:0], classes[:0], ids=())
+    assert nothing.shape == (0, *maps.shape[1:])
+    assert nothing.dtype == torch.float32

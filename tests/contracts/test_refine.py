@@ -94,8 +94,3 @@ def test_nothing_competes(alias):
         refine(torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 1))
     with pytest.raises(ValueError, match=r"maps must be a float tensor \[B, K, c, H, W\]"):
         refine(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3))
-
-
-def test_none_is_the_identity(scene):
-    maps, _ = scene
-    assert torch.equal(from_alias("refine", "none")(maps), maps)

@@ -7,11 +7,11 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
+from architectures import ARCHITECTURES, build
 from torch import nn
 
-from var_exp.matrix.architectures import ARCHITECTURES, build
-from var_exp.matrix.checks import CHECKS
 from var_exp.methods import get_method
+from var_exp.support.checks import CHECKS
 from var_exp.types import UnsupportedModel
 
 # acts on modules, and so tells modules from functions: why it is only an adapter

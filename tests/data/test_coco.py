@@ -45,7 +45,7 @@ def test_classes_are_those_that_are_drawn_somewhere(coco, official, spec):
     names = [[data.class_names[c] for c in photograph.classes] for photograph in data.photographs]
     assert names == [["person", "dog"], ["cat", "bear"]]
     assert len(data.class_names) == 80
-    assert data.notes["classes left out"] == "1 with empty masks"
+    assert data.notes["classes left out"] == "1 without outlines"
     assert data.notes["pictures left out"] == "1 with fewer than 1 asked"
 
 
@@ -137,3 +137,8 @@ def test_without_pycocotools_the_way_to_it_is_said(coco, spec, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pycocotools", None)
     with pytest.raises(ConfigError, match=r"pip install 'var_exp\[coco\]'"):
         COCO(coco, spec)
+
+
+def test_pictures_and_the_file_of_instances_are_known_for_provenance(coco, spec):
+    names = sorted(file.name for file in COCO(coco, spec).files())
+    assert names == ["000000000139.jpg", "000000000285.jpg", "instances_val2017.json"]

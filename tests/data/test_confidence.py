@@ -6,13 +6,13 @@ from torch import nn
 
 from var_exp.data.confidence import confidences
 from var_exp.data.layouts import Grid
-from var_exp.types import ConfigError, InputSpec, Sample, Unreadable
+from var_exp.types import ConfigError, InputSpec, Sample, SampleDataset, Unreadable
 
 SPEC = InputSpec(size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
 CLASSES = 6
 
 
-class Patterns:
+class Patterns(SampleDataset):
     """Picture i is of class i mod 6; noise on a channel-wise pattern of the class."""
 
     class_names = tuple("abcdef")

@@ -18,7 +18,10 @@ def shared_parts(sample):
     )
 
 
-@pytest.mark.parametrize(("asked", "shared"), [("differing", 1), ("kept", 0), ("tail", 1)])
+COMMON = {"differing": 1, "kept": 0, "tail": 1, "shared": 1}
+
+
+@pytest.mark.parametrize(("asked", "shared"), COMMON.items())
 def test_rivals_share_as_many_parts_as_the_question_needs(asked, shared):
     data = CritterSiblings(40, asked=asked)
     samples = [data[i] for i in range(40)]
@@ -66,6 +69,9 @@ def test_kept_and_tail_regions():
         kept, tail = CritterSiblings(10, asked="kept")[i], CritterSiblings(10, asked="tail")[i]
         assert torch.equal(kept.regions[0], parts[1] | parts[2])
         assert torch.equal(tail.regions[0], parts[3])
+        shared = CritterSiblings(10, asked="shared")
+        both = shared[i].scope[0] & ~parts[3]
+        assert torch.equal(shared[i].regions[0], both & ~CritterSiblings(10)[i].regions[0])
 
 
 def test_a_picture_does_not_depend_on_the_count():
@@ -75,7 +81,9 @@ def test_a_picture_does_not_depend_on_the_count():
 
 
 def test_impossible_options():
-    with pytest.raises(ConfigError, match="asked must be one of differing, kept, tail, got 'x'"):
+    with pytest.raises(
+        ConfigError, match="asked must be one of differing, kept, tail, shared, got"
+    ):
         CritterSiblings(asked="x")
     with pytest.raises(ConfigError, match="count must be between"):
         CritterSiblings(count=0)

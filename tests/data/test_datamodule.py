@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from var_exp.data.datamodule import SampleModule, collate, to_display
-from var_exp.types import ConfigError, InputSpec, Sample
+from var_exp.types import ConfigError, InputSpec, Sample, SampleDataset
 
 SPEC = InputSpec(size=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
 
 
-class Noise:
+class Noise(SampleDataset):
     class_names = ("a", "b")
 
     def __len__(self):

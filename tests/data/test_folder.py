@@ -66,7 +66,7 @@ def test_rotated_by_exif_stands_upright(root):
 
 
 def test_count_takes_evenly(root):
-    assert [f.stem for f, _ in PictureFolder(str(root), SPEC, count=3).files] == [
+    assert [f.stem for f, _ in PictureFolder(str(root), SPEC, count=3).pictures] == [
         "picture 0",
         "picture 0",
         "picture 2",

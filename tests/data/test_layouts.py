@@ -1,18 +1,19 @@
 """Grids show what they claim, use every picture once, and are the same in every run."""
 
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 import torch
 
 from var_exp.data.layouts import Grid, pair, single
-from var_exp.types import ConfigError, InputSpec, Sample
+from var_exp.types import ConfigError, InputSpec, Sample, SampleDataset
 
 SPEC = InputSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 FIXED = InputSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), fixed_size=True)
 
 
-class Flat:
+class Flat(SampleDataset):
     """Picture i is a constant image of value i / count, of class i mod `classes`."""
 
     def __init__(self, count: int = 40, classes: int = 5) -> None:
@@ -111,3 +112,33 @@ def test_pictures_of_several_sizes_make_no_grid():
 
     with pytest.raises(ConfigError, match=r"of a grid must have one size; use data\.view"):
         [Grid(Tall(), SPEC)[i] for i in range(10)]
+
+
+def test_what_a_data_set_need_not_say_has_a_default_and_layouts_hand_it_on(tmp_path):
+    class Told(Flat):
+        model_names = ("x", "y")
+        members = torch.ones(8, 2, dtype=torch.bool)
+        skipped = MappingProxyType({"lost": "cut off"})
+        notes = MappingProxyType({"a": "b"})
+
+        def files(self):
+            return iter([tmp_path])
+
+    plain, told = Flat(8, 8), Told(8, 8)
+    assert (plain.model_names, plain.members, plain.fewest, plain.scenes()) == (
+        (),
+        None,
+        None,
+        None,
+    )
+    assert (dict(plain.skipped), dict(plain.notes), list(plain.files())) == ({}, {}, [])
+    assert plain.siblings.shape == (0, 0)
+    assert plain.content(3) == plain.sample_id(3).encode()
+    grid = Grid(told, SPEC)
+    assert (grid.model_names, grid.notes, grid.skipped) == (
+        ("x", "y"),
+        {"a": "b"},
+        {"lost": "cut off"},
+    )
+    assert grid.members is told.members
+    assert list(grid.files()) == [tmp_path]

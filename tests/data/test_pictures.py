@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 from timm.data import create_transform, resolve_model_data_config
 from torchvision.transforms import v2
 
-from var_exp.data.pictures import Geometry, check_header, read_mask, read_picture
+from var_exp.data.geometry import Geometry
+from var_exp.data.pictures import check_header, read_mask, read_picture
 from var_exp.models import input_spec, load_model
 from var_exp.types import BadData
 
@@ -174,8 +175,8 @@ def floats():
 
 UNREADABLE = {
     "zero bytes": (b"", "the file is empty", True),
-    "text": (b"<html>not found</html>", "it is no picture that Pillow knows", True),
-    "too large": (png(20_000, 20_000, 8, b""), "more than 178 million pixels", True),
+    "text": (b"<html>not found</html>", "it is no picture of a format", True),
+    "too large": (png(20_000, 20_000, 8, b""), "more than 134 million pixels", True),
     "cut JPEG": (cut("JPEG", 0.5), "truncated", False),
     "cut PNG": (cut("PNG", 0.7), "truncated", False),
     "cut WebP": (cut("WEBP", 0.5), "", False),

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_members, wordnet_numbers
-from var_exp.data.pictures import Geometry
 from var_exp.data.voc import NAMES, VOC
 from var_exp.methods import get_method
 from var_exp.metrics.pointing_game import pointing_game
@@ -92,7 +92,7 @@ def test_coco_with_a_model_of_its_own_classes_and_whole_pictures(composed, coco,
     evaluate(composed(*overrides, "data.view=whole", "batch_size=8"), tmp_path)
     asked = {(sample[-3:], label) for sample, label, _, _ in rows_of(tmp_path)}
     assert asked == {("139", 0), ("139", 16), ("285", 15), ("285", 21)}
-    assert "1 with empty masks" in (tmp_path / "report.html").read_text()
+    assert "1 without outlines" in (tmp_path / "report.html").read_text()
 
 
 def test_objects_compete_among_themselves(composed, voc2007, tmp_path):

@@ -242,3 +242,17 @@ def test_unreadable_pictures_end_the_run_or_are_left_out_by_name(voc2007, spec, 
     assert list(data.skipped) == ["voc2007/000002"]
     with pytest.raises(Unreadable, match=r"000001\.jpg"):
         data[0]
+
+
+def test_the_files_of_boxes_and_masks_are_known_for_provenance(voc2007, voc2012, spec):
+    boxed = VOC(voc2007.root, spec)
+    names = [photograph.file.stem for photograph in boxed.photographs]
+    assert sorted(file.name for file in boxed.files()) == sorted(
+        [f"{name}.jpg" for name in names] + [f"{name}.xml" for name in names]
+    )
+    masked = VOC(voc2012.root, spec, year=2012, split="val", regions="masks")
+    names = [photograph.file.stem for photograph in masked.photographs]
+    assert sorted(file.name for file in masked.files()) == sorted(
+        [f"{name}.jpg" for name in names] + [f"{name}.png" for name in names]
+    )
+    assert all(file.is_file() for file in [*boxed.files(), *masked.files()])

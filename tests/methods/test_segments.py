@@ -116,8 +116,9 @@ def test_more_cells_than_pixels_are_refused(alias):
     images = torch.zeros(1, 3, 9, 7)
     with pytest.raises(ConfigError, match=r"grid=8 for 9 x 7 px; set grid=7 or less"):
         method.attribute(Seen(), images, torch.tensor([[0]]))
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ConfigError, match=r"grid=8 for 9 x 7 px; set grid=7 or less"):
-        method.check(Seen(), images)
+        method.check(model, images)
 
 
 @BOTH

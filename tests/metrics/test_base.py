@@ -34,6 +34,7 @@ def test_first_row_of_a_key_counts():
         "empty_region": 0,
         "non_finite": 0,
         "tied": 1,
+        "nothing_positive": 0,
     }
 
 
@@ -61,7 +62,7 @@ def test_undefined_scores_are_left_out_and_counted():
 
 
 def test_flags_add_up():
-    assert {int(flag) for flag in Flag} == {1, 2, 4, 8}
+    assert {int(flag) for flag in Flag} == {1, 2, 4, 8, 16}
     metric = recorded(([math.nan], [int(Flag.EMPTY_REGION | Flag.TIED)], None, None))
     assert metric.ledger()["tied"] == metric.ledger()["empty_region"] == 1
 

@@ -66,8 +66,12 @@ def test_edge_cases_are_flagged():
     scores, flags = metric.latest
     assert scores[:2].tolist() == [0, 0]
     assert scores[2:].isnan().all()
-    expected = [Flag.EMPTY_MAP] * 2 + [Flag.EMPTY_REGION] + [Flag.NON_FINITE] * 2
-    assert flags.tolist() == expected
+    assert flags.tolist() == [
+        Flag.EMPTY_MAP,
+        Flag.NOTHING_POSITIVE,
+        Flag.EMPTY_REGION,
+        *[Flag.NON_FINITE] * 2,
+    ]
     assert metric.compute() == 0
 
 

@@ -57,7 +57,7 @@ def test_ledger():
     scores, flags = metric.latest
     assert scores[:2].tolist() == [0, 0]
     assert scores[2].isnan()
-    assert flags.tolist() == [Flag.EMPTY_MAP, Flag.EMPTY_MAP, Flag.EMPTY_REGION]
+    assert flags.tolist() == [Flag.EMPTY_MAP, Flag.NOTHING_POSITIVE, Flag.EMPTY_REGION]
 
 
 def test_direction_of_the_irrelevant_part():

@@ -112,11 +112,11 @@ def test_edge_cases_are_flagged():
     scores, flags = metric.latest
     assert scores[:2].tolist() == [0, 0]
     assert scores.isnan().tolist() == [False, False, True, False]
-    assert flags.tolist() == [Flag.EMPTY_MAP, Flag.EMPTY_MAP, Flag.NON_FINITE, 0]
+    assert flags.tolist() == [Flag.EMPTY_MAP, Flag.NOTHING_POSITIVE, Flag.NON_FINITE, 0]
     matrix = metric.matrix()
     assert matrix[:2].tolist() == [[0] * 4] * 2
     assert matrix[2].isnan().all()  # no map of the class there is defined
-    assert matrix[3].sum() == 1
+    assert matrix[3].sum() == pytest.approx(1)
 
     cells = grid(2, 2)[None].repeat(1, 1, 1, 1)
     cells[:, 3] = False

@@ -163,7 +163,7 @@ def test_edge_cases_are_flagged(measure, threshold):
     metric.update(maps=maps[:, None, None], regions=regions[:, None])
     scores, flags = metric.latest
     assert scores.isnan().tolist() == [False, False, True, True, True, False]
-    negative = Flag.EMPTY_MAP if threshold == "fixed_fraction" else 0
+    negative = Flag.NOTHING_POSITIVE if threshold == "fixed_fraction" else 0
     assert flags.tolist() == [
         Flag.EMPTY_MAP | Flag.TIED,
         negative,

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from architectures import ARCHITECTURES, build
 from torch import nn
 from torchvision.models.swin_transformer import (
     PatchMergingV2,
@@ -12,7 +13,6 @@ from torchvision.models.swin_transformer import (
 )
 
 from var_exp.engine.gradients import layer_output
-from var_exp.matrix.architectures import ARCHITECTURES, build
 from var_exp.models.targets import Target, find_target
 from var_exp.types import ConfigError, UnsupportedModel
 

@@ -2,10 +2,12 @@
 
 import gc
 import logging
+import re
 import weakref
 from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from lightning import Trainer
 from torch import nn
 
 from var_exp.classes import ClassMapping, Given, TopK
-from var_exp.data.datamodule import SampleModule
+from var_exp.data.datamodule import SampleModule, collate
 from var_exp.methods import get_method
 from var_exp.methods.guided_backprop import GuidedBackprop
 from var_exp.metrics import (
@@ -27,11 +29,13 @@ from var_exp.metrics import (
 )
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
+from var_exp.metrics.inputs import INPUTS, inputs_of
+from var_exp.metrics.reattribution import Reattribute
 from var_exp.modules.attribution import AttributionModule
 from var_exp.refine.var import VAR
 from var_exp.results.aggregate import results_of
 from var_exp.results.store import Store
-from var_exp.types import PREDICTED, InputSpec, Sample
+from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample, SampleDataset
 from var_exp.variants import variants_of
 
 CONTROLS_OF_VAR = [v.name for v in variants_of(["var"], controls=True) if v.role == "control"]
@@ -39,7 +43,7 @@ SPEC = InputSpec(size=16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 CLASSES = 9
 
 
-class Scenes:
+class Scenes(SampleDataset):
     """Noise with three asked classes and one region for each."""
 
     class_names = tuple(f"class {i}" for i in range(CLASSES))
@@ -144,6 +148,77 @@ def test_measures_that_attribute_again_are_those_of_any_batch(model, batch_size)
     assert sanity.lines["edge_map"] == pytest.approx([1, 1, 1])
     assert len(known.lines["base"]) == 3
     assert [matrix.title for matrix in whole.matrices] == ["masked"]
+
+
+class Curious(SampleMetric):
+    """Asks for all that there is, and looks at it."""
+
+    higher_is_better = True
+    seen: ClassVar[dict[str, object]] = {}
+
+    def update(
+        self,
+        *,
+        maps,
+        classes,
+        ids,
+        images,
+        base_maps,
+        competitors,
+        asked,
+        own,
+        regions,
+        cells,
+        scope,
+        other_maps,
+        reattribute,
+    ):
+        """Keep the latest of everything."""
+        Curious.seen = {name: value for name, value in locals().items() if name != "self"}
+        self.record(maps.sum((1, 2, 3)), torch.zeros(len(maps), dtype=torch.int64), classes, ids)
+
+
+class Parts(Scenes):
+    """The same, each region in the upper half of an object of its own."""
+
+    def __getitem__(self, index):
+        return replace(super().__getitem__(index), scope=super().__getitem__(index).regions)
+
+
+def test_a_run_gives_all_that_a_metric_may_ask_for_in_the_shapes_of_the_table(model):
+    """The letters of `INPUTS`: here N = 3 maps a picture, A = 3 classes asked about."""
+    run(model, lambda: {"curious": Curious()}, data=Parts(), batch_size=7, controls=False)
+    assert list(Curious.seen) == list(INPUTS) == list(inputs_of("curious", Curious()))
+    sizes = {"N": 21, "A": 3, "c": 3, "C": 3, "H": 16, "W": 16}
+    for name, value in Curious.seen.items():
+        meaning = INPUTS[name].meaning
+        letters = re.match(r"\[([\w, ]+)\]( bool| int64)?", meaning)
+        if letters:
+            assert list(value.shape) == [sizes[letter] for letter in letters[1].split(", ")]
+            kind = {" bool": torch.bool, " int64": torch.int64}.get(letters[2], torch.float32)
+            assert value.dtype == kind
+    assert len(Curious.seen["ids"]) == 21
+    assert isinstance(Curious.seen["reattribute"], Reattribute)
+
+
+def test_a_metric_that_asks_for_what_nobody_can_give_is_refused_at_once(model):
+    class Misspelt(SampleMetric):
+        def update(self, *, maps, image):
+            """Never called."""
+
+    with pytest.raises(ConfigError, match=r"metric mine asks for 'image' .* mean 'images'\?"):
+        run(model, lambda: {"mine": Misspelt()})
+
+
+def test_a_refiner_may_take_the_maps_alone(model):
+    module = AttributionModule(
+        model, get_method("gbp"), Given(), {"half": lambda maps: maps / 2}, dict
+    )
+    batch = collate([Scenes()[0]], SPEC)[0]
+    attributed = module.attribute(batch, controls=True)
+    variants = module._variants(attributed)
+    assert torch.equal(variants["half"], attributed.maps[:, :3] / 2)
+    assert torch.equal(variants["half_random_classes"], attributed.maps[:, :3] / 2)
 
 
 def test_scores_are_those_of_a_plain_loop_over_samples_and_classes(model):

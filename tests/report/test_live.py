@@ -37,6 +37,13 @@ def numbers(tensor):
     return f"new Float64Array({json.dumps(tensor.flatten().tolist())})"
 
 
+def sizes(maps, chosen=None):
+    """Sizes of the whole maps as the page tells them, of the classes that compete."""
+    (sample,) = live_data([panel(maps)])["samples"]
+    places = range(len(maps)) if chosen is None else chosen
+    return json.dumps({way: [each[k] for k in places] for way, each in sample["sizes"].items()})
+
+
 def panel(maps, kind="", settings=None, regions=None, asked=None):
     return Panel(
         "a sample",
@@ -48,6 +55,11 @@ def panel(maps, kind="", settings=None, regions=None, asked=None):
         kind=kind,
         competition=settings or VAR(),
     )
+
+
+def halves_of(sample):
+    """The words of the maps of a sample."""
+    return np.frombuffer(base64.b64decode(sample["maps"]), "<u2").tolist()
 
 
 def stored(sample):
@@ -79,7 +91,9 @@ def test_the_script_competes_as_python_does(engine, chosen):
     assert (given - maps[chosen]).abs().max() < 5e-4 * maps.abs().max()
     shape = [len(chosen), 3, 63]
     for options in OPTIONS:
-        call = f"Competition.compete({numbers(given)}, {shape}, {json.dumps(options)})"
+        call = (
+            f"Competition.compete({numbers(given)}, {shape}, {sizes(given)}, {json.dumps(options)})"
+        )
         found = calculate(engine, call)
         kept = VAR(**options)(given[None])[0]
         shares = class_distribution(
@@ -105,10 +119,17 @@ def test_what_is_not_finite_stays_visible(engine):
     maps = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(1)).double()
     maps[1, 0, 0, 0] = torch.nan
     options = dict(OPTIONS[0])
-    call = f"Competition.compete({numbers(maps)}, [3, 1, 4], {json.dumps(options)})"
-    found = calculate(engine, call)
-    expected = VAR(**options)(maps[None])[0].flatten()
-    assert [value is None for value in found["kept"]] == expected.isnan().tolist()
+    for scale in ("none", "rms", "max"):
+        options["scale"] = scale
+        call = (
+            f"Competition.compete({numbers(maps)}, [3, 1, 4], {sizes(maps)}, {json.dumps(options)})"
+        )
+        found = calculate(engine, call)
+        expected = VAR(**options)(maps[None])[0].flatten()
+        assert [value is None for value in found["kept"]] == expected.isnan().tolist()
+    infinite = torch.tensor([torch.inf, 1.0]).double().view(2, 1, 1, 1)
+    assert json.loads(sizes(infinite))["sum"][0] == {"max": "Infinity", "rms": "Infinity"}
+    assert json.loads(sizes(maps))["sum"][1] == {"max": "NaN", "rms": "NaN"}
 
 
 def test_winner_and_entropy_of_the_distribution(engine):
@@ -152,16 +173,69 @@ def test_any_units_survive_half_precision(size):
     assert to_halves(torch.zeros(2)) == (base64.b64encode(bytes(4)).decode(), 1.0)
 
 
-def test_many_large_maps_are_averaged_over_blocks_until_they_fit():
+def test_of_many_large_maps_every_nth_pixel_is_kept_as_it_is():
     maps = torch.randn(9, 3, 240, 210, generator=torch.Generator().manual_seed(6))
     data = live_data([panel(maps)] * 4)
-    block = data["block"]
-    assert block > 1
+    step = data["step"]
+    assert step > 1
     assert len(json.dumps(data)) < 3_200_000
-    assert data["samples"][0]["size"] == (240 // block, 210 // block)
-    blocks = maps.view(9, 3, 240 // block, block, 210 // block, block).mean(dim=(3, 5))
-    assert (stored(data["samples"][0]) - blocks).abs().max() < 5e-4 * blocks.abs().max()
-    assert live_data([panel(maps[:2, :1, :64, :64])])["block"] == 1
+    sample = data["samples"][0]
+    assert sample["size"] == (240 // step, 210 // step)
+    rest = step // 2
+    kept = maps[..., rest::step, rest::step]
+    assert (stored(sample) - kept).abs().max() < 5e-4 * kept.abs().max()
+    assert sample["scale"] == panel(maps).scale  # of the whole maps
+    assert live_data([panel(maps[:2, :1, :64, :64])])["step"] == 1
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2, 3], [3, 1]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        VAR(temperature=3.0, scale="rms", magnitude="signed", channels="sum"),
+        VAR(temperature=3.0, scale="max", channels="separate"),
+        VAR(),
+    ],
+    ids=["scaled", "max", "paper"],
+)
+def test_at_the_size_of_photographs_the_page_shows_the_shares_of_the_run(engine, chosen, settings):
+    """Gradients of changing sign, 448 x 448: averages of blocks would cancel to nothing."""
+    generator = torch.Generator().manual_seed(7)
+    maps = torch.randn(4, 3, 448, 448, generator=generator)
+    maps *= torch.linspace(0.02, 1.0, 448) * torch.tensor([1.0, 0.9, 0.8, 0.7])[:, None, None, None]
+    data = live_data([panel(maps, settings=settings)] * 3)
+    step, sample = data["step"], data["samples"][0]
+    assert step == 3
+    of_run = settings.distribution(maps[None, chosen])[0]
+    kept_of_run = settings(maps[None, chosen])[0]
+    size = sample["size"]
+    rows = ((torch.arange(size[0]) + 0.5) * 448 / size[0]).long()
+    assert size == (150, 150)
+    assert (rows.diff() >= 2).all()
+    of_run, kept_of_run = (x[:, :, rows][..., rows] for x in (of_run, kept_of_run))
+    engine.eval(
+        f"""
+        var words = new Uint16Array({json.dumps(halves_of(sample))});
+        var maps = Competition.fromHalves(words, {sample["unit"]});
+        var chosen = {json.dumps(chosen)};
+        var size = {3 * size[0] * size[1]};
+        var some = new Float64Array(chosen.length * size);
+        chosen.forEach((k, i) => some.set(maps.subarray(k * size, (k + 1) * size), i * size));
+        """
+    )
+    call = (
+        f"Competition.compete(some, [{len(chosen)}, 3, {size[0] * size[1]}], "
+        f"{sizes(maps, chosen)}, {json.dumps(sample['settings'])})"
+    )
+    found = calculate(engine, call)
+    shares = torch.tensor(found["shares"]).view(of_run.shape)
+    kept = torch.tensor(found["kept"]).view(of_run.shape)
+    # what is left is half precision: T |A| / unit to 2^-11
+    assert (shares - of_run).abs().max() < 0.01
+    assert (shares - of_run).abs().mean() < 5e-4
+    agrees = (kept != 0) == (kept_of_run != 0)
+    assert agrees.float().mean() > 0.999
+    assert (kept - kept_of_run)[agrees].abs().max() < 0.02 * maps.abs().max()
 
 
 def test_the_first_of_each_kind_is_played_with():
@@ -170,6 +244,7 @@ def test_the_first_of_each_kind_is_played_with():
     assert live_samples(panels) == [0, 2, 3]
     alone = panel(torch.zeros(1, 1, 4, 4), "worst")
     assert live_samples([alone, *panels]) == [1, 3, 4]
+    assert live_samples([alone, *panels] * 9, every=True) == [1, 2, 3, 4, 5, 7, 8, 9]
 
 
 def test_the_script_starts_from_the_settings_of_the_run():

@@ -2,7 +2,9 @@
 
 import io
 import json
+import socket
 import struct
+import sys
 import time
 from math import nan
 from pathlib import Path
@@ -24,7 +26,8 @@ from var_exp.report.loggers import (
     tensorboard_logger,
     wandb_logger,
 )
-from var_exp.report.panels import Panel, panel_picture
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
 from var_exp.results.curves import Curves
 from var_exp.results.rows import Row
 from var_exp.results.summary import SummaryRow
@@ -219,3 +222,35 @@ def test_a_server_that_cannot_be_reached_leaves_the_run_offline(logged_out, monk
     monkeypatch.setattr("var_exp.report.loggers._CONNECT_SECONDS", 2)
     logger = wandb_logger(str(logged_out))
     assert "offline" in finish(logger)
+
+
+@pytest.mark.parametrize("mode", ["disabled", "onlin", "ofline"])
+def test_a_mode_that_is_off_writes_nothing_and_a_misspelt_one_is_named(
+    logged_out, monkeypatch, mode
+):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    if mode == "disabled":
+        assert wandb_logger(str(logged_out)) is None
+    else:
+        with pytest.raises(ConfigError, match=f"WANDB_MODE={mode} is no mode.*did you mean"):
+            wandb_logger(str(logged_out))
+    assert list(logged_out.iterdir()) == []
+
+
+def test_wandb_is_told_no_host_user_or_path(logged_out, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = wandb_logger(str(logged_out))
+    logger.log_hyperparams(
+        LoggedRun({"data": {"root": "/home/ann/cats"}}, [], {}, [], [], []).public_config
+    )
+    finish(logger)
+    told = b"".join(
+        file.read_bytes()
+        for file in logged_out.rglob("*")
+        if file.is_file() and (file.suffix == ".wandb" or "files" in file.parts)  # what goes up
+    )
+    assert "…/cats".encode() in told or b"\\u2026/cats" in told
+    assert b"/home/ann" not in told
+    assert socket.gethostname().encode() not in told
+    assert str(logged_out).encode() not in told
+    assert sys.executable.encode() not in told

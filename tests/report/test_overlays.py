@@ -13,8 +13,12 @@ from var_exp.report.overlays import (
     note,
     outline_path,
     overlay,
+    rgb_of,
+    scale_colours,
     scale_of,
+    thinned,
     winners,
+    won,
 )
 
 IMAGE = torch.randint(0, 256, (3, 12, 16), dtype=torch.uint8, generator=torch.Generator())
@@ -51,6 +55,7 @@ def test_stronger_values_are_stronger_colours_up_to_the_scale():
     opacity = np.asarray(overlay(values, 1.0).convert("RGBA"))[0, :6, 3].astype(int)
     assert (np.diff(opacity[:4]) > 0).all()
     assert opacity[3] == opacity[4] == 255
+    assert opacity[:3] == pytest.approx(255 * np.array([0.05, 0.2, 0.5]) ** 0.6, abs=3)
     assert opacity[5] == 0
 
 
@@ -97,19 +102,46 @@ def test_overlay_of_noise_stays_small():
 
 def test_winners_wear_the_colour_of_their_class_and_ties_are_clear():
     shares = torch.tensor([[1.0, 0.0, 0.0, 0.4], [0.0, 1.0, 0.5, 0.3], [0.0, 0.0, 0.5, 0.3]])
-    pixels = np.asarray(winners(shares.view(3, 1, 4)))
+    values = torch.full((3, 1, 4), 2.0)
+    pixels = np.asarray(winners(shares.view(3, 1, 4), values, 2.0))
     for place, label in ((0, 0), (1, 1), (3, 0)):
-        colour = class_colours(3)[label]
-        assert pixels[0, place, :3].tolist() == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert pixels[0, place, :3].tolist() == list(rgb_of(class_colours(3)[label]))
     assert pixels[0, :, 3].tolist()[:3] == [255, 255, 0]
     above = [0.4 - 1 / 3, 2 / 3]  # of the last pixel, and of the clearest
-    assert pixels[0, 3, 3] == pytest.approx(255 * (above[0] / above[1]) ** 0.5, abs=16)
+    assert pixels[0, 3, 3] == pytest.approx(255 * (above[0] / above[1]) ** 0.6, abs=4)
+
+
+def test_who_wins_by_losing_least_or_with_little_is_not_painted_as_one_that_has_evidence():
+    shares = torch.tensor([0.8, 0.2]).view(2, 1, 1).expand(2, 1, 5)
+    values = torch.tensor([[3.0, 1.0, 0.5, 0.0, -1.0], [-2.0] * 5]).view(2, 1, 5)
+    opacity = np.asarray(winners(shares, values, 1.0))[0, :, 3]
+    assert opacity.tolist() == [255, 255, pytest.approx(255 * 0.5**0.6, abs=4), 0, 0]
+    by_class = won(shares, values, 1.0)
+    assert by_class.tolist() == [[[1.0, 1.0, 0.5, 0.0, 0.0]], [[0.0] * 5]]
+    assert not won(shares, values, 0.0).any()
+
+
+def test_strength_fades_to_nothing_where_a_class_stops_winning():
+    heat = torch.linspace(-3, 3, 61)
+    shares = torch.stack([heat, -heat]).softmax(0).view(2, 1, 61)
+    found = won(shares, torch.ones(2, 1, 61), 1.0)
+    assert found[0, 0, 30] == pytest.approx(0, abs=1e-6)
+    assert found.diff(dim=-1).abs().max() < 0.11  # no hard edge
+    assert torch.allclose(found[0], found[1].flip(-1), atol=1e-6)
+
+
+def test_thinned_keeps_pixels_as_they_are():
+    values = torch.arange(2 * 9 * 13).view(2, 9, 13)
+    assert torch.equal(thinned(values, 1), values)
+    assert torch.equal(thinned(values[:, :, :12], 3), values[:, 1::3, 1:12:3])
+    ragged = thinned(values, 4)  # 9 x 13 in 3 x 4, from the middles of the blocks
+    assert torch.equal(ragged, values[:, [1, 4, 7]][:, :, [1, 4, 8, 11]])
 
 
 def test_decided_pixels_are_opaque_and_level_ones_clear():
     shares = torch.tensor([[1.0, 0.25, 0.5], [0.0, 0.25, 0.5], [0.0, 0.25, 0.0], [0.0, 0.25, 0.0]])
     opacity = np.asarray(decided(shares.view(4, 1, 3)).convert("RGBA"))[0, :, 3]
-    assert opacity.tolist() == [255, 0, pytest.approx(255 * 0.5**0.5, abs=8)]  # ln 2 of ln 4
+    assert opacity.tolist() == [255, 0, pytest.approx(255 * 0.5**0.6, abs=4)]  # ln 2 of ln 4
 
 
 @pytest.mark.parametrize("count", [2, 8, 30])
@@ -140,3 +172,12 @@ def test_a_square_is_four_lines():
     region = torch.zeros(8, 8, dtype=torch.bool)
     region[2:5, 3:8] = True
     assert outline_path(region) == "M3 2H8M3 5H8M3 2V5M8 2V5"
+
+
+def test_a_scale_is_even_in_the_values_and_matches_what_is_drawn():
+    colours = np.array(scale_colours(5))  # of -1, -0.5, 0, 0.5, 1
+    values = torch.linspace(-1, 1, 5).view(1, 5)
+    drawn = np.asarray(overlay(values, 1.0).convert("RGBA"))[0]
+    np.testing.assert_allclose(colours[:, 3] * 255, drawn[:, 3], atol=1)
+    seen = drawn[:, 3] > 0
+    np.testing.assert_array_equal(colours[seen, :3], drawn[seen, :3])

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from named_variants import variant as named
 from PIL import Image
 
+from var_exp.metrics.base import Traits
 from var_exp.refine.var import VAR
 from var_exp.report.page import write_report
 from var_exp.report.panels import Panel
@@ -88,7 +90,7 @@ def report(tmp_path, **changes):
     given = {
         "title": "gbp on critters_cnn",
         "summary": figures(),
-        "higher_is_better": {"grid_pointing_game": True, "deletion_auc": False},
+        "traits": {"grid_pointing_game": Traits(True), "deletion_auc": Traits(False)},
         "panels": [sample(0), sample(1)],
         "curves": [
             Curves("deletion_auc", "share", "probability", [0, 0.5, 1], {"base": [1, 0.2, 0]})
@@ -125,9 +127,9 @@ def test_page_needs_no_network_and_runs_no_script_but_its_own(tmp_path):
 def test_every_picture_is_described_and_can_be_decoded(tmp_path):
     _, page = report(tmp_path)
     pictures = page.all("img")
-    # The photo, two pictures of the distribution and the maps of each sample; two maps by the
-    # headline; a photo of each to choose from.
-    assert len(pictures) == 2 * (1 + 2 + 2 * 2) + 2 + 2
+    # The photo, two pictures of the distribution, the maps and shares of each sample; two maps by
+    # the headline; a photo of each to choose from.
+    assert len(pictures) == 2 * (1 + 2 + 3 * 2) + 2 + 2
     for attributes in pictures:
         assert attributes["alt"]
         kind, data = attributes["src"].split(",", 1)
@@ -143,7 +145,8 @@ def test_a_sample_says_why_it_is_shown_and_how_it_scored(tmp_path):
     words = " ".join(page.text.split())
     assert "random: drawn at random val-0 model says cat (0.98)" in words
     assert "best: among the best scores val-1" in words
-    assert "base 0.250 var 0.875 grid_pointing_game" in words
+    assert "grid_pointing_game: base 0.250 var 0.875" in words
+    assert "refined; the number is its grid_pointing_game" in words
     paths = [a for a in page.all("path") if a.get("id", "").startswith("outline-")]
     assert {a["d"] for a in paths} == {"M0 0H64M0 32H64M0 0V32M64 0V32"}
     drawn = {a["href"][1:] for a in page.all("use")}
@@ -151,10 +154,87 @@ def test_a_sample_says_why_it_is_shown_and_how_it_scored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(1.0, "100 %"), (0.0123, "1.2 %"), (0.000456, "0.046 %"), (0.0, "0 %")]
+    ("share", "text"), [(1.0, "1"), (0.0123, "0.012"), (0.0000456, "0.000046"), (0.0, "0")]
 )
-def test_shares_read_as_per_cent(share, text):
-    assert templates().filters["percent"](share) == text
+def test_shares_read_in_two_digits(share, text):
+    assert templates().filters["small"](share) == text
+
+
+def photograph(i=0, **changes):
+    """A picture of one's own: no label, no region, no score."""
+    asked = {
+        "asked": 1,
+        "regions": None,
+        "metric": "",
+        "scores": {},
+        "kind": "",
+        "probabilities": [0.6, 0.3, 0.001],
+        "predicted": "Egyptian cat (0.60)",
+        "shared": torch.ones(64, 64),
+        "competitions": {"var": VAR(magnitude="signed")},
+    }
+    names = ("Egyptian cat", "tabby", "tiger cat")
+    given = sample(i, classes=names)
+    return replace(given, **{**asked, **changes})
+
+
+SENTENCE = "Egyptian cat 0.60 rather than tabby 0.30 or tiger cat <0.01"
+
+
+def test_a_page_of_photographs_begins_with_what_is_explained(tmp_path):
+    nothing = {"summary": [], "traits": {}, "curves": [], "chance": None}
+    given = [photograph(1, kind="random"), photograph(0, kind="random")]
+    _, page = report(tmp_path, panels=given, pictures_first=True, **nothing)
+    words = " ".join(page.text.split())
+    assert words.count(SENTENCE) == 2
+    assert words.index("val-0") < words.index("val-1")  # by name, not as chance drew them
+    assert words.index(SENTENCE) < words.index("Let them compete", 400)
+    assert "same_sparsity" not in words
+    assert "the model says" not in words  # the sentence has said it
+    assert "tiger cat<0.01" in words.replace(" <", "<")
+    assert "what the classes share" in words
+    assert "Figures" not in words
+    assert "score" not in words[: words.index("How to read this", 400)]
+    # photo, who wins, how decided, shared, three maps twice and their shares; and both to choose
+    assert len(page.all("img")) == 2 * (4 + 3 * 3) + 2
+    lengths = [a["style"] for a in page.all("span") if "width" in a.get("style", "")]
+    assert [length.split("width: ")[1] for length in lengths] == ["60.0%", "30.0%", "0.1%"] * 2
+
+
+def test_scores_are_not_put_where_they_would_be_taken_for_probabilities(tmp_path):
+    measured = {"scores": {"base": [0.777], "var": [0.888]}, "metric": "insertion_auc"}
+    given = photograph(kind="best", **measured)
+    nothing = {"summary": [], "traits": {}, "curves": [], "chance": None}
+    _, first = report(tmp_path, panels=[given], pictures_first=True, **nothing)
+    _, other = report(tmp_path, panels=[given], **nothing)
+    for figure in ("0.777", "0.888", "0.78", "0.89", "among the best"):
+        assert figure not in first.text
+    assert "0.78" in other.text
+
+
+def test_the_page_of_one_photograph_has_the_sentence_for_a_title(tmp_path):
+    nothing = {"summary": [], "traits": {}, "curves": [], "chance": None}
+    _, page = report(tmp_path, panels=[photograph()], pictures_first=True, **nothing)
+    words = " ".join(page.text.split())
+    assert words.count(SENTENCE) == 2
+    assert words.index(SENTENCE) < 200
+    assert "gbp on critters_cnn." in words
+
+
+def test_a_prediction_that_was_not_asked_about_is_said(tmp_path):
+    _, page = report(tmp_path, panels=[photograph(predicted="dog (0.70)")], pictures_first=True)
+    assert "model says dog (0.70)" in page.text
+
+
+def test_what_is_won_by_losing_least_is_said(tmp_path):
+    given = photograph()
+    maps = {"base": given.maps["base"], "var": -given.maps["base"].abs()}
+    _, page = report(tmp_path, panels=[replace(given, maps=maps)], pictures_first=True)
+    assert (
+        page.text.count("no evidence for it; loses least in 100 % of the pixels") == 3 + 1
+    )  # and by the verdict
+    (alt, *_) = [a["alt"] for a in page.all("img") if "no evidence" in a["alt"]]
+    assert alt.startswith("var map of the class")
 
 
 def test_without_competition_there_is_nothing_to_play_with(tmp_path):
@@ -175,7 +255,7 @@ def test_classes_have_a_table_that_sorts_and_folds(tmp_path):
     ]
     names = ["zebra", HOSTILE, "cat"]
     _, page = report(tmp_path, classes=by_class(rows, names))
-    assert page.all("details") == [{"open": None}, {}]
+    assert page.all("details") == [{"open": None}, {}, {"class": "legend-of-pictures"}]
     words = " ".join(page.text.split())
     assert re.search(r"cat 6 0\.450 \[[^]]+\] 0\.750 \[[^]]+\] \+0\.300 \[\+0\.300, ", words)
     assert words.index("cat 6") < words.index("zebra 6")
@@ -206,7 +286,7 @@ def test_everything_given_is_escaped(tmp_path):
         tmp_path,
         title=HOSTILE,
         summary=figures(metrics=(HOSTILE,), refiner=HOSTILE),
-        higher_is_better={HOSTILE: True},
+        traits={HOSTILE: Traits(True)},
         chance={HOSTILE: 0.5},
         panels=panels,
         curves=[Curves(HOSTILE, HOSTILE, HOSTILE, [0, 1], {HOSTILE: [0, 1]})],
@@ -283,8 +363,8 @@ def test_undefined_figures_are_said(tmp_path):
         for v in VARIANTS
     ]
     summary = summarise(rows)
-    text, page = report(tmp_path, summary=summary, higher_is_better={"m": True}, chance=None)
-    assert "no interval, too few samples" in page.text
+    text, page = report(tmp_path, summary=summary, traits={"m": Traits(True)}, chance=None)
+    assert "no verdict, too few samples" in page.text
     assert "undefined" in page.text
     assert not re.search(
         r"\bnan\b", re.sub(r"base64,[^\")]*|<script.*?</script>", "", text, flags=re.S)
@@ -309,11 +389,11 @@ def test_a_thousand_classes_stay_light_and_what_is_left_out_is_said(tmp_path):
     text, page = report(
         tmp_path,
         summary=summary,
-        higher_is_better=dict.fromkeys(metrics, True),
+        traits=dict.fromkeys(metrics, Traits(True)),
         classes=dict.fromkeys(metrics, rows),
     )
     assert len(text) < 2_500_000  # pictures may take the rest of 10 MB
-    assert len(page.all("details")) == 3
+    assert len(page.all("details")) == 3 + 1  # and the legend of the pictures
     assert "measure_3, measure_4 are left out here" in " ".join(page.text.split())
 
 
@@ -334,4 +414,4 @@ def test_same_input_same_page(tmp_path):
 
 def test_a_metric_without_direction_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must have a direction"):
-        report(tmp_path, higher_is_better={})
+        report(tmp_path, traits={})

@@ -5,6 +5,7 @@ import pytest
 from named_variants import variant as named
 
 from var_exp.results.by_class import by_class
+from var_exp.results.intervals import estimate
 from var_exp.results.rows import Row
 
 NAMES = ["cat", "dog", "ant"]
@@ -38,9 +39,9 @@ def test_means_differences_and_counts_are_those_of_a_loop():
             assert value.value == pytest.approx(np.mean(scores[name]))
             gaps = np.subtract(scores[name], scores["base"])
             assert difference.value == pytest.approx(gaps.mean())
-            # a bootstrap over pictures of independent scores: about two standard errors
-            width = 2 * 1.96 * gaps.std() / len(gaps) ** 0.5
-            assert difference.ci_high - difference.ci_low == pytest.approx(width, rel=0.2)
+            ends = estimate(gaps, np.arange(len(gaps)))
+            assert difference.ci_low == pytest.approx(ends.low)
+            assert difference.ci_high == pytest.approx(ends.high)
 
 
 def test_a_single_class_has_no_breakdown():

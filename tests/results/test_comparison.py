@@ -1,15 +1,26 @@
 """Tests and ranks over runs, on scores made so that the answer is known."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from named_variants import variant
+from scipy import stats
 
+from var_exp.metrics.base import Traits
 from var_exp.report.comparison_tables import significance_tables
 from var_exp.report.tables import markdown
-from var_exp.results.comparison import Run, compare, refiner_tests, run_tests, write_tests
-from var_exp.results.significance import holm
+from var_exp.results.comparison import (
+    Comparison,
+    Run,
+    compare,
+    letter_display,
+    refiner_tests,
+    run_tests,
+    write_tests,
+)
+from var_exp.results.significance import PairedTest, Rank, holm, pictures_needed
 from var_exp.results.summary import SummaryRow
 
 FIGURES = [
@@ -20,27 +31,28 @@ FIGURES = [
 
 def run(label, base, gain):
     generator = np.random.default_rng(len(label))
-    scores = {f"s{i}": base + 0.05 * generator.standard_normal() for i in range(40)}
+    scores = {(f"s{i}", 0): base + 0.05 * generator.standard_normal() for i in range(40)}
     refined = {
-        id: score + gain + 0.02 * generator.standard_normal() for id, score in scores.items()
+        unit: score + gain + 0.02 * generator.standard_normal() for unit, score in scores.items()
     }
     columns = {("game", "base"): scores, ("game", "var"): refined, ("game", "edge_map"): scores}
     return Run({"method": label}, FIGURES, columns)
 
 
+UP = Traits(higher_is_better=True)
 RUNS = [run("gbp", 0.3, 0.5), run("ig", 0.5, 0.0), run("gradcam", 0.6, -0.1)]
 
 
 def test_a_refiner_without_a_defined_score_is_not_tested():
     empty = Run({"method": "lrp"}, FIGURES, {("game", "base"): RUNS[0].scores["game", "base"]})
-    assert refiner_tests([empty], "game") == []
-    assert len(refiner_tests([RUNS[0], empty], "game")) == 1
-    found = compare([*RUNS, empty], {"game": True})
+    assert refiner_tests([empty], "game", UP) == []
+    assert len(refiner_tests([RUNS[0], empty], "game", UP)) == 1
+    found = compare([*RUNS, empty], {"game": UP})
     assert [len(ranks) for ranks in found.rankings.values()] == [4, 3]
 
 
 def test_each_refiner_is_tested_against_its_own_base():
-    tests = refiner_tests(RUNS, "game")
+    tests = refiner_tests(RUNS, "game", UP)
     assert [(test.left, test.right) for test in tests] == [
         ("gbp var", "gbp base"),
         ("ig var", "ig base"),
@@ -53,14 +65,59 @@ def test_each_refiner_is_tested_against_its_own_base():
 
 
 def test_every_pair_of_runs_on_each_variant():
-    tests = run_tests(RUNS, "game")
+    tests = run_tests(RUNS, "game", UP)
     assert len(tests) == 2 * 3  # base and var, not the control
     assert (tests[0].left, tests[0].right) == ("gbp base", "ig base")
     assert tests[0].difference == pytest.approx(-0.2, abs=0.03)
 
 
+def test_pictures_needed_count_the_tests_of_the_family():
+    """More tests, a smaller level each, more pictures."""
+    close = run("rise", 0.5, 0.006)
+    alone, *_ = refiner_tests([close], "game", UP)
+    among, *_ = refiner_tests([close, *RUNS[1:], *RUNS[1:]], "game", UP)
+    deviation = (alone.ci_high - alone.ci_low) / 2 / stats.t.ppf(0.975, 39) * 40**0.5
+    assert alone.difference == among.difference
+    assert among.needed > 1.3 * alone.needed
+    assert alone.needed == pytest.approx(pictures_needed(alone.difference, deviation), rel=0.1)
+
+
+def test_letters_join_neighbours_that_are_not_told_apart():
+    """Of few pictures no run is told from another."""
+    scores = {"a": 0.9, "bb": 0.5, "ccc": 0.5, "dddd": 0.1}
+    runs = [run(name, base, 0.1) for name, base in scores.items()]
+    letters = letter_display(compare(runs, {"game": UP}), "game", "base")
+    assert letters == {"a": "a", "bb": "b", "ccc": "b", "dddd": "c"}
+    few = [
+        replace(one, scores={k: dict(list(v.items())[:9]) for k, v in one.scores.items()})
+        for one in runs
+    ]
+    assert set(letter_display(compare(few, {"game": UP}), "game", "base").values()) == {"a"}
+
+
+def test_a_run_may_have_two_letters():
+    def test(left, right, p):
+        return PairedTest(left, right, 0.1, 0, 0.2, p, 0.1, 60, 60, 10, p)
+
+    ranks = [Rank(name, 0.0, place, 1, 3) for place, name in enumerate("xyz", 1)]
+    tests = [test("x m", "y m", 0.2), test("z m", "y m", 0.3), test("x m", "z m", 0.01)]
+    comparison = Comparison([], {"game": UP}, {}, {"game": tests}, {("game", "m"): ranks})
+    assert letter_display(comparison, "game", "m") == {"x": "a", "y": "ab", "z": "b"}
+    assert letter_display(comparison, "game", "absent") == {}
+
+
+def test_a_metric_averaged_by_class_is_compared_so():
+    rows = {("a", 0): 0.0, ("b", 0): 0.0, ("c", 0): 0.0, ("d", 1): 1.0, ("e", 1): 1.0}
+    base = dict.fromkeys(rows, 0.0)
+    figures = [SummaryRow("game", variant(name), 0, -1, 1, 5) for name in ("base", "var")]
+    runs = [Run({"method": "x"}, figures, {("game", "base"): base, ("game", "var"): rows})]
+    (plain,) = refiner_tests(runs, "game", UP)
+    (by_class,) = refiner_tests(runs, "game", Traits(higher_is_better=True, average="classes"))
+    assert (plain.difference, by_class.difference) == (pytest.approx(0.4), pytest.approx(0.5))
+
+
 def test_markdown_ranks_the_runs(tmp_path):
-    comparison = compare(RUNS, {"game": True})
+    comparison = compare(RUNS, {"game": UP})
     text = "\n".join(map(markdown, significance_tables(comparison)))
     assert "| `gbp` | 3 [3, 3] | 1 [1, 1] |" in text
     assert "| `gradcam` | 1 [1, 1] |" in text
@@ -74,5 +131,5 @@ def test_markdown_ranks_the_runs(tmp_path):
 
 
 def test_a_single_run_has_no_ranking():
-    (table,) = significance_tables(compare(RUNS[:1], {"game": True}))
+    (table,) = significance_tables(compare(RUNS[:1], {"game": UP}))
     assert table.title == "game: refined against base"

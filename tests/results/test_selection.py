@@ -7,7 +7,7 @@ import pytest
 from named_variants import variant as named
 
 from var_exp.results.rows import Row
-from var_exp.results.selection import pick_samples
+from var_exp.results.selection import pick_at_random, pick_samples
 
 BASE = {"a": 0.5, "b": 0.4, "c": 0.1, "d": 0.2, "e": 0.3, "f": 0.6, "g": 0.45}
 REFINED = {"a": 0.9, "b": 0.3, "c": 0.8, "d": 0.7, "e": 0.35, "f": 0.65, "g": math.nan}
@@ -95,3 +95,12 @@ def test_ties_are_not_broken_by_name_or_order():
 def test_none_wanted_or_none_scored():
     assert pick(count=0) == []
     assert pick([Row("a", 0, "another", named("base"), 1.0)]) == []
+
+
+def test_without_scores_the_same_samples_are_random():
+    alone = pick_at_random(sorted(REFINED, reverse=True), count=3, seed=5)
+    first, *_ = pick(count=1, seed=5)
+    assert alone[0].sample_id == first.sample_id
+    assert [(p.kind, p.metric, dict(p.scores)) for p in alone] == [("random", "", {})] * 3
+    assert len({p.sample_id for p in alone}) == 3
+    assert math.isnan(alone[0].mean("base"))

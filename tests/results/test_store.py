@@ -1,6 +1,7 @@
 """What a store gives back is what was committed, whole samples only, however it was interrupted."""
 
 import math
+import sqlite3
 import subprocess
 import sys
 
@@ -155,7 +156,7 @@ def test_the_files_of_other_processes_are_absorbed_once(tmp_path):
 
 
 def test_a_second_process_is_kept_out_until_the_first_one_dies(tmp_path, monkeypatch):
-    monkeypatch.setattr("var_exp.results.store._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("var_exp.results.store_file._WAIT_SECONDS", 0.05)
     code = (
         "import pathlib, sys; from var_exp.results.store import Store\n"
         f"store = Store(pathlib.Path({str(tmp_path)!r}), {IDS})\n"
@@ -184,3 +185,68 @@ def test_a_folder_that_cannot_be_written_ends_in_a_sentence(tmp_path):
 def test_ids_must_tell_samples_apart():
     with pytest.raises(BadData, match="two samples have the id 'a'"):
         Store(None, ["a", "b", "a"])
+
+
+def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path):
+    with Store(tmp_path, IDS) as store:
+        store.commit(scored(0, 1, 2))
+    path = tmp_path / "store.sqlite"
+    good = path.read_bytes()
+    outcomes = {"same": 0, "refused": 0}
+    chance = np.random.default_rng(0)
+    for _ in range(120):
+        place, bit = int(chance.integers(len(good))), int(chance.integers(8))
+        broken = bytearray(good)
+        broken[place] ^= 1 << bit
+        path.write_bytes(broken)
+        try:
+            with Store(tmp_path, IDS) as store:
+                done = sorted(store.done())
+                assert list(store.rows()) == expected_rows(*done), (place, bit)
+            outcomes["same"] += 1
+        except (BadData, ConfigError, CannotWrite):
+            outcomes["refused"] += 1
+        for beside in tmp_path.glob("store.sqlite-*"):
+            beside.unlink()
+    assert min(outcomes.values()) > 0
+    assert sum(outcomes.values()) == 120
+
+
+def test_another_programs_database_is_neither_used_nor_removed(tmp_path):
+    for name in ("store.sqlite", "store.rank1.sqlite"):
+        with sqlite3.connect(tmp_path / name) as other:
+            other.execute("CREATE TABLE scores (holiday TEXT)")
+        other.close()
+    before = [(tmp_path / name).read_bytes() for name in ("store.sqlite", "store.rank1.sqlite")]
+    with pytest.raises(BadData, match="another program's database and stays as it is"):
+        Store(tmp_path, IDS).done()
+    (tmp_path / "store.sqlite").rename(tmp_path / "aside")
+    with pytest.raises(BadData, match=r"rank1.* another program's database"):
+        Store(tmp_path, IDS).absorb()
+    after = [(tmp_path / name).read_bytes() for name in ("aside", "store.rank1.sqlite")]
+    assert before == after
+
+
+def test_a_store_of_another_layout_is_named(tmp_path):
+    with Store(tmp_path, IDS) as store:
+        store.commit(scored(0))
+        store._open.execute("PRAGMA user_version = 99")
+    with pytest.raises(BadData, match="written by another version of var_exp"):
+        Store(tmp_path, IDS).done()
+
+
+def test_a_store_of_other_data_is_refused(tmp_path):
+    with Store(tmp_path, IDS) as store:
+        store.commit(scored(0))
+    with pytest.raises(BadData, match="'sample 0' is none of these data"):
+        Store(tmp_path, ["another", *IDS]).done()
+
+
+def test_what_sqlite_cannot_keep_has_the_checksum_of_what_it_gives_back(tmp_path):
+    odd = [Row(IDS[0], 0, "m", named("var"), value) for value in (-0.0, math.nan, math.inf, 1e-320)]
+    with Store(tmp_path, IDS) as store:
+        store.commit(BatchScores(IDS[:1], odd))
+    with Store(tmp_path, IDS) as store:
+        zero, undefined, infinite, tiny = (row.score for row in store.rows())
+    assert (zero, infinite, tiny) == (0.0, math.inf, 1e-320)
+    assert math.isnan(undefined)

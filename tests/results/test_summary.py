@@ -4,11 +4,12 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
+import torch
 from named_variants import variant as named
-from scipy import stats
 
-from var_exp.results.bootstrap import cluster_bootstrap
-from var_exp.results.rows import Row
+from var_exp.metrics.base import Flag, SampleMetric, flag_names
+from var_exp.results.intervals import estimate
+from var_exp.results.rows import FLAGS, Row
 from var_exp.results.summary import (
     SummaryRow,
     read_summary,
@@ -31,16 +32,14 @@ def only(rows, **options):
     return figure
 
 
-def test_interval_of_independent_rows_is_that_of_scipy():
+def test_a_figure_is_the_estimate_of_its_rows():
     scores = np.random.default_rng(3).beta(2, 5, size=60)
-    ours = only(scored(scores), resamples=20_000)
-    theirs = stats.bootstrap(
-        (scores,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
-    ).confidence_interval
-    assert ours.value == pytest.approx(scores.mean(), abs=1e-15)
-    width = theirs.high - theirs.low
-    assert ours.ci_low == pytest.approx(theirs.low, abs=0.03 * width)
-    assert ours.ci_high == pytest.approx(theirs.high, abs=0.03 * width)
+    ours, expected = only(scored(scores, classes=4)), estimate(scores, np.arange(60) // 4)
+    assert ours.value == scores.mean()
+    assert (ours.pictures, ours.rows) == (15, 60)
+    # but for rounding: ids sort as words
+    assert [ours.ci_low, ours.ci_high] == pytest.approx([expected.low, expected.high])
+    assert math.isnan(ours.p_value)
 
 
 def test_dependent_classes_widen_the_interval():
@@ -50,7 +49,7 @@ def test_dependent_classes_widen_the_interval():
     ratio = (clustered.ci_high - clustered.ci_low) / (
         taken_as_independent.ci_high - taken_as_independent.ci_low
     )
-    assert ratio == pytest.approx(2.0, rel=0.1)  # sqrt(4): four copies carry no more than one
+    assert ratio == pytest.approx(2.0, rel=0.05)  # sqrt(4): four copies carry no more than one
 
 
 def test_value_is_the_mean_over_rows_not_over_samples():
@@ -78,7 +77,51 @@ def test_a_mean_over_classes_weighs_every_class_alike():
     assert values["w", "base"] == pytest.approx(3.5 / 6)
     assert {figure.n for figure in figures} == {6}
     random.Random(0).shuffle(rows)
-    assert set(summarise(rows, class_means=["m"])) == set(figures)
+    assert set(map(repr, summarise(rows, class_means=["m"]))) == set(map(repr, figures))
+
+
+class Recording(SampleMetric):
+    """Records what it is given."""
+
+    higher_is_better = True
+
+    def update(self, scores, flags, classes, ids):
+        self.record(scores, flags, classes, ids)
+
+
+@pytest.mark.parametrize("average", ["samples", "classes"])
+def test_a_metric_and_the_summary_of_its_rows_say_the_same(average):
+    """The torchmetrics state, for those who use a metric alone, and the figures of a run."""
+    generator = np.random.default_rng(0)
+    metric = Recording()
+    metric.average = average
+    rows = []
+    for _ in range(5):
+        ids = [f"id-{i}" for i in generator.integers(12, size=7)]
+        classes = [int(label) for label in generator.integers(3, size=7)]
+        # one score for each id and class, so that a sample that is repeated repeats its score
+        scores = [hash_score(id, label) for id, label in zip(ids, classes, strict=True)]
+        flags = [Flag.EMPTY_REGION if math.isnan(score) else Flag.TIED for score in scores]
+        state = torch.tensor(scores, dtype=torch.float64)
+        metric.update(state, torch.tensor(flags), torch.tensor(classes), ids)
+        columns = zip(ids, classes, scores, flags, strict=True)
+        rows += [
+            Row(id, c, "m", named("base"), score, flag_names(flag))
+            for id, c, score, flag in columns
+        ]
+    figure = only(rows, class_means=["m"] if average == "classes" else [])
+    assert figure.value == pytest.approx(metric.compute().item(), rel=1e-14)
+    ledger = metric.ledger()
+    assert (ledger["samples"], ledger["undefined"]) == (figure.rows, figure.rows - figure.n)
+    assert 0 < figure.n < figure.rows < len(rows)
+    for flag in FLAGS:
+        assert ledger[flag] == getattr(figure, flag)
+
+
+def hash_score(id, label):
+    """A score that the sample and the class alone decide, undefined for some."""
+    number = (31 * int(id[3:]) + 17 * label) % 23
+    return math.nan if number < 4 else number / 23
 
 
 def test_undefined_rows_are_left_out_and_counted():
@@ -93,6 +136,7 @@ def test_undefined_rows_are_left_out_and_counted():
     assert (figure.value, figure.n) == (0.5, 2)
     ledger = (figure.empty_map, figure.empty_region, figure.non_finite, figure.tied)
     assert ledger == (1, 1, 2, 2)
+    assert (figure.rows, figure.pictures) == (5, 2)
 
 
 def test_nothing_defined_is_nan_and_one_sample_has_no_interval():
@@ -114,6 +158,8 @@ def test_difference_is_paired_over_sample_and_class():
     assert figures["var-base"].value == pytest.approx((0.4 + 0.1) / 2)
     assert figures["var-base"].n == 2
     assert (figures["var-base"].tied, figures["var-base"].empty_map) == (1, 1)
+    assert (figures["var-base"].rows, figures["var-base"].pictures) == (4, 2)
+    assert (figures["var"].rows, figures["var"].pictures) == (5, 3)
     assert figures["var-base"].non_finite == 2
     assert figures["var"].empty_map == 1
 
@@ -125,6 +171,7 @@ def test_interval_of_a_difference_knows_the_pairing():
     refined = scored(0.5 * easy + 0.02 + generator.normal(0, 0.01, size=300), variant="var")
     figures = {f.variant.name: f for f in summarise([*base, *refined])}
     assert figures["var-base"].ci_low > 0.015
+    assert figures["var-base"].p_value < 1e-6
     assert figures["var-base"].ci_high < 0.025
     assert figures["base"].ci_high > figures["var"].ci_low  # unpaired, they could not be told apart
 
@@ -143,19 +190,19 @@ def test_order_of_figures_and_rows():
         (metric, variant) for metric in ("first", "second") for variant in order
     ]
     alone = [row for row in rows if row.metric == "second"]
-    assert summarise(alone) == figures[7:]
-    assert summarise(rows, seed=1) != figures
+    assert repr(summarise(alone)) == repr(figures[7:])
     random.Random(0).shuffle(rows)
-    assert set(summarise(rows)) == set(figures)
+    assert set(map(repr, summarise(rows))) == set(map(repr, figures))
 
 
 def test_repeats_of_a_distributed_sampler_count_once():
     rows = scored([0.1, 0.2, 0.3])
-    assert summarise([*rows, rows[0]]) == summarise(rows)
+    assert repr(summarise([*rows, rows[0]])) == repr(summarise(rows))
     undefined = scored([0.1, math.nan])
     assert repr(summarise(undefined * 2)) == repr(summarise(undefined))
     rounded = replace(rows[0], score=0.1 + 1e-9)
-    assert summarise([rounded, *rows]) == summarise([*rows, rounded]) == summarise(rows)
+    for repeated in ([rounded, *rows], [*rows, rounded]):
+        assert repr(summarise(repeated)) == repr(summarise(rows))
 
 
 @pytest.mark.parametrize(
@@ -184,14 +231,16 @@ def test_no_rows_no_figures():
 def test_summary_comes_back_exactly(tmp_path):
     path = tmp_path / "summary.csv"
     figures = [
-        SummaryRow("m", named("base"), 1 / 3, 0.1 + 0.2, 0.5, 7, 1, 2, 3, 4),
+        SummaryRow("m", named("base"), 1 / 3, 0.1 + 0.2, 0.5, 7, 1, 2, 3, 4, 5, 9, 6, 1 / 7),
         SummaryRow("m", named("var-base"), math.nan, math.nan, math.nan, 0),
     ]
     write_summary(path, figures, record="0123456789ab")
     assert path.read_text().splitlines()[0] == (
-        "metric,variant,value,ci_low,ci_high,n,empty_map,empty_region,non_finite,tied,role,of,record"
+        "metric,variant,value,ci_low,ci_high,n,empty_map,empty_region,non_finite,tied,"
+        "nothing_positive,role,of,rows,pictures,p_value,record"
     )
-    assert path.read_text().splitlines()[1].endswith(",7,1,2,3,4,base,,0123456789ab")
+    line = f",7,1,2,3,4,5,base,,9,6,{1 / 7},0123456789ab"
+    assert path.read_text().splitlines()[1].endswith(line)
     first, second = read_summary(path)
     assert first == figures[0]
     assert repr(astuple(second)) == repr(astuple(figures[1]))
@@ -204,16 +253,17 @@ def test_another_file_is_not_a_summary(tmp_path):
         read_summary(path)
 
 
-def test_many_clusters_in_bounded_memory():
-    tracemalloc = pytest.importorskip("tracemalloc")
-    scores = np.random.default_rng(0).random((50_000, 3))
-    tracemalloc.start()
-    low, high = cluster_bootstrap(scores, np.arange(50_000), resamples=200)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 120 * 2**20
-    expected = scores.std(axis=0) / math.sqrt(50_000) * 2 * 1.96
-    np.testing.assert_allclose(high - low, expected, rtol=0.25)
+def test_an_empty_map_is_not_one_without_anything_positive():
+    rows = [
+        Row("a", 0, "m", named("base"), 0.0, "empty_map"),
+        Row("b", 0, "m", named("base"), 0.0, "nothing_positive"),
+        Row("c", 0, "m", named("base"), math.nan, "empty_map"),
+    ]
+    figure = only(rows)
+    assert (figure.empty_map, figure.nothing_positive, figure.rows, figure.n) == (2, 1, 3, 2)
+    assert figure.all_empty
+    assert not only([*rows, Row("d", 0, "m", named("base"), 0.0)]).all_empty
+    assert not SummaryRow("m", named("base"), 0, 0, 0, 0).all_empty
 
 
 def test_the_refined_map_is_compared_with_its_own_control_pair_by_pair():

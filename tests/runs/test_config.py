@@ -9,10 +9,16 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
+from var_exp.registry import build
 from var_exp.runs.config import FAILED, EvaluateConfig, check, command, run
 from var_exp.runs.experiment import GIVEN
-from var_exp.registry import build
 from var_exp.types import AlreadyFinished, ConfigError
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    """The arguments are those of pytest."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
 
 
 def sentence(capsys, composed, *overrides):
@@ -35,12 +41,12 @@ def test_default_configuration_has_no_problem(composed):
     ("override", "expected"),
     [
         ("method=gpb", "there is no method=gpb (did you mean 'gbp'?); choose one of: a"),
-        ("refine=[none,vra]", "there is no refine=vra (did you mean 'var'?); choose one of: cgi"),
+        ("refine=[vra]", "there is no refine=vra (did you mean 'var'?); choose one of: cgi"),
         ("modl=critters_cnn", "there is no option 'modl' (did you mean 'model'?); options: data"),
         ("batchsize=3", "there is no option 'batchsize' (did you mean 'batch_size'?)"),
         ("hydra/launcher=slrm", "there is no hydra/launcher=slrm (did you mean 'slurm'?)"),
         ("hydra.launcher.x=1", "there is no option 'hydra.launcher.x'; --cfg hydra lists Hydra's."),
-        ("batch_size=many", "Value 'many' of type 'str' could not be converted to Integer"),
+        ("batch_size=many", "batch_size must be a whole number, got 'many'; give"),
     ],
 )
 def test_what_hydra_refuses_is_one_sentence(capsys, composed, override, expected):

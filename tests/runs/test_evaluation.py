@@ -6,9 +6,9 @@ from collections import defaultdict
 
 import pytest
 
-from var_exp.runs.evaluation import evaluate
 from var_exp.results.rows import read_rows
 from var_exp.results.summary import read_summary
+from var_exp.runs.evaluation import evaluate
 from var_exp.types import AlreadyFinished, ConfigError
 
 SMALL = ("logger=none", "data.count=64", "trainer=cpu")
@@ -36,7 +36,7 @@ def test_a_run_writes_the_files_of_the_contract(finished):
     with (folder / "summary.csv").open() as file:
         header = next(csv.reader(file))
     assert header[:6] == ["metric", "variant", "value", "ci_low", "ci_high", "n"]
-    assert read_summary(folder / "summary.csv") == summary
+    assert repr(read_summary(folder / "summary.csv")) == repr(summary)
     assert [row.variant.name for row in summary] == [
         "base",
         "var",
@@ -136,3 +136,14 @@ def test_a_class_mean_is_computed_from_the_scores(composed, tmp_path):
 def test_a_precision_that_scores_do_not_stand_is_refused(composed, tmp_path):
     with pytest.raises(ConfigError, match="must be 32-true or bf16-mixed, got 64-true"):
         evaluate(composed(*SMALL, "trainer.precision=64-true"), tmp_path)
+
+
+def test_a_run_without_a_measure_draws_and_keeps_maps(composed, tmp_path):
+    cfg = composed("metric=[]", "data.count=12", "pictures=2", "maps=true", *SMALL[::2])
+    assert evaluate(cfg, tmp_path) == []
+    assert read_rows(tmp_path / "scores.csv") == read_summary(tmp_path / "summary.csv") == []
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="sample') >= 1
+    assert (tmp_path / "maps" / "index.csv").exists()
+    with pytest.raises(AlreadyFinished):
+        evaluate(cfg, tmp_path)

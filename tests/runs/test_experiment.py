@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from var_exp.metrics.base import SampleMetric
 from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.experiment import GIVEN, prepare
 from var_exp.types import PREDICTED, ConfigError, MissingWeights, UnsupportedModel
@@ -47,7 +48,7 @@ def test_a_method_that_knows_no_classes_is_scored_without_competition(composed):
     parts = experiment(
         composed,
         *("model=critters_vit", "model.pretrained=false"),
-        *("method=attention_rollout", "refine=[none]"),
+        *("method=attention_rollout", "refine=none"),
     )
     assert not parts.refiners
     assert not parts.method.class_specific
@@ -90,13 +91,11 @@ def test_own_pictures_with_a_model_of_their_classes(composed, folder):
             ("model=critters_vit", "method=attention_rollout"),
             ConfigError,
             r"AttentionRollout gives all classes the same map, so they cannot compete; "
-            r"use refine=\[none\]",
+            "use refine=none",
         ),
-        (("metric=[]",), ConfigError, r"metric=\[\] leaves nothing to measure"),
         (("layout=single",), ConfigError, "classes=given needs two or more asked classes"),
         (("classes=siblings",), ConfigError, "needs one asked class per image, got 4"),
         (("layout.n=5",), ConfigError, "needs pictures of 25 different classes"),
-        (("classes=top_k", "classes.k=17"), ConfigError, "17"),
         (("model.checkpoint=/no/file",), MissingWeights, "checkpoint '/no/file'"),
         (("method.activations=gelu",), ConfigError, "activations"),
         (("refine.var.temperature=-1",), ConfigError, "refine.var: temperature"),
@@ -126,6 +125,55 @@ def test_measures_that_these_data_cannot_feed(composed, overrides, sentence):
     assert "\n" not in str(refused.value)
 
 
+class Misspelt(SampleMetric):
+    """A metric of the user's own."""
+
+    higher_is_better = True
+
+    def update(self, *, maps, region, ids=None):
+        """Never called."""
+
+
+class WithoutPlaces(Misspelt):
+    """One that can do without regions."""
+
+    def update(self, *, maps, regions=None, ids=None):
+        """Never called."""
+
+
+class Thresholded:
+    """A refiner of the user's own that needs a word more than any run has."""
+
+    def __call__(self, maps, logits, threshold):
+        """Never called."""
+
+
+def test_what_no_run_can_give_is_one_sentence(composed):
+    node = {"_target_": f"{__name__}.Misspelt"}
+    cfg = check(composed("model.pretrained=false"), EvaluateConfig, GIVEN)
+    sentence = (
+        "metric mine asks for 'region' in its update, which no run can give "
+        r"\(did you mean 'regions'\?\); it may ask for maps, classes, ids, images, base_maps"
+    )
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        prepare(cfg | {"metric": {"mine": node}})
+    assert "\n" not in str(refused.value)
+
+
+def test_what_a_metric_can_do_without_is_not_asked_of_the_data(composed, folder):
+    overrides = (*TWO_CLASSES, *OWN, f"data.root={folder}", "metric=[]")
+    cfg = check(composed(*overrides), EvaluateConfig, GIVEN)
+    parts = prepare(cfg | {"metric": {"mine": {"_target_": f"{__name__}.WithoutPlaces"}}})
+    assert list(parts.make_metrics()) == ["mine"]
+
+
+def test_a_refiner_that_needs_more_than_maps_and_logits_is_refused(composed):
+    cfg = check(composed("model.pretrained=false"), EvaluateConfig, GIVEN)
+    sentence = r"Thresholded must be called with maps, or .* takes \(maps, logits, threshold\)"
+    with pytest.raises(ConfigError, match=sentence):
+        prepare(cfg | {"refine": {"mine": {"_target_": f"{__name__}.Thresholded"}}})
+
+
 @pytest.mark.parametrize("layout", ["grid", "pair"])
 def test_places_that_can_be_confused(composed, layout):
     parts = experiment(
@@ -145,9 +193,9 @@ def test_measures_of_places_need_places(composed, folder):
         )
 
 
-def test_own_pictures_come_alone_with_measures_that_need_no_places(composed, folder):
+def test_own_pictures_come_alone_and_without_measures(composed, folder):
     parts = experiment(composed, *TWO_CLASSES, "data=folder", f"data.root={folder}", "classes.k=2")
-    assert list(parts.make_metrics()) == ["insertion_auc_coarse", "deletion_auc_coarse"]
+    assert parts.make_metrics() == {}
     assert parts.dataset[0].image.shape == (3, 64, 64)
 
 

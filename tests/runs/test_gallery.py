@@ -9,8 +9,6 @@ from torch import nn
 
 from var_exp.classes import TopK
 from var_exp.data.datamodule import SampleModule
-from var_exp.runs.experiment import Experiment
-from var_exp.runs.gallery import competition, gallery
 from var_exp.methods import get_method
 from var_exp.metrics import GridPointingGame
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
@@ -18,12 +16,14 @@ from var_exp.modules.attribution import AttributionModule
 from var_exp.refine.cgi import CGI
 from var_exp.refine.var import VAR
 from var_exp.results.selection import pick_samples
-from var_exp.types import InputSpec, Sample
+from var_exp.runs.experiment import Experiment
+from var_exp.runs.gallery import competition, gallery
+from var_exp.types import InputSpec, Sample, SampleDataset
 
 SPEC = InputSpec(size=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
 
-class Photos:
+class Photos(SampleDataset):
     """Noise of two sizes with one to three asked classes, some without regions."""
 
     class_names = tuple(f"class {i}" for i in range(9))
@@ -90,9 +90,7 @@ def run(experiment):
 @pytest.fixture(scope="module")
 def panels(experiment, run):
     module, rows = run
-    picks = pick_samples(
-        rows, metric="grid", higher_is_better=True, count=12, seed=0
-    )
+    picks = pick_samples(rows, metric="grid", higher_is_better=True, count=12, seed=0)
     return gallery(experiment, module, picks, batch_size=5)
 
 

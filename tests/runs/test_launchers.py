@@ -10,12 +10,18 @@ from hydra.core.utils import JobStatus
 from submitit import Job
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from var_exp.registry import aliases, conf_dir
 from var_exp.runs.config import EvaluateConfig, command
 from var_exp.runs.launchers import LAUNCHER_ERROR, refusal, wait_for_every_run, when_it_gives_up
-from var_exp.registry import aliases, conf_dir
 from var_exp.types import BadData
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    """The arguments are those of pytest."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
 
 
 @pytest.fixture(autouse=True)

@@ -9,36 +9,33 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from var_exp.runs.config import open_key
-from var_exp.runs.provenance import (
-    RunRecord,
-    data_hash,
-    deciding_options,
-    record_of,
-    short_hash,
-    weights_hash,
-)
 from var_exp.registry import conf_dir
-from var_exp.types import BadData, ConfigError, Sample
+from var_exp.runs.arguments import open_key
+from var_exp.runs.provenance import data_hash, deciding_options, record_of, short_hash, weights_hash
+from var_exp.runs.run_record import RunRecord
+from var_exp.types import BadData, ConfigError, Sample, SampleDataset
 
 
-class Noise:
+class Noise(SampleDataset):
     """Pictures in files, one class asked about."""
 
     class_names = ("a", "b")
 
     def __init__(self, folder, count=20, changed=None):
-        self.files = [folder / f"{i}.png" for i in range(count)]
+        self.pictures = [folder / f"{i}.png" for i in range(count)]
         self.changed = changed
 
     def __len__(self):
-        return len(self.files)
+        return len(self.pictures)
 
     def label(self, index):
         return index % 2
 
+    def files(self):
+        return iter(self.pictures)
+
     def sample_id(self, index):
-        return self.files[index].name
+        return self.pictures[index].name
 
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
@@ -111,8 +108,6 @@ def test_another_sample_label_picture_or_file_is_other_data(folder):
 
 def test_files_are_found_within_a_layout(folder):
     class Layout(Noise):
-        files = ()
-
         def __init__(self, dataset):
             self.dataset = dataset
 
@@ -124,6 +119,9 @@ def test_files_are_found_within_a_layout(folder):
 
         def __getitem__(self, index):
             return self.dataset[0]
+
+        def files(self):
+            return self.dataset.files()
 
     known = data_hash(Layout(Noise(folder)))
     (folder / "3.png").write_bytes(b"another picture")
@@ -144,7 +142,9 @@ def test_code_of_the_users_own_is_part_of_the_record(tmp_path, monkeypatch, fold
     root = {**ROOT, "method": {"_target_": "my_method_of_the_record.Mine"}}
     known = record_of(root, network(), Noise(folder))
     assert record_of(root, network(), Noise(folder)) == known
-    file.write_text("class Mine: ...  # changed\n")
+    file.write_text("class Mine: ...  # a comment\n")
+    assert record_of(root, network(), Noise(folder)) == known
+    file.write_text("class Mine: steps = 2\n")
     now = record_of(root, network(), Noise(folder))
     assert now["code"] != known["code"]
     assert {**now, "code": known["code"]} == known
@@ -190,7 +190,7 @@ def test_git_says_which_commit_and_whether_files_differ(tmp_path, monkeypatch):
         names = ["-c", "user.name=a", "-c", "user.email=b"]
         subprocess.run(["git", "-C", tmp_path, *names, *words], check=True, capture_output=True)
 
-    monkeypatch.setattr("var_exp.runs.provenance._PACKAGE", tmp_path)
+    monkeypatch.setattr("var_exp.runs.run_record._PACKAGE", tmp_path)
     record = RunRecord(tmp_path / "run")
     (tmp_path / "run").mkdir()
 

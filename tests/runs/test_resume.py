@@ -3,13 +3,15 @@
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
 
-from var_exp.runs.evaluation import evaluate
-from var_exp.runs.experiment import prepare
 from var_exp.results.rows import read_rows
 from var_exp.results.store import Store
+from var_exp.results.store_file import opened
+from var_exp.runs.evaluation import evaluate
+from var_exp.runs.experiment import prepare
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError
 
 FILES = ("scores.csv", "summary.csv")
@@ -59,8 +61,8 @@ def whole(tmp_path_factory):
     """The files of a run that nobody interrupted, and how to start it."""
     from hydra import compose, initialize_config_dir
 
-    from var_exp.runs.config import open_key
     from var_exp.registry import conf_dir
+    from var_exp.runs.arguments import open_key
 
     def start(folder, *more):
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -153,6 +155,16 @@ def test_killed_after_the_summary_it_is_finished_and_left_as_it_is(whole, tmp_pa
     assert same_files(folder, whole)
 
 
+def test_a_finished_run_says_which_of_its_files_were_changed(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    (folder / "report.html").unlink()
+    with (folder / "summary.csv").open("a") as file:
+        file.write("junk\n")
+    with pytest.raises(AlreadyFinished, match=r"report\.html was removed and summary\.csv was edi"):
+        whole[1](folder)
+
+
 def test_what_another_process_finished_meanwhile_is_left_as_it_is(whole, tmp_path, monkeypatch):
     folder = tmp_path / "run"
 
@@ -200,11 +212,12 @@ def test_changed_weights_are_refused(whole, stopped, monkeypatch):
 
 
 def test_a_second_start_is_kept_out_of_a_run_at_work(whole, stopped, monkeypatch):
-    monkeypatch.setattr("var_exp.results.store._WAIT_SECONDS", 0.05)
-    with Store(stopped, ["a"]) as first:
-        first.done()
-        with pytest.raises(ConfigError, match="another process is at work in"):
-            whole[1](stopped)
+    monkeypatch.setattr("var_exp.results.store_file._WAIT_SECONDS", 0.05)
+    with (
+        closing(opened(stopped / "store.sqlite")),
+        pytest.raises(ConfigError, match="another process is at work in"),
+    ):
+        whole[1](stopped)
     whole[1](stopped)
     assert same_files(stopped, whole)
 

@@ -50,7 +50,7 @@ def trained(photos, tmp_path_factory):
     from hydra import compose, initialize_config_dir
 
     from var_exp.registry import conf_dir
-    from var_exp.runs.config import open_key
+    from var_exp.runs.arguments import open_key
 
     folder = tmp_path_factory.mktemp("trained")
     options = [

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from var_exp.data.critters import Critters
 from var_exp.data.folder import PictureFolder
-from var_exp.training.pictures import Order, Views, collate_attempts, hold_out, view
+from var_exp.training.pictures import EpochOrder, Views, collate_attempts, hold_out, view
 from var_exp.types import BadData, InputSpec, Unreadable
 
 SPEC = InputSpec(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -51,7 +51,7 @@ def test_names_folders_and_order_do_not_matter(root, tmp_path_factory):
     held = {data.content(index) for index in hold_out(data, 0.3)[1]}
     other = tmp_path_factory.mktemp("other")
     for index in range(len(data)):
-        file, label = data.files[index]
+        file, label = data.pictures[index]
         (other / f"class {label}").mkdir(exist_ok=True)
         (other / f"class {label}" / f"{99 - index}.png").write_bytes(file.read_bytes())
     renamed = folder(other)
@@ -61,7 +61,7 @@ def test_names_folders_and_order_do_not_matter(root, tmp_path_factory):
 def test_copies_stay_on_one_side(root, caplog):
     data = folder(root)
     (index,) = [i for i in hold_out(data, 0.01)[1] if data.label(i) == 1]
-    content = data.files[index][0].read_bytes()
+    content = data.pictures[index][0].read_bytes()
     (root / "dog" / "copy.png").write_bytes(content)
     assert "dog/copy.png" in names(folder(root), hold_out(folder(root), 0.01)[1])
     (root / "cat" / "copy.png").write_bytes(content)  # and of another class
@@ -124,14 +124,14 @@ def test_a_view_is_a_part_of_the_picture_resized():
 
 
 def test_the_order_is_another_in_each_epoch_and_the_same_again():
-    order = Order(range(10, 30), seed=0)
+    order = EpochOrder(range(10, 30), seed=0)
     first = list(order)
     assert sorted(first) == [(index, 0) for index in range(10, 30)]
     assert first == list(order)
     order.set_epoch(3)
     assert {draw for _, draw in order} == {3}
     assert [index for index, _ in order] != [index for index, _ in first]
-    assert list(Order([5, 3], seed=None)) == [(5, 0), (3, 0)]
+    assert list(EpochOrder([5, 3], seed=None)) == [(5, 0), (3, 0)]
 
 
 def test_what_cannot_be_read_is_left_out_of_a_batch_or_ends_it(caplog):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from var_exp.data.pictures import Box, Geometry
+from var_exp.data.geometry import Box, Geometry
 from var_exp.types import BadData
 
 
@@ -59,7 +60,10 @@ def read_boxes(file: Path, numbers: Mapping[str, int], first: int) -> tuple[tupl
         corners = [
             [float(found.findtext(f"bndbox/{side}", "")) for side in _SIDES] for found in objects
         ]
-    except (OSError, ElementTree.ParseError, ValueError) as error:
+        if min(size) < 1 or not all(isfinite(side) for sides in corners for side in sides):
+            raise ValueError("a width, height or corner that cannot be")
+    # an unknown encoding is a LookupError
+    except (OSError, ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         raise BadData(
             f"cannot read annotation '{file}' ({error}); repair or replace it."
         ) from error

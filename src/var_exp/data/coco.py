@@ -5,18 +5,19 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from var_exp.data.coco_masks import is_drawn, pycocotools_mask, union
 from var_exp.data.photographs import Photograph, Photographs
 from var_exp.data.unreadable import OnError
-from var_exp.types import BadData, ConfigError, InputSpec
+from var_exp.text import printable
+from var_exp.types import BadData, InputSpec
 
 _TORCHVISION_CLASSES = 91  # category ids as class numbers, the unused among them too
 
@@ -52,11 +53,11 @@ class COCO(Photographs):
         count: int | None = None,
         on_error: OnError = "fail",
     ) -> None:
-        _masks()
+        pycocotools_mask()
         file, folder = _home(root, split)
         content = _read(file)
-        ids = sorted(category["id"] for category in content["categories"])
-        named = {category["id"]: category["name"] for category in content["categories"]}
+        named = {c["id"]: printable(c["name"]) for c in content["categories"]}
+        ids = sorted(named)
         if num_classes == _TORCHVISION_CLASSES:
             names = [named.get(number, f"unused {number}") for number in range(num_classes)]
             numbers = {identity: identity for identity in ids}
@@ -64,6 +65,7 @@ class COCO(Photographs):
             names = [named[identity] for identity in ids]
             numbers = {identity: number for number, identity in enumerate(ids)}
         left_out: Counter[str] = Counter()
+        self._file = file
         super().__init__(
             _photographs(content, numbers, f"coco-{split}", folder, file, left_out),
             names,
@@ -79,6 +81,10 @@ class COCO(Photographs):
             left_out=left_out,
         )
 
+    def annotations(self) -> Iterator[Path]:
+        """The one file of instances."""
+        yield self._file
+
     def regions(
         self, photograph: Photograph, classes: Sequence[int], size: tuple[int, int] | None
     ) -> Bool[Tensor, "A h w"]:
@@ -87,7 +93,10 @@ class COCO(Photographs):
         self.as_annotated(photograph, (width, height), size)
         masks = torch.stack(
             [
-                _union([drawn for owner, drawn in instances if owner == number], height, width)
+                union(
+                    [drawn for owner, drawn in instances if owner == number],
+                    *(height, width, f"'{self._file.name}', picture {photograph.id},"),
+                )
                 for number in classes
             ]
         )
@@ -107,53 +116,32 @@ def _photographs(
     for found in content["annotations"]:
         if found["category_id"] not in numbers:
             raise BadData(
-                f"'{file}': annotation {found['id']} is of category {found['category_id']}, which "
-                "is none of its categories."
+                f"'{file}': annotation {found.get('id')} is of category {found['category_id']}, "
+                "which is none of its categories."
             )
         if found["image_id"] not in instances:
             raise BadData(
-                f"'{file}': annotation {found['id']} is of image {found['image_id']}, which is "
+                f"'{file}': annotation {found.get('id')} is of image {found['image_id']}, which is "
                 "none of its images."
             )
-        instances[found["image_id"]].append((numbers[found["category_id"]], found["segmentation"]))
+        outline = found.get("segmentation")
+        instances[found["image_id"]].append((numbers[found["category_id"]], outline))
     photographs = []
     for image in sorted(content["images"], key=lambda image: image["id"]):
-        drawn = [(owner, drawn) for owner, drawn in instances[image["id"]] if drawn]
+        drawn = [(owner, drawn) for owner, drawn in instances[image["id"]] if is_drawn(drawn)]
         present = {owner for owner, _ in drawn}
-        left_out["with empty masks"] += len({o for o, _ in instances[image["id"]]} - present)
+        left_out["without outlines"] += len({o for o, _ in instances[image["id"]]} - present)
         size = image["width"], image["height"]
         name = Path(image["file_name"]).name
         photographs.append(
             Photograph(
-                f"{set_name}/{Path(name).stem}",
+                printable(f"{set_name}/{Path(name).stem}"),
                 folder / name,
                 tuple(sorted(present)),
                 (size, drawn),
             )
         )
     return photographs
-
-
-def _union(segmentations: Sequence[Any], height: int, width: int) -> Bool[Tensor, "H W"]:
-    """Union of polygons and run lengths, as COCO draws them."""
-    masks = _masks()
-    drawn: list[Any] = []
-    for segmentation in segmentations:
-        encoded = segmentation
-        if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
-            encoded = masks.frPyObjects(segmentation, height, width)
-        drawn += encoded if isinstance(encoded, list) else [encoded]
-    return torch.from_numpy(masks.decode(masks.merge(drawn)).astype(np.bool_))
-
-
-def _masks() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise ConfigError(
-            "data=coco needs pycocotools; install it with: pip install 'var_exp[coco]'."
-        ) from error
-    return mask
 
 
 def _home(root: str | None, split: str) -> tuple[Path, Path]:
@@ -174,12 +162,48 @@ def _home(root: str | None, split: str) -> tuple[Path, Path]:
     raise BadData(f"data.root '{root}' holds no folder {split} with the pictures; unpack it there.")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the file holds, once every entry has what is needed of it.
+
+    Raises:
+        BadData: it has not; the file and the entry are named.
+    """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        missing = {"images", "annotations", "categories"} - content.keys()
-    except (OSError, ValueError, AttributeError) as error:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        missing = _NEEDED.keys() - content.keys()
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BadData(f"cannot read '{file}' ({error}); unpack it again.") from error
     if missing:
         raise BadData(f"'{file}' lacks {', '.join(sorted(missing))}; take the file of instances.")
+    for kind, needed in _NEEDED.items():
+        if not isinstance(content[kind], list):
+            raise BadData(f"'{file}': {kind} is no list; take the file of instances.")
+        for place, entry in enumerate(content[kind]):
+            for key, fits in needed.items():
+                if not isinstance(entry, dict) or not fits(entry.get(key)):
+                    told = str(entry.get(key) if isinstance(entry, dict) else entry)[:40]
+                    raise BadData(
+                        f"'{file}': entry {place} of {kind} has {key} {told!r}, which cannot be; "
+                        "correct or remove it."
+                    )
     return dict(content)
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _LONGEST_SIDE
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(Path(value).name)
+
+
+_LONGEST_SIDE = 2**14
+_NEEDED: dict[str, dict[str, Callable[[object], bool]]] = {
+    "images": {"id": _is_id, "file_name": _is_name, "width": _is_side, "height": _is_side},
+    "annotations": {"image_id": _is_id, "category_id": _is_id},
+    "categories": {"id": _is_id, "name": _is_name},
+}

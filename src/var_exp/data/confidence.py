@@ -37,7 +37,7 @@ def confidences(
     Raises:
         ConfigError: samples whose classes are not the model's.
     """
-    if getattr(dataset, "members", None) is not None:
+    if dataset.members is not None:
         raise ConfigError(
             "layout.confidence needs data with the model's own classes; leave it out, or use "
             "data=imagenet."
@@ -102,9 +102,10 @@ def _cache() -> Path:
 def _read(file: Path) -> dict[str, float] | None:
     try:
         found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
+        valid = all(0 <= float(value) <= 1 for value in found.values())
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None  # it is asked anew
+    return found if valid else None
 
 
 def _write(file: Path, found: dict[str, float]) -> None:

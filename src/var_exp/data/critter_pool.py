@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, UInt8
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
-from tqdm import tqdm
 
 from var_exp.data.critters import CLASS_NAMES, Critters
 from var_exp.types import Sample
@@ -36,7 +36,7 @@ class CritterPool(Dataset[tuple[Tensor, Tensor]]):
             [Subset(stream, range(count - scenes)), Subset(stream.scenes(), range(scenes))]  # type: ignore[arg-type]  # a Sequence is a Dataset in all but name
         )
         loader = DataLoader(pictures, batch_size=64, num_workers=workers, collate_fn=_compact)
-        images, targets = zip(*tqdm(loader, "rendering", unit=" x 64 pictures"), strict=True)
+        images, targets = zip(*track(loader, "rendering", transient=True), strict=True)
         self.images: UInt8[Tensor, "count 3 H W"] = torch.cat(images)
         self.targets: Float[Tensor, "count N"] = torch.cat(targets)
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from var_exp.data.critter_drawing import PARTS, Scene, render
 from var_exp.data.critters import CLASS_NAMES, Critters, differing_part, part_indices
 from var_exp.seeds import sample_generator
-from var_exp.types import ConfigError, Sample
+from var_exp.types import ConfigError, Sample, SampleDataset
 
-Asked = Literal["differing", "kept", "tail"]
+Asked = Literal["differing", "kept", "tail", "shared"]
 
 
 @dataclass(frozen=True)
-class CritterSiblings:
+class CritterSiblings(SampleDataset):
     """Single critters, each asked about against one competitor class.
 
     The competitor competes, but nothing is asked about it: no truth is known for the map of a class
@@ -36,7 +36,8 @@ class CritterSiblings:
         asked: "differing": the competitor is a sibling, and the region the one part in which it
             differs; "kept": the competitor shares neither part, and the region holds both, which a
             map should keep; "tail": the competitor is a sibling, and the region the tail, which
-            says nothing (its score should be low).
+            says nothing (its score should be low); "shared": the competitor is a sibling, and the
+            region all that both classes have, which is the critter without that part and the tail.
 
     Raises:
         ConfigError: an option out of its range.
@@ -56,7 +57,7 @@ class CritterSiblings:
         self._scenes()  # checks the other options
 
     @property
-    def class_names(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # nobody sets it
         """The 16 classes."""
         return CLASS_NAMES
 
@@ -75,7 +76,7 @@ class CritterSiblings:
         self.sample_id(index)  # checks the index
         first = self._scenes().label(index // 2)
         competitors = [label for label in range(len(CLASS_NAMES)) if self._may_meet(first, label)]
-        generator = sample_generator(0, f"competitor/{self.seed}/{index // 2}")
+        generator = sample_generator(0, f"rival/{self.seed}/{index // 2}")
         second = competitors[int(torch.randint(len(competitors), (), generator=generator))]
         return (first, second) if index % 2 == 0 else (second, first)
 
@@ -118,4 +119,7 @@ _REGIONS: dict[Asked, Callable[[dict[str, Tensor], int, int], Bool[Tensor, "H W"
     "differing": lambda parts, present, competitor: parts[differing_part(present, competitor)],
     "kept": lambda parts, present, competitor: parts["ornament"] | parts["pattern"],
     "tail": lambda parts, present, competitor: parts["tail"],
+    "shared": lambda parts, present, competitor: torch.stack(
+        [p for n, p in parts.items() if n not in ("tail", differing_part(present, competitor))]
+    ).any(0),
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from var_exp.data.critter_background import sample_background
 from var_exp.data.critter_drawing import Critter, Scene, render
-from var_exp.types import ConfigError, Sample
+from var_exp.types import ConfigError, Sample, SampleDataset
 
 ORNAMENTS = ("round ears", "pointed ears", "antennae", "hat")
 PATTERNS = ("spot", "bars across", "bars upright", "quadrants")
@@ -50,7 +50,7 @@ def differing_part(first: int, second: int) -> str:
 
 
 @dataclass(frozen=True)
-class Critters:
+class Critters(SampleDataset):
     """Procedural pictures of one or two critters; the same id is the same picture everywhere.
 
     Picture `i` depends on `seed`, `objects`, `size` and `i` alone: neither on `count`, nor on the
@@ -84,12 +84,12 @@ class Critters:
                 )
 
     @property
-    def class_names(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # nobody sets it
         """The 16 classes, such as "round ears / spot"."""
         return CLASS_NAMES
 
     @property
-    def siblings(self) -> Int[Tensor, "classes 6"]:
+    def siblings(self) -> Int[Tensor, "classes 6"]:  # type: ignore[override]  # likewise
         """Per class the six classes that differ from it in exactly one part, ascending."""
         parts = torch.tensor([part_indices(label) for label in range(len(CLASS_NAMES))])
         shared = (parts[:, None] == parts[None]).sum(-1)

@@ -2,27 +2,32 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_names, wordnet_numbers
-from var_exp.data.pictures import SUFFIXES, Geometry, read_mask, read_picture
+from var_exp.data.pictures import SUFFIXES, read_mask, read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
-from var_exp.types import PREDICTED, BadData, InputSpec, Sample
+from var_exp.data.walk import regular_files
+from var_exp.text import printable
+from var_exp.types import PREDICTED, BadData, InputSpec, Sample, SampleDataset
 
 _MASK = ".mask.png"
+_APPLE = (".heic", ".heif")
 
 
-class PictureFolder:
+class PictureFolder(SampleDataset):
     """Pictures below a folder, with or without classes and masks.
 
     Pictures right in the root have no label: what the model itself predicts is asked about. Else
     each folder in the root is a class, whatever folders it holds. Beside `photo.jpg` the file
-    `photo.mask.png` says where the class is (not black). Hidden files do not count.
+    `photo.mask.png` says where the class is (not black). Linked folders are followed; hidden files
+    do not count; pipes and devices are passed over.
 
     Args:
         root: The folder.
@@ -79,37 +84,41 @@ class PictureFolder:
             ]
         if not files:
             raise BadData(
-                f"data.root '{root}' holds no pictures in class folders; expected "
-                f"{self.root.name}/<class>/<picture> with one of {', '.join(sorted(SUFFIXES))}."
+                f"data.root '{root}' holds no pictures in class folders{listed.instead()}."
             )
         if count is not None and count < len(files):
             picked = np.linspace(0, len(files) - 1, count).round().astype(int)
             files = [files[i] for i in picked]
         broken = unreadable([file for file, _ in files], on_error)
-        self.files = [(file, label) for file, label in files if file not in broken]
+        self.pictures = [(file, label) for file, label in files if file not in broken]
         self.masks = listed.masks
         self.skipped = {self._id(file): reason for file, reason in broken.items()}
         self.notes = listed.notes(with_labels=labels != "none")
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.pictures)
 
     def label(self, index: int) -> int:
         """Class number of a picture, from its folder; `PREDICTED` without labels."""
-        return self.files[index][1]
+        return self.pictures[index][1]
 
     def sample_id(self, index: int) -> str:
         """Path of the file below the root."""
-        return self._id(self.files[index][0])
+        return self._id(self.pictures[index][0])
+
+    def files(self) -> Iterator[Path]:
+        """The pictures and their masks."""
+        yield from (file for file, _ in self.pictures)
+        yield from self.masks.values()
 
     def content(self, index: int) -> bytes:
         """What tells a picture from every other: its file's length and the first of its bytes."""
-        file = self.files[index][0]
+        file = self.pictures[index][0]
         with file.open("rb") as opened:
             return file.stat().st_size.to_bytes(8, "little") + opened.read(2**16)
 
     def __getitem__(self, index: int) -> Sample:
-        file, label = self.files[index]
+        file, label = self.pictures[index]
         with marked_unreadable(self.on_error):
             picture = read_picture(file)
             regions = self._regions(file, picture.size)
@@ -136,9 +145,7 @@ class PictureFolder:
         return self.geometry.masks(mask[None])
 
     def _id(self, file: Path) -> str:
-        below = file.relative_to(self.root).as_posix()
-        # a name that is no UTF-8 could not be written into the tables
-        return os.fsencode(below).decode("utf-8", "backslashreplace")
+        return _shown(file.relative_to(self.root).as_posix())
 
 
 class _Listing:
@@ -155,22 +162,35 @@ class _Listing:
         self.folders: dict[str, list[Path]] = {}
         self.masks: dict[Path, Path] = {}
         self._others: Counter[str] = Counter()
-        for entry in sorted(root.iterdir()):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                self.folders[entry.name] = list(self._sift(sorted(_walk(entry))))
+        self._passed_over: Counter[str] = Counter()
+        for file in self._sift(regular_files(root, self._passed_over)):
+            folder, *inside = file.relative_to(root).parts
+            if inside:
+                self.folders.setdefault(folder, []).append(file)
             else:
-                self.loose += self._sift([entry])
+                self.loose.append(file)
+        for entry in root.iterdir():  # an empty folder is a class, too
+            if entry.is_dir() and not entry.name.startswith("."):
+                self.folders.setdefault(entry.name, [])
 
-    def _sift(self, files: Sequence[Path]) -> Iterator[Path]:
+    def _sift(self, files: Iterable[Path]) -> Iterator[Path]:
         for file in files:
             if file.name.lower().endswith(_MASK):
                 self.masks[file.with_name(file.name[: -len(_MASK)])] = file
             elif file.suffix.lower() in SUFFIXES:
                 yield file
             else:
-                self._others[file.suffix or file.name] += 1
+                self._others[_shown(file.suffix or file.name)] += 1
+
+    def instead(self) -> str:
+        """What is there where no pictures are, and what to do."""
+        held = f" (it holds {self._counts()})" if self._others else ""
+        if any(suffix.lower() in _APPLE for suffix in self._others):
+            return f"{held}; HEIC is not read, so save the pictures as JPEG or PNG"
+        return f"{held}; expected <class>/<picture> with one of {', '.join(sorted(SUFFIXES))}"
+
+    def _counts(self) -> str:
+        return ", ".join(f"{count} {suffix}" for suffix, count in sorted(self._others.items()))
 
     def pictures(self) -> list[Path]:
         """All pictures, sorted by path."""
@@ -180,21 +200,22 @@ class _Listing:
         """What was left aside, and which masks belong to no picture."""
         notes: dict[str, str] = {}
         if self._others:
-            counts = [f"{count} {suffix}" for suffix, count in sorted(self._others.items())]
-            notes["files not taken for pictures"] = ", ".join(counts)
+            notes["files not taken for pictures"] = self._counts()
+        for kind, count in self._passed_over.items():
+            notes[f"passed over: {kind}"] = str(count)
         if with_labels and self.loose:
             notes["pictures outside of class folders, left out"] = str(len(self.loose))
         owners = {file.with_suffix("") for file in self.pictures()}
         orphans = [mask.name for place, mask in self.masks.items() if place not in owners]
         if orphans:
-            notes["masks without a picture"] = f"{len(orphans)}: {', '.join(orphans[:3])}"
+            first = ", ".join(map(_shown, orphans[:3]))
+            notes["masks without a picture"] = f"{len(orphans)}: {first}"
         return notes
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
+def _shown(name: str) -> str:
+    """A file's name as tables and pictures can show it, also one that is no UTF-8."""
+    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def _names(num_classes: int | None, model_names: Sequence[str] | None) -> list[str]:
@@ -215,7 +236,8 @@ def _classes(
     """Names of all classes and the class number of each folder."""
     known = model_names is not None or num_classes == 1000
     if labels == "sorted" or (labels == "auto" and not known):
-        return list(folders), {name: number for number, name in enumerate(folders)}
+        numbers = {name: number for number, name in enumerate(folders)}
+        return [_shown(name) for name in folders], numbers
     names, numbers = list(imagenet_names()), wordnet_numbers()
     advice = "use data=folder for other classes"
     kind = "not named by an ImageNet-1k WordNet id such as n01440764"
@@ -229,5 +251,5 @@ def _classes(
         )
     for folder in folders:
         if folder not in numbers:
-            raise BadData(f"the folder '{folder}' is {kind}; {advice}.")
+            raise BadData(f"the folder '{_shown(folder)}' is {kind}; {advice}.")
     return names, numbers

@@ -3,7 +3,7 @@
 Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 from urllib.error import URLError
@@ -16,16 +16,17 @@ from torch import Tensor
 from torchvision.datasets import Imagenette
 
 from var_exp.data.boxes import Boxes
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_names
 from var_exp.data.imagenet_layouts import Entry, boxes_of, entries_of, masks_of
-from var_exp.data.pictures import Geometry, read_labels, read_picture
+from var_exp.data.pictures import read_labels, read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
-from var_exp.types import BadData, ConfigError, InputSpec, Sample
+from var_exp.types import BadData, ConfigError, InputSpec, Sample, SampleDataset
 
 _ANSWER_SECONDS = 4.0  # time the server has for its first answer
 
 
-class ImageNet:
+class ImageNet(SampleDataset):
     """Pictures of ImageNet-1k's classes, and where the class is.
 
     The layout is found out from the folder; the same picture has the same id and place in each:
@@ -72,7 +73,7 @@ class ImageNet:
         home = Path(root).expanduser()
         if not home.is_dir():
             raise BadData(f"data.root '{root}' is not a folder; give the folder of the pictures.")
-        self.class_names: Sequence[str] = imagenet_names()
+        self.class_names = imagenet_names()
         self.geometry = Geometry.of(spec)
         self.on_error = on_error
         found = sorted(entries_of(home), key=lambda entry: entry.id)
@@ -84,10 +85,11 @@ class ImageNet:
         self.skipped = {entry.id: broken[entry.source] for entry in found if entry.source in broken}
         self.entries = [entry for entry in found if entry.id not in self.skipped]
         self._boxes: dict[str, tuple[tuple[int, int] | None, Boxes]] | None = None
+        self._box_files: list[Path] = []
         self._masks: dict[str, tuple[Path, int]] | None = None
         if regions == "boxes":
             where = None if annotations is None else Path(annotations).expanduser()
-            self._boxes = boxes_of(self.entries, home, where)
+            self._boxes, self._box_files = boxes_of(self.entries, home, where)
         elif regions == "masks":
             self._masks = masks_of(self.entries, home)
 
@@ -101,6 +103,13 @@ class ImageNet:
     def sample_id(self, index: int) -> str:
         """WordNet id and file name, such as "n01751748/ILSVRC2012_val_00000001.JPEG"."""
         return self.entries[index].id
+
+    def files(self) -> Iterator[Path]:
+        """The pictures, or the parquet files that hold them, and the masks and boxes."""
+        sources = (entry.source for entry in self.entries)
+        yield from dict.fromkeys(s if isinstance(s, Path) else s.file for s in sources)
+        yield from (file for file, _ in (self._masks or {}).values())
+        yield from self._box_files
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]

@@ -16,6 +16,8 @@ from jaxtyping import Bool
 from timm.data import ImageNetInfo
 from torch import Tensor
 
+from var_exp.class_names import ClassNames
+
 
 @cache
 def imagenet_names() -> tuple[str, ...]:
@@ -30,6 +32,32 @@ def wordnet_numbers() -> dict[str, int]:
     """WordNet id -> class number: "n01440764" -> 0."""
     names = ImageNetInfo("imagenet-1k").label_names()
     return {wordnet_id: number for number, wordnet_id in enumerate(names)}
+
+
+@cache
+def imagenet_synonyms() -> dict[str, tuple[int, ...]]:
+    """What else the classes are called: every name that WordNet gives them, and their WordNet ids.
+
+    A name may belong to several classes.
+    """
+    info = ImageNetInfo("imagenet-1k")
+    found: dict[str, tuple[int, ...]] = {}
+    for wordnet_id, number in wordnet_numbers().items():
+        for name in (wordnet_id, *info.index_to_description(number).split(",")):
+            found[name.strip()] = (*found.get(name.strip(), ()), number)
+    return found
+
+
+def names_of_classes(
+    num_classes: int | None, model_names: Sequence[str] | None = None
+) -> ClassNames:
+    """What a model's classes are called: as its weights say; 1000 without names are ImageNet's."""
+    if model_names is None:
+        if num_classes == len(imagenet_names()):
+            return ClassNames(imagenet_names(), imagenet_synonyms())
+        return ClassNames([f"class {number}" for number in range(num_classes or 0)])
+    is_imagenet = tuple(model_names) == imagenet_names()
+    return ClassNames(model_names, imagenet_synonyms() if is_imagenet else None)
 
 
 def imagenet_members(names: Sequence[str], group: str) -> Bool[Tensor, "M 1000"]:

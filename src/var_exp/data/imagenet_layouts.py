@@ -14,6 +14,8 @@ import numpy as np
 from var_exp.data.boxes import Boxes, box, read_boxes
 from var_exp.data.imagenet_classes import wordnet_numbers
 from var_exp.data.pictures import SUFFIXES, read_labels
+from var_exp.data.walk import regular_files
+from var_exp.text import printable
 from var_exp.types import BadData, ConfigError
 
 _KAGGLE_PICTURES = "ILSVRC/Data/CLS-LOC/val"
@@ -88,18 +90,14 @@ def _class_folders(root: Path) -> Iterator[Entry]:
     for folder in sorted(root.iterdir()):
         if not folder.is_dir() or folder.name.startswith("."):
             continue
-        files = [
-            file
-            for file in sorted(folder.rglob("*"))
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-        ]
+        files = [file for file in regular_files(folder) if file.suffix.lower() in SUFFIXES]
         if files and folder.name not in numbers:
             raise BadData(
                 f"the folder '{folder}' is not named by an ImageNet-1k WordNet id such as "
                 "n01440764; use data=folder for other classes."
             )
         for file in files:
-            yield Entry(file.relative_to(root).as_posix(), file, numbers[folder.name])
+            yield Entry(printable(file.relative_to(root).as_posix()), file, numbers[folder.name])
 
 
 def _kaggle(root: Path) -> Iterator[Entry]:
@@ -124,7 +122,7 @@ def _kaggle(root: Path) -> Iterator[Entry]:
 def _solutions(file: Path) -> Iterator[tuple[str, str, list[list[float]]]]:
     """Picture, WordNet id and boxes of each line: "name,id x y x y id x y x y "."""
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
             for row in csv.DictReader(opened):
                 words = row["PredictionString"].split()
                 boxes = [
@@ -183,8 +181,8 @@ def _pictures(file: Path, group: int) -> list[bytes]:
 
 def boxes_of(
     entries: Sequence[Entry], root: Path, given: Path | None
-) -> dict[str, tuple[tuple[int, int] | None, Boxes]]:
-    """Width and height of the picture, where that is said, and its boxes, by id.
+) -> tuple[dict[str, tuple[tuple[int, int] | None, Boxes]], list[Path]]:
+    """Width and height of the picture, where that is said, and its boxes, by id; and their files.
 
     Raises:
         BadData: they are missing, or none is of the picture's class.
@@ -225,7 +223,9 @@ def boxes_of(
         if entry.label not in boxes.owners:
             raise BadData(f"'{place}' has no box of the class of {entry.id}; correct its label.")
         found[entry.id] = size, boxes
-    return found
+    if place.is_file():
+        return found, [place]
+    return found, [place / f"{entry.stem}.xml" for entry in entries]
 
 
 def masks_of(entries: Sequence[Entry], root: Path) -> dict[str, tuple[Path, int]]:

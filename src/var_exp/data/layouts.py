@@ -4,8 +4,9 @@
 (the grid pointing game), `pair` shows two objects in one picture where the data set can draw that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,17 +29,16 @@ def pair(dataset: SampleDataset) -> SampleDataset:
     Raises:
         ConfigError: the data set cannot draw such scenes.
     """
-    scenes = getattr(dataset, "scenes", None)
-    if scenes is None:
+    drawn = dataset.scenes()
+    if drawn is None:
         raise ConfigError(
             f"layout=pair needs a data set that draws two objects in one picture, got "
             f"{type(dataset).__name__}; use data=critters, or layout=single or layout=grid."
         )
-    drawn: SampleDataset = scenes()
     return drawn
 
 
-class Grid:
+class Grid(SampleDataset):
     """n x n pictures of n² distinct classes side by side; every one of the classes is asked about.
 
     Each picture is used at most once. Which pictures meet depends only on the data set and `seed`:
@@ -62,7 +62,7 @@ class Grid:
         workers: Loader processes while the model is asked.
 
     Attributes:
-        notes: How many pictures were confident enough.
+        notes: Those of the data set, and how many pictures were confident enough.
 
     Raises:
         ConfigError: fewer than n² classes have pictures, or an option out of its range.
@@ -88,12 +88,18 @@ class Grid:
         if cell not in ("auto", "full", "rescaled"):
             raise ConfigError(f"layout.cell must be auto, full or rescaled, got '{cell}'.")
         self.dataset = dataset
+        self.class_names = dataset.class_names
+        self.model_names = dataset.model_names
+        self.members = dataset.members
+        self.siblings = dataset.siblings
+        self.notes = dict(dataset.notes)
+        self.skipped = dict(dataset.skipped)
         self.n = n
         self.rescaled = cell == "rescaled" or (cell == "auto" and spec.fixed_size)
-        self.notes: dict[str, str] = {}
         usable = list(range(len(dataset)))
         if confidence is not None:
-            usable = self._sure(confidence, model, spec, workers)
+            usable, note = self._sure(confidence, model, spec, workers)
+            self.notes = {**self.notes, **note}
         alike = _likeness(dataset, model) if related else None
         self.cells = _group(dataset, usable, n * n, seed, count, alike)
         if not self.cells:
@@ -106,23 +112,16 @@ class Grid:
 
     def _sure(
         self, least: float, model: nn.Module | None, spec: InputSpec, workers: int
-    ) -> list[int]:
-        """Pictures of which the model is sure."""
+    ) -> tuple[list[int], dict[str, str]]:
+        """Pictures of which the model is sure, and how many these are."""
         if model is None or not 0 < least < 1:
             raise ConfigError(
                 f"layout.confidence must lie between 0 and 1 and needs a model, got {least}."
             )
         found = confidences(self.dataset, model, spec, workers)
         usable = [index for index, value in enumerate(found) if value >= least]
-        self.notes[f"pictures classified correctly with confidence {least:g}"] = (
-            f"{len(usable)} of {len(found)}"
-        )
-        return usable
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """Names of all classes of the data set."""
-        return self.dataset.class_names
+        label = f"pictures classified correctly with confidence {least:g}"
+        return usable, {label: f"{len(usable)} of {len(found)}"}
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -134,6 +133,10 @@ class Grid:
     def sample_id(self, index: int) -> str:
         """Ids of the pictures in the cells, row by row."""
         return "+".join(self.dataset.sample_id(cell) for cell in self.cells[index])
+
+    def files(self) -> Iterator[Path]:
+        """Those of all the pictures."""
+        return self.dataset.files()
 
     def __getitem__(self, index: int) -> Sample:
         samples = [self.dataset[cell] for cell in self.cells[index]]

@@ -1,7 +1,7 @@
 """What photographs with several annotated objects share, whatever data set they come from."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_members, imagenet_names
-from var_exp.data.pictures import Geometry, read_picture
+from var_exp.data.pictures import read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
-from var_exp.types import BadData, ConfigError, InputSpec, Sample
+from var_exp.types import BadData, ConfigError, InputSpec, Sample, SampleDataset
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Photograph:
     annotation: Any
 
 
-class Photographs:
+class Photographs(SampleDataset):
     """Photographs with all their classes; the region of a class is the union of its objects.
 
     Pictures are taken as they are stored, since that is what boxes and masks are drawn on. A region
@@ -89,7 +90,6 @@ class Photographs:
     ) -> None:
         self.class_names = class_names
         self.model_names = class_names
-        self.members: Bool[Tensor, "M N"] | None = None
         if num_classes not in (None, len(class_names)):
             self.members = _members(class_names, num_classes, group)
             self.model_names = imagenet_names()
@@ -145,7 +145,7 @@ class Photographs:
             )
 
     @property
-    def fewest(self) -> Int[Tensor, " A"]:
+    def fewest(self) -> Int[Tensor, " A"]:  # type: ignore[override]  # nobody sets it
         """Classes of the picture with the fewest, which a class rule must be able to take."""
         return torch.tensor(min((p.classes for p in self.photographs), key=len))
 
@@ -159,6 +159,15 @@ class Photographs:
     def sample_id(self, index: int) -> str:
         """Data set and the picture's name in it."""
         return self.photographs[index].id
+
+    def files(self) -> Iterator[Path]:
+        """The pictures, and the files that say where their objects are."""
+        yield from (photograph.file for photograph in self.photographs)
+        yield from dict.fromkeys(self.annotations())
+
+    def annotations(self) -> Iterator[Path]:
+        """The files that say where the objects of the pictures are."""
+        return iter(())
 
     def __getitem__(self, index: int) -> Sample:
         photograph = self.photographs[index]
@@ -222,8 +231,8 @@ def _pairs(file: Path, num_classes: int) -> dict[str, set[int]]:
     """Picture's name -> classes to ask about."""
     pairs: dict[str, set[int]] = {}
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"cannot read data.subset '{file}' ({error}).") from error
     for line in lines:
         name, *flags = line.split("\t")

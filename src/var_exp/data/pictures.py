@@ -1,34 +1,38 @@
-"""From a picture file to what a model sees; its masks and boxes go the same way.
+"""Picture files and mask files, whoever wrote them: read as RGB, 8 bit, upright, or refused.
 
-Reading answers for the file: upright, RGB, 8 bit, whatever it holds. `Geometry` answers for the
-way from there to the model's square, to the bit as timm and torchvision resize and crop.
+A file is data from a stranger: only a closed list of formats is read, and one picture takes at most
+1.25 GiB of memory. `var_exp.data.geometry` has the way from there to what a model sees.
 """
 
-import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import IO, Literal, Self, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from var_exp.types import BadData, InputSpec
+from var_exp.types import BadData
 
 Source: TypeAlias = Path | IO[bytes]
-Box: TypeAlias = Sequence[float]
-"""Left, top, right, bottom in pixels of the upright picture; right and bottom are outside."""
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm",
     ".jp2", ".avif",
 })  # fmt: skip
 """Endings of the files that are taken for pictures; what they hold decides how they are read."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What a file may hold. Others, such as PostScript, Pillow reads by starting an interpreter."""
+
+_MEMORY = 5 * 2**28  # bytes that reading one picture may take at its worst, in each loader process
+_BYTES = {"JPEG2000": 25, "WEBP": 20, "AVIF": 16}  # for a pixel: while it is decoded, as measured
+_BYTES_ELSE = 10  # what is decoded, and what is made of it
+_STRIP = 2**20  # pixels that are converted at a time
 
 _UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,11 +44,6 @@ _UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-_MOST_RESIZED = 2**26  # pixels: 200 MB
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 
 
 def read_picture(source: Source, name: str | None = None, *, upright: bool = True) -> Image.Image:
@@ -61,12 +60,26 @@ def read_picture(source: Source, name: str | None = None, *, upright: bool = Tru
         upright: False leaves it as it is stored, where boxes or masks are known of that.
 
     Raises:
-        BadData: it is missing, empty, no picture, broken, cut off, larger than Pillow's limit of
-            179 million pixels, or in 32-bit numbers of unknown range.
+        BadData: it is missing, empty, no picture, broken, cut off, so large that it would take
+            more than 1.25 GiB of memory (134 million pixels; of WebP, JPEG 2000 and AVIF 53 to 83
+            million), or in 32-bit numbers of unknown range.
     """
     name = name or str(source)
     with _decode(source, name) as opened:
         return _rgb(_upright(opened) if upright else opened, name)
+
+
+def as_rgb(picture: Image.Image, name: str) -> Image.Image:
+    """A picture in memory as `read_picture` gives it: RGB, 8 bit, upright.
+
+    Raises:
+        BadData: it cannot be decoded, or holds 32-bit numbers of unknown range.
+    """
+    try:
+        picture.load()
+    except Exception as error:  # each format brings its own
+        raise _unreadable(name, str(error) or type(error).__name__) from error
+    return _rgb(_upright(picture), name)
 
 
 def read_mask(source: Source, name: str | None = None) -> Bool[Tensor, "H W"]:
@@ -104,7 +117,7 @@ def read_labels(source: Source, name: str | None = None) -> NDArray[np.int64]:
 
 
 def _refuse_jpeg(opened: Image.Image, name: str) -> None:
-    if opened.format == "JPEG":
+    if opened.format in ("JPEG", "MPO"):
         raise BadData(f"the mask '{name}' is a JPEG, which smears masks; save it as PNG.")
 
 
@@ -119,13 +132,31 @@ def check_header(source: Source, name: str | None = None) -> tuple[int, int]:
 
 
 def _open(source: Source, name: str) -> Image.Image:
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise _unreadable(name, "it is no regular file")  # a pipe would be waited for for ever
     try:
         with warnings.catch_warnings():
-            # Pillow warns of what is half as large as what it refuses
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(source)
+            # of what is half as large as Pillow's limit, or odd in its metadata
+            warnings.simplefilter("ignore")
+            opened = Image.open(source, formats=_formats())
     except Exception as error:  # each format brings its own
         raise _unreadable(name, _reason(source, error)) from error
+    most = _MEMORY // _BYTES.get(opened.format or "", _BYTES_ELSE)
+    if opened.width * opened.height > most:
+        opened.close()
+        raise _unreadable(name, _too_large(most))
+    return opened
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _too_large(most: int) -> str:
+    return f"it has more than {most // 1_000_000} million pixels, save it smaller"
 
 
 def _decode(source: Source, name: str) -> Image.Image:
@@ -145,12 +176,11 @@ def _reason(source: Source, error: Exception) -> str:
     if isinstance(source, Path) and source.is_file() and not source.stat().st_size:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no picture that Pillow knows"
+        return "it is no picture of a format that is read: " + ", ".join(_formats())
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        return f"it has more than {limit} million pixels"
+        return _too_large(_MEMORY // _BYTES_ELSE)
     return str(error) or type(error).__name__
 
 
@@ -168,11 +198,26 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _rgb(picture: Image.Image, name: str) -> Image.Image:
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+    """A decoded picture as RGB, 8 bit; large ones in strips, which bounds the memory."""
+    if picture.mode in ("I", "F") and not (picture.mode == "I" and picture.format == "PNG"):
+        raise _unreadable(name, "its 32-bit numbers have no known range, save it in 8 or 16 bit")
+    if picture.mode == "RGB" and not _transparent(picture):
+        return picture
+    rows = max(1, _STRIP // picture.width)
+    if picture.height <= rows:
+        return _strip_rgb(picture)
+    whole = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, rows):
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        strip.info = dict(picture.info)
+        whole.paste(_strip_rgb(strip), (0, top))
+    return whole
+
+
+def _strip_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.float64)
         picture = Image.fromarray((values * (255 / 65535)).round().astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        raise _unreadable(name, "its 32-bit numbers have no known range, save it in 8 or 16 bit")
     return _on(picture, (255, 255, 255)) if _transparent(picture) else picture.convert("RGB")
 
 
@@ -186,115 +231,3 @@ def _on(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, (*colour, 255)), layer).convert(
         "RGB"
     )
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The way from a picture to what the model sees, for pictures, masks and boxes alike.
-
-    "center" resizes the short side to size / crop_pct and cuts the square out of the middle;
-    "squash" resizes both sides to that, without keeping their ratio; "border" resizes the long
-    side and fills the rest with `fill`. So timm evaluates the weights that say so. "whole" resizes
-    the short side to size and cuts nothing away, so what comes is no square: for networks that take
-    pictures of any size.
-
-    Args:
-        size: Side of the square in pixels, in "whole" the short side.
-        crop_pct: Share of the resized side that the crop keeps; "whole" has no crop.
-        interpolation: "bilinear" or "bicubic", both antialiased.
-        mode: See above.
-        fill: RGB in [0, 1] of what lies outside the picture ("border").
-
-    Examples:
-        >>> Geometry(size=4).boxes([(0, 0, 4, 8)], of=(8, 8)).int()[0, 0].tolist()
-        [1, 1, 0, 0]
-    """
-
-    size: int
-    crop_pct: float = 1.0
-    interpolation: str = "bicubic"
-    mode: Literal["center", "squash", "border", "whole"] = "center"
-    fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-    @classmethod
-    def of(cls, spec: InputSpec) -> Self:
-        """Geometry of what a model expects to see."""
-        return cls(spec.size, spec.crop_pct, spec.interpolation, spec.crop_mode, spec.mean)
-
-    def picture(self, picture: Image.Image) -> Float[Tensor, "3 h w"]:
-        """Resize and crop an RGB picture; values in [0, 1]."""
-        (width, height), (left, top) = self._resized(*picture.size)
-        seen = self._seen(width, height)
-        resample = _RESAMPLING[self.interpolation]
-        if width * height > _MOST_RESIZED:  # a strip: resize no more than the square needs
-            x, y = picture.width / width, picture.height / height
-            box = left * x, top * y, (left + seen[0]) * x, (top + seen[1]) * y
-            resized, left, top = picture.resize(seen, resample, box), 0, 0
-        else:
-            resized = picture.resize((width, height), resample)
-        red, green, blue = (round(255 * value) for value in self.fill)
-        square = Image.new("RGB", seen, (red, green, blue))
-        square.paste(resized, (-left, -top))
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
-
-    def masks(self, masks: Bool[Tensor, "... H W"]) -> Bool[Tensor, "... h w"]:
-        """Masks of the picture, each pixel from the one that its centre falls on."""
-        height, width = masks.shape[-2:]
-        columns, rows = self.centres((width, height))
-        inside = _within(rows, 0, height)[:, None] & _within(columns, 0, width)
-        rows, columns = rows.long().clamp(0, height - 1), columns.long().clamp(0, width - 1)
-        return masks[..., rows[:, None], columns] & inside
-
-    def boxes(self, boxes: Sequence[Box], of: tuple[int, int]) -> Bool[Tensor, "boxes h w"]:
-        """Regions of boxes: the pixels whose centre falls into them.
-
-        A box on whole pixels gives what `masks` makes of the same box filled.
-
-        Args:
-            boxes: In pixels of the picture; pixel i reaches from i to i + 1.
-            of: Width and height of that picture.
-        """
-        columns, rows = self.centres(of)
-        regions = [
-            _within(rows, top, bottom)[:, None] & _within(columns, left, right)
-            for left, top, right, bottom in boxes
-        ]
-        return torch.stack(regions) if regions else torch.zeros(0, len(rows), len(columns)).bool()
-
-    def centres(self, of: tuple[int, int]) -> tuple[Float[Tensor, " w"], Float[Tensor, " h"]]:
-        """Where the centres of the columns and rows that the model sees lie in the picture.
-
-        Args:
-            of: Width and height of that picture.
-
-        Returns:
-            x of the columns and y of the rows, float64; outside of the picture in a border.
-        """
-        (width, height), (left, top) = self._resized(*of)
-        columns, rows = (
-            torch.arange(seen, dtype=torch.float64) + 0.5 for seen in self._seen(width, height)
-        )
-        return (columns + left) * of[0] / width, (rows + top) * of[1] / height
-
-    def _seen(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of what the model sees of a picture resized to these."""
-        return (width, height) if self.mode == "whole" else (self.size, self.size)
-
-    def _resized(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Size of the resized picture, and left and top of what the model sees in it."""
-        side = self.size if self.mode == "whole" else math.floor(self.size / self.crop_pct)
-        if self.mode == "squash":
-            resized = side, side
-        elif self.mode == "border":
-            longest = max(width, height)
-            resized = round(width * side / longest), round(height * side / longest)
-        else:  # int(), as torchvision cuts the long side
-            short = min(width, height)
-            resized = int(side * width / short), int(side * height / short)
-        spare = [a - b for a, b in zip(resized, self._seen(*resized), strict=True)]
-        left, top = (round(s / 2) if s >= 0 else -(-s // 2) for s in spare)
-        return (max(1, resized[0]), max(1, resized[1])), (left, top)
-
-
-def _within(places: Tensor, start: float, end: float) -> Tensor:
-    return (places >= start) & (places < end)

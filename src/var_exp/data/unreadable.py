@@ -5,7 +5,6 @@ within `marked_unreadable`. What it then cannot read is left out by the loader (
 ends the run (`BadData`). At the end of a run `not_scored` names every sample that has no score.
 """
 
-import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from var_exp.data.pictures import check_header
+from var_exp.files import whole_file
+from var_exp.text import TableWriter, without_folders
 from var_exp.types import BadData, Sample, SampleDataset, Unreadable
 
 OnError: TypeAlias = Literal["skip", "fail"]
@@ -96,16 +97,18 @@ def not_scored(dataset: SampleDataset, scored: AbstractSet[str]) -> dict[str, st
 
 def write_skipped(path: Path, reasons: Mapping[str, str], total: int) -> str:
     """Write ids and reasons of all that was left out as CSV; returns the short of it."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
+    with whole_file(path) as file:
+        table = TableWriter(file)
         table.writerow(["id", "reason"])
-        table.writerows(reasons.items())
+        table.writerows((name, without_folders(reason)) for name, reason in reasons.items())
     first = ", ".join(list(reasons)[:3]) + (", …" if len(reasons) > 3 else "")
     return f"{len(reasons)} of {total}: {first}; reasons in {path.name}"
 
 
 def _head(file: Path) -> bytes:
     try:
+        if not file.is_file():  # opening a pipe would wait for ever
+            return b""
         with file.open("rb") as opened:
             return opened.read(_HEAD)
     except OSError:

@@ -4,7 +4,7 @@ Everingham et al., "The Pascal Visual Object Classes Challenge", IJCV 2010.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from var_exp.data.boxes import Boxes, read_boxes
+from var_exp.data.geometry import Geometry
 from var_exp.data.photographs import Photograph, Photographs
-from var_exp.data.pictures import Geometry, read_labels
+from var_exp.data.pictures import read_labels
 from var_exp.data.unreadable import OnError
+from var_exp.text import printable
 from var_exp.types import BadData, ConfigError, InputSpec
 
 NAMES = (
@@ -89,6 +91,14 @@ class VOC(Photographs):
             left_out=left_out,
         )
 
+    def annotations(self) -> Iterator[Path]:
+        """The XML file of each picture, or its masks."""
+        for photograph in self.photographs:
+            if isinstance(photograph.annotation, Path):
+                yield photograph.annotation
+            else:
+                yield self._home / "Annotations" / f"{photograph.file.stem}.xml"
+
     def regions(
         self, photograph: Photograph, classes: Sequence[int], size: tuple[int, int] | None
     ) -> Bool[Tensor, "A h w"]:
@@ -149,4 +159,11 @@ def _listed(home: Path, kind: str, split: str) -> list[str]:
             f"there is no '{file}'; "
             + (f"data.split can be {', '.join(known)}." if known else "unpack the archives there.")
         )
-    return file.read_text(encoding="utf-8").split()
+    try:
+        names = file.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadData(f"cannot read '{file}' ({error}); it must be names in UTF-8.") from error
+    for name in names:
+        if Path(name).name != name or printable(name) != name:
+            raise BadData(f"'{file}' lists {printable(name)!r}, which is no name of a picture.")
+    return names

@@ -1,29 +1,32 @@
 """From what a model returns to the scores of the classes asked about."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from var_exp.types import Classes, Logits, UnsupportedModel
+from var_exp.models.outputs import logits_of
+from var_exp.types import Classes, Logits
 
-ScoreName: TypeAlias = Literal["logit", "probability", "log_probability"]
+ScoreName: TypeAlias = Literal["logit", "probability", "log_probability", "sigmoid"]
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "probability": partial(torch.softmax, dim=1),
+    "log_probability": partial(torch.log_softmax, dim=1),
+    "sigmoid": torch.sigmoid,
+}
 
 
 def check_logits(logits: Any) -> Logits:
-    """Return what a model returned if it is logits [B, N].
+    """Take the logits [B, N] out of what a model returned; see `var_exp.models.outputs`.
 
     Raises:
-        UnsupportedModel: it is not a matrix.
+        UnsupportedModel: there are none, or it cannot be told which.
     """
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        seen = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UnsupportedModel(
-            f"the model must return logits [B, N], got {seen}; "
-            "wrap it so that it returns only those."
-        )
-    return logits
+    return logits_of(logits)
 
 
 def class_scores(scores: Float[Tensor, "B N"], classes: Int[Tensor, "B K"]) -> Float[Tensor, "B K"]:
@@ -70,14 +73,14 @@ def named_scores(logits: Logits, classes: Classes, score: ScoreName) -> Float[Te
     logit               y_c
     probability         p_c = softmax(y)_c
     log_probability     log p_c
+    sigmoid             1 / (1 + exp(-y_c)), for labels that do not exclude each other
 
-    The softmax is taken in float32 at least.
+    All but the logit are taken in float32 at least.
 
     Raises:
         ValueError: a class that the model does not have.
     """
     if score != "logit":
         precise = torch.promote_types(logits.dtype, torch.float32)
-        softmax = torch.softmax if score == "probability" else torch.log_softmax
-        logits = softmax(logits, 1, dtype=precise)
+        logits = _FUNCTIONS[score](logits.to(precise))
     return class_scores(logits, classes)

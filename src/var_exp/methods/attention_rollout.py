@@ -22,6 +22,7 @@ from var_exp.engine.attention import attention_matrices, find_tokens, mean_of_he
 from var_exp.engine.scores import check_range
 from var_exp.methods.method import Method
 from var_exp.models.frozen import frozen
+from var_exp.models.selfcheck import Needs
 from var_exp.types import Classes, Images, Maps
 
 
@@ -37,8 +38,9 @@ class AttentionRollout(Method):
     """
 
     class_specific: ClassVar[bool] = False
+    needs: ClassVar[Needs] = "calls"
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model that is no chain of attention over the same tokens."""
         find_tokens(model, image)
 

@@ -54,7 +54,7 @@ class AttnLRP(Method):
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}; set {name}=0.")
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without attention, or with something that has no rule."""
         relevance(model, image, torch.zeros(1, 1, dtype=torch.int64), self._rules())
 

@@ -40,7 +40,7 @@ class CAM(Method):
 
     layer: str | None = None
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without a spatial feature map that the logits depend on."""
         find_target(model, image, self.layer)
 

@@ -10,18 +10,19 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from captum.attr import LimeBase, PerturbationAttribution
 from torch import Tensor, nn
 
 from var_exp.engine.chunks import is_out_of_memory
 from var_exp.engine.scores import check_logits, check_range
 from var_exp.methods.method import Method
-from var_exp.seeds import sample_generator
+from var_exp.models.private import copied
+from var_exp.seeds import global_streams, sample_generator
 from var_exp.types import Classes, ConfigError, Images, Maps, UnsupportedModel
 
 
@@ -49,7 +50,13 @@ class Captum(Method):
     seed: int = 0
     max_batch: int = field(default=1, kw_only=True)
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = getattr(self.factory, "func", self.factory)  # of a partial
+        if isinstance(kind, type) and issubclass(kind, (PerturbationAttribution, LimeBase)):
+            object.__setattr__(self, "needs", "logits")  # the class is frozen
+
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model on which Captum fails, by explaining one class of the image."""
         self.attribute(model, image, torch.zeros(1, 1, dtype=torch.int64, device=image.device))
 
@@ -58,7 +65,7 @@ class Captum(Method):
     ) -> Maps:
         with torch.inference_mode(False), torch.enable_grad():
             # a copy, because Captum leaves its hooks behind when it fails
-            model = deepcopy(model).eval().requires_grad_(False)
+            model = copied(model).eval().requires_grad_(False)
             images, targets = images.detach().clone(), classes.flatten().clone()
             with torch.no_grad():
                 check_range(classes, check_logits(model(images[:1].clone())).shape[1])
@@ -76,7 +83,7 @@ class Captum(Method):
 
     def _call(self, model: nn.Module, images: Tensor, targets: Tensor, id: str | None) -> Tensor:
         """Maps [n, c, H, W] of n images with one class each, by one call of Captum."""
-        with _global_streams(sample_generator(self.seed, id).initial_seed()) as drawn_from:
+        with _seeded(sample_generator(self.seed, id).initial_seed()) as drawn_from:
             try:
                 maps = self._explainer(model).attribute(images, target=targets, **self.arguments)
             except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError) as error:
@@ -114,30 +121,17 @@ class Captum(Method):
 
 
 @contextmanager
-def _global_streams(seed: int) -> Iterator[Callable[[], bool]]:
+def _seeded(seed: int) -> Iterator[Callable[[], bool]]:
     """Seed the global random streams and put them back; yields whether they were drawn from."""
-    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 (Captum draws from it)
-    python_state = random.getstate()
-
-    def states() -> tuple[object, ...]:
-        words = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
-        torch_words = torch.get_rng_state().numpy().tobytes()
-        return torch_words, words["key"].tobytes(), words["pos"], random.getstate()
-
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with global_streams():
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
-        start = states()
-        try:
-            with warnings.catch_warnings():
-                # Captum announces what it does to its arguments, which are copies
-                warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
-                warnings.filterwarnings("ignore", "Input Tensor .* did not already require grad")
-                yield lambda: states() != start
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)
+        with global_streams() as drawn_from, warnings.catch_warnings():
+            # Captum announces what it does to its arguments, which are copies
+            warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
+            warnings.filterwarnings("ignore", "Input Tensor .* did not already require grad")
+            yield drawn_from
 
 
 def _first_line(error: Exception) -> str:

@@ -47,7 +47,7 @@ class CASE(CAM):
         super().__post_init__()
         check_at_least_one(contrasts=self.contrasts)
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without a spatial feature map, or with a single class."""
         self.coarse(model, image, torch.zeros(1, 1, dtype=torch.int64))
 

@@ -38,7 +38,7 @@ class CLRP(Method):
             or computes something that has no rule.
     """
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with attention, or with something that has no rule."""
         self._attribute(model, image, torch.zeros(1, 1, dtype=torch.int64), [None])
 

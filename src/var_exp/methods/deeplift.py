@@ -40,7 +40,7 @@ class DeepLIFT(Method):
             by `check`, when the map does not sum to the change of the logit.
     """
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with a call that has no rule, or whose map is not complete."""
         with torch.no_grad(), frozen(model):
             logits = check_logits(model(image.clone()))

@@ -60,7 +60,7 @@ class FinerCAM(CAM):
                 f"got '{self.weighting}'; choose one of these."
             )
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without a spatial feature map, or with a single class."""
         self.coarse(model, image, torch.zeros(1, 1, dtype=torch.int64))
 

@@ -35,7 +35,7 @@ class FullGrad(Method):
             that its biases would be missing.
     """
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with biases that cannot be found, by explaining one class of the image."""
         self.attribute(model, image, torch.zeros(1, 1, dtype=torch.int64, device=image.device))
 

@@ -60,7 +60,7 @@ class GuidedGradCAM(Method):
         super().__post_init__()
         self._guided_backprop()  # checks the option
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without an activation to guide or without a spatial feature map."""
         self._guided_backprop().check(model, image)
         self._gradcam().check(model, image)

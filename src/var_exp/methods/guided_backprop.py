@@ -48,7 +48,7 @@ class GuidedBackprop(Method):
         check_activations(self.activations)
         check_score(self.score)
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without an activation to guide."""
         with torch.no_grad(), frozen(model), self._rule(model):
             model(image.clone())

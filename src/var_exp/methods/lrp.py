@@ -29,7 +29,7 @@ from var_exp.engine.relevance import rules as rules
 from var_exp.engine.relevance.calls import Composite
 from var_exp.engine.relevance.propagation import relevance
 from var_exp.methods.method import Method
-from var_exp.models.load import input_spec
+from var_exp.models.description import input_spec
 from var_exp.types import Classes, ConfigError, Images, Logits, Maps, UnsupportedModel
 
 CompositeName: TypeAlias = Literal["epsilon", "epsilon_plus_flat", "epsilon_gamma_box"]
@@ -79,7 +79,7 @@ class LRP(Method):
                 "set box=[-2.2,2.7], or leave it out."
             )
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with attention, or with something that has no rule."""
         relevance(model, image, torch.zeros(1, 1, dtype=torch.int64), self._rules(model, image))
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from var_exp.engine.chunks import ChunkLimit
-from var_exp.engine.scores import check_logits
 from var_exp.models.frozen import frozen
+from var_exp.models.selfcheck import Needs, check_network
 from var_exp.types import Classes, Images, Logits, Maps
 
 
@@ -20,7 +20,8 @@ class Method(ABC):
 
     A method leaves no trace: the model's parameters, flags and hooks, gradients and the global
     random state are as before. It runs the model in eval mode, and works inside `torch.no_grad` and
-    `torch.inference_mode`.
+    `torch.inference_mode`. Threads may explain with the same model and method: one at a time works
+    with a model.
 
     Args:
         max_batch: Most images in one forward pass. The maps do not depend on it; when memory runs
@@ -32,6 +33,9 @@ class Method(ABC):
 
     class_specific: ClassVar[bool] = True
     """False when all classes get the same map, so that nothing is left to compete."""
+
+    needs: ClassVar[Needs] = "gradients"
+    """What it needs of the network: "logits" alone, "calls" (it looks inside), or "gradients"."""
 
     max_batch: int = field(default=32, kw_only=True)
     _limit: ChunkLimit = field(init=False, repr=False, compare=False)
@@ -50,7 +54,8 @@ class Method(ABC):
         """Attribute the logits of K classes of each image.
 
         Args:
-            model: Any module from images [B, C, H, W] to logits [B, N].
+            model: Any module from images [B, C, H, W] to logits [B, N], or to what holds them; see
+                `var_exp.models.outputs`. It computes in the type of its weights.
             images: [B, C, H, W] floating point, normalised as the model expects.
             classes: [B, K] int64, each in 0 … N - 1.
             ids: B stable sample names, which seed the methods that draw random numbers, so that a
@@ -58,6 +63,7 @@ class Method(ABC):
 
         Returns:
             [B, K, c, H, W] float32, c = C or 1; raw and signed; column k belongs to classes[:, k].
+            The maps of an image with NaN or infinite numbers are NaN.
 
         Raises:
             ValueError: images, classes or ids of another shape or type, or a class out of range.
@@ -65,22 +71,36 @@ class Method(ABC):
             OutOfMemory: not even one image at a time fits.
         """
         _check_request(images, classes, ids)
+        images = images.detach()  # a caller's gradient is no part of the explanation
+        if not len(images):
+            nothing, any_class = images.new_zeros(1, *images.shape[1:]), classes.new_zeros(1, 1)
+            shape = self.attribute(model, nothing, any_class).shape[2:]
+            return nothing.new_zeros(0, classes.shape[1], *shape, dtype=torch.float32)
+        defined = images.isfinite().flatten(1).all(1)
+        whole = bool(defined.all())
+        if not whole:
+            images = images.where(defined[:, None, None, None], images.new_zeros(()))
         names: Sequence[str | None] = [None] * len(images) if ids is None else ids
-        maps = [
-            some
-            for _, some in self._limit.chunks(
-                len(images),
-                lambda rows: self._attribute(
-                    model, images[rows], classes[rows], [names[row] for row in rows]
-                ).float(),
-            )
-        ]
-        return maps[0] if len(maps) == 1 else torch.cat(maps)
+        with frozen(model):
+            maps = [
+                some
+                for _, some in self._limit.chunks(
+                    len(images),
+                    lambda rows: self._attribute(
+                        model, images[rows], classes[rows], [names[row] for row in rows]
+                    ).float(),
+                )
+            ]
+        found = maps[0] if len(maps) == 1 else torch.cat(maps)
+        if whole:
+            return found
+        return found.masked_fill(~defined[:, None, None, None, None].to(found.device), torch.nan)
 
     def check(self, model: nn.Module, image: Images) -> None:
-        """Refuse a model that the method cannot act on, before the work.
+        """Refuse a model that the method would explain wrongly or not at all, before the work.
 
-        The default refuses only what does not return logits.
+        First whether the network is what the method takes for granted, `models.selfcheck`; it is
+        asked once per network. Then what the method itself asks for.
 
         Args:
             model: The module about to be explained.
@@ -89,8 +109,16 @@ class Method(ABC):
         Raises:
             UnsupportedModel: one sentence with the fix.
         """
-        with torch.no_grad(), frozen(model):
-            check_logits(model(image.clone()))
+        check_network(model, image, self.needs)
+        with frozen(model):
+            self._check(model, image)
+
+    def _check(self, model: nn.Module, image: Images) -> None:  # noqa: B027 (nothing, by default)
+        """Refuse a model on which the method cannot act, where it asks for more than a network.
+
+        Raises:
+            UnsupportedModel: one sentence with the fix.
+        """
 
     def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits | None:
         """What the map of each class should sum to; None, the default, where nothing is promised.

@@ -10,6 +10,7 @@ any number of classes is free.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
@@ -20,6 +21,7 @@ from var_exp.engine.perturb import masked_scores
 from var_exp.engine.scores import check_logits, class_scores
 from var_exp.methods.method import Method
 from var_exp.models.frozen import frozen
+from var_exp.models.selfcheck import Needs
 from var_exp.types import Classes, Images, Maps
 
 
@@ -37,6 +39,8 @@ class Occlusion(Method):
     Raises:
         ValueError: an option out of its range.
     """
+
+    needs: ClassVar[Needs] = "logits"
 
     window: int = 16
     stride: int = 8

@@ -11,6 +11,7 @@ any number of classes is free.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from var_exp.engine.chunks import check_at_least_one
 from var_exp.engine.perturb import masked_logits
 from var_exp.engine.scores import class_scores
 from var_exp.methods.method import Method
+from var_exp.models.selfcheck import Needs
 from var_exp.seeds import sample_generator
 from var_exp.types import Classes, Images, Maps
 
@@ -37,6 +39,8 @@ class RISE(Method):
     Raises:
         ValueError: an option out of its range.
     """
+
+    needs: ClassVar[Needs] = "logits"
 
     masks: int = 1000
     grid: int = 7

@@ -18,6 +18,7 @@ number of classes is free.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from var_exp.engine.gradients import layer_output
 from var_exp.engine.perturb import masked_scores
 from var_exp.engine.scores import named_scores
 from var_exp.methods.cam import CAM, weighted_sum
+from var_exp.models.selfcheck import Needs
 from var_exp.models.targets import Target, find_target
 from var_exp.types import Classes, Images
 
@@ -37,6 +39,8 @@ class ScoreCAM(CAM):
 
     Options and errors are those of `CAM`.
     """
+
+    needs: ClassVar[Needs] = "calls"
 
     def coarse(
         self, model: nn.Module, images: Images, classes: Classes

@@ -9,6 +9,7 @@ given φ_cj, so what a method says of the coefficients holds for the sum over ce
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,6 +19,7 @@ from var_exp.engine.chunks import check_at_least_one
 from var_exp.engine.perturb import masked_scores
 from var_exp.engine.scores import class_scores
 from var_exp.methods.method import Method
+from var_exp.models.selfcheck import Needs
 from var_exp.seeds import sample_generator
 from var_exp.types import Classes, ConfigError, Images, Logits, Maps
 
@@ -38,6 +40,8 @@ class SegmentMethod(Method):
         ValueError: an option below 1.
     """
 
+    needs: ClassVar[Needs] = "logits"
+
     grid: int = 8
     samples: int = 1000
     seed: int = 0
@@ -46,15 +50,13 @@ class SegmentMethod(Method):
         super().__post_init__()
         check_at_least_one(grid=self.grid, samples=self.samples)
 
-    def check(self, model: nn.Module, image: Images) -> None:
-        """Refuse a model without logits, and an image of fewer pixels a side than cells.
+    def _check(self, model: nn.Module, image: Images) -> None:
+        """Refuse an image of fewer pixels a side than cells.
 
         Raises:
-            UnsupportedModel: one sentence with the fix.
             ConfigError: more cells than pixels.
         """
         grid_cells(self.grid, *image.shape[2:])
-        super().check(model, image)
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

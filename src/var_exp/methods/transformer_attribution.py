@@ -34,7 +34,7 @@ class TransformerAttribution(Method):
             see `engine.attention`.
     """
 
-    def check(self, model: nn.Module, image: Images) -> None:
+    def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model that is no chain of attention over the same tokens."""
         find_tokens(model, image)
 

@@ -3,6 +3,7 @@
 The functions are in `var_exp.metrics.functional`.
 """
 
+from var_exp.metrics import functional
 from var_exp.metrics.abpc import ABPC
 from var_exp.metrics.aopc import AOPC
 from var_exp.metrics.average_drop import AverageDrop, AverageIncrease
@@ -61,4 +62,5 @@ __all__ = [
     "RoadLerf",
     "SensitivityN",
     "Sparseness",
+    "functional",
 ]

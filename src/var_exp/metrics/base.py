@@ -24,13 +24,15 @@ class Flag(IntFlag):
     """What was odd about one map; the bits add up in `Row.flags`."""
 
     EMPTY_MAP = 1
-    """All zero, or nothing positive where the measure clamps."""
+    """All zero."""
     EMPTY_REGION = 2
     """No pixel in the region: the score is undefined."""
     NON_FINITE = 4
     """NaN or infinity in the map: the score is undefined."""
     TIED = 8
     """Equal values where they decide the score."""
+    NOTHING_POSITIVE = 16
+    """Not all zero, but without a value that the measure counts: none is positive, or in scope."""
 
 
 def flag_names(flags: int) -> str:
@@ -44,6 +46,15 @@ def flag_names(flags: int) -> str:
 
 
 Average = Literal["samples", "classes"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a metric is, for those who read its scores; see `SampleMetric`."""
+
+    higher_is_better: bool
+    average: Average = "samples"
+    rewards_sparsity: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ class SampleMetric(Metric):
             means, of the classes that have a defined score.
         chance_is_area: Whether a uniform map scores the share of the picture that the region takes.
         about_model: Whether it scores the model rather than the map, and so the base row alone.
+        rewards_sparsity: Whether a sparser map scores better by definition, so that a refined map
+            gets no verdict on it.
         matrix_state: Row state whose mean is a square matrix to be shown; "" for none.
         matrix_axes: What the rows and the columns of that matrix are.
     """
@@ -79,6 +92,7 @@ class SampleMetric(Metric):
     average: Average = "samples"
     chance_is_area = False
     about_model = False
+    rewards_sparsity = False
     matrix_state: ClassVar[str] = ""
     matrix_axes: ClassVar[tuple[str, str]] = ("", "")
     row_states: ClassVar[dict[str, torch.dtype]] = {
@@ -135,6 +149,11 @@ class SampleMetric(Metric):
         """
         with self.sync_context():
             return _class_means(self._rows("scores"), self._rows("classes"))
+
+    @property
+    def traits(self) -> Traits:
+        """What it is, for those who read its scores."""
+        return Traits(bool(self.higher_is_better), self.average, self.rewards_sparsity)
 
     @property
     def latest(self) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:

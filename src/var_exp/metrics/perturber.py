@@ -20,15 +20,17 @@ from torch import Tensor
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.metrics.baselines import Baseline, Fill, make_fill
 from var_exp.metrics.ranking import Ranking, rank
+from var_exp.models.description import Head, head_of
+from var_exp.models.frozen import logits_from
 from var_exp.seeds import sample_generator
 from var_exp.types import Images, Predict
 
-Order = Literal["most_first", "least_first"]
-Score = Literal["probability", "logit", "accuracy"]
+PixelOrder = Literal["most_first", "least_first"]
+Readout = Literal["probability", "logit", "accuracy", "sigmoid"]
 Result = TypeVar("Result")
 Missing: TypeAlias = Callable[[Int[Tensor, " n"], Int[Tensor, " n"]], Bool[Tensor, "n H W"]]
 """From rows of the batch and numbers of points to the pixels that are missing there."""
-_Key: TypeAlias = tuple[Baseline, Order, int] | Baseline | None
+_Key: TypeAlias = tuple[Baseline, PixelOrder, int] | Baseline | None
 """A perturbed picture; a baseline alone is the bare one, None the picture as it is."""
 
 
@@ -44,20 +46,22 @@ class Perturber:
     The model is borrowed: copies of a metric share it, and it is not moved or saved with them.
 
     Args:
-        model: From images [B, C, H, W] to logits [B, N], in eval mode.
+        model: From images [B, C, H, W] to logits [B, N], or to what holds them, in eval mode. The
+            head that it declares (`var_exp.models.declare`) says what a probability is.
         std: One number, or one per channel: what colours in [0, 1] were divided by. Noise is
             defined on those colours.
     """
 
     def __init__(self, model: Predict, std: Sequence[float] = (1.0,)) -> None:
         self.predict = model
+        self.head = head_of(model)
         self.std = tuple(std)
         self._limits: dict[int, ChunkLimit] = {}
         self._latest: PerturbedBatch | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits of images as they are."""
-        return self.predict(images)
+        return logits_from(self.predict, images)
 
     def batch(
         self, images: Images, ids: Sequence[str] | None = None, seed: int = 0
@@ -98,6 +102,7 @@ class PerturbedBatch:
         self, perturber: Perturber, images: Images, ids: Sequence[str | None], seed: int
     ) -> None:
         self.images = images
+        self.head = perturber.head
         self.ids = ids
         self.seed = seed
         self._perturber = perturber
@@ -159,7 +164,7 @@ class PerturbedBatch:
     def ranked(
         self,
         ranking: Ranking,
-        order: Order,
+        order: PixelOrder,
         counts: Sequence[int],
         baseline: Baseline,
         max_batch: int,
@@ -212,7 +217,7 @@ class PerturbedBatch:
         def work(jobs: Tensor) -> Tensor:
             row, point = rows[jobs].to(device), points[jobs].to(device)
             with torch.inference_mode():
-                return self._perturber.predict(fill(row, missing(row, point)))
+                return self._perturber(fill(row, missing(row, point)))
 
         answers = self._perturber.limit(max_batch).chunks(len(rows), work)
         asked = torch.cat([answer for _, answer in answers])
@@ -231,16 +236,30 @@ class PerturbedBatch:
 
 
 def read_scores(
-    logits: Float[Tensor, "N points classes"], classes: Int[Tensor, " N"], score: Score
+    logits: Float[Tensor, "N points classes"],
+    classes: Int[Tensor, " N"],
+    score: Readout,
+    head: Head = "softmax",
 ) -> Float[Tensor, "N points"]:
-    """The score of each row's class, float64; "accuracy" is 1 where the class is the top one."""
+    """The score of each row's class, float64.
+
+    probability   as the network's head makes it: of a softmax over the classes, or a sigmoid
+    sigmoid       1 / (1 + exp(-y)), whatever the head
+    logit         y
+    accuracy      1 where the class is the top one; with a sigmoid head, where it is above 1/2
+    """
     scores = []
     for row, index in zip(logits, classes.tolist(), strict=True):  # spares memory with many classes
+        independent = head == "sigmoid"
         if score == "accuracy":
-            scores.append((row.argmax(1) == index).double())
+            right = row[:, index] > 0 if independent else row.argmax(1) == index
+            scores.append(right.double())
+        elif score == "logit":
+            scores.append(row[:, index].double())
+        elif score == "sigmoid" or independent:
+            scores.append(row[:, index].double().sigmoid())
         else:
-            row = row.double() if score == "logit" else row.double().softmax(1)
-            scores.append(row[:, index])
+            scores.append(row.double().softmax(1)[:, index])
     return torch.stack(scores)
 
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.metrics.base import Flag
 
-Magnitude = Literal["positive", "abs"]
-Scored: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
+Counted = Literal["positive", "abs"]
+ScoresAndFlags: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
 """Scores and flags."""
 
 TIE = 1e-12
@@ -30,7 +30,7 @@ def pixel_values(maps: Float[Tensor, "N c h w"], size: tuple[int, int]) -> Float
 
 
 def score_in_blocks(
-    score: Callable[..., Scored],
+    score: Callable[..., ScoresAndFlags],
     maps: Float[Tensor, "N c h w"],
     regions: Bool[Tensor, "N H W"],
     *masks: Bool[Tensor, "N ... H W"],
@@ -52,19 +52,29 @@ def score_in_blocks(
 
 
 def share_inside(
-    values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"], magnitude: Magnitude
-) -> Scored:
+    values: Float[Tensor, "N H W"],
+    regions: Bool[Tensor, "N H W"],
+    magnitude: Counted,
+    scope: Bool[Tensor, "N H W"] | None = None,
+) -> ScoresAndFlags:
     """Return sum inside / sum everywhere of the positive or absolute values, and the flags.
 
-    A map without any such value scores 0; an empty region or a value that is not finite gives NaN.
+    With a scope, only values in it count. A map without any that counts scores 0; an empty region
+    or a value that is not finite gives NaN.
     """
     finite = values.sum((1, 2)).isfinite()
+    empty = ~values.flatten(1).any(1)
+    if scope is not None:
+        values, regions = values * scope, regions & scope
     values = values.abs() if magnitude == "abs" else values.clamp_min(0)
     total = values.sum((1, 2))
-    empty_map, empty_region = total == 0, ~regions.flatten(1).any(1)
-    scores = (values * regions).sum((1, 2)) / total.where(~empty_map, 1)
+    nothing, empty_region = total == 0, ~regions.flatten(1).any(1)
+    scores = (values * regions).sum((1, 2)) / total.where(~nothing, 1)
     flags = (
-        Flag.EMPTY_MAP * empty_map + Flag.EMPTY_REGION * empty_region + Flag.NON_FINITE * ~finite
+        Flag.EMPTY_MAP * empty
+        + Flag.NOTHING_POSITIVE * (nothing & ~empty)
+        + Flag.EMPTY_REGION * empty_region
+        + Flag.NON_FINITE * ~finite
     )
     return scores.where(finite & ~empty_region, torch.nan), flags
 

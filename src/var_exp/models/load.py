@@ -1,4 +1,6 @@
-"""From a name to a frozen model in eval mode: alias of `conf/model` or any timm name.
+"""From a name to a frozen model in eval mode: alias of `conf/model`, or any name of timm's.
+
+Names of torchvision and of Hugging Face lead to files of their own.
 
 Weights are taken from the first of: an explicit checkpoint file, a file that ships with the
 package, the local cache, a download from the hub. All are loaded strictly. A local file also says
@@ -9,47 +11,52 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import huggingface_hub
 import timm
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from var_exp.models.checkpoint import UNREADABLE, Checkpoint, read_checkpoint
+from var_exp.models.description import Head, declare
+from var_exp.models.hf_models import hf_model
+from var_exp.models.hub import WAYS_OUT, from_hub, in_short
+from var_exp.models.packaged import in_timm_names, packaged_weights
+from var_exp.models.torchvision_models import torchvision_model, torchvision_names
 from var_exp.registry import aliases, from_alias
-from var_exp.types import ConfigError, InputSpec, MissingWeights
+from var_exp.types import ConfigError, MissingWeights
 
 _SHIPPED = Path(__file__).parent / "weights"
-_ANSWER_SECONDS = 4.0  # time the hub has for its first answer
-_WAYS_OUT = (
-    "give a local file with model.checkpoint=PATH, take random weights with "
-    "model.pretrained=false, or use a model that ships with its weights (model=critters_cnn)"
-)
 
 
 def load_model(
-    name: str, pretrained: bool = True, checkpoint: str | Path | None = None, **options: Any
+    name: str, /, pretrained: bool = True, checkpoint: str | Path | None = None, **options: Any
 ) -> nn.Module:
     """Load a model for attribution: eval mode, all parameters frozen.
 
     Args:
-        name: Alias (see `list_models`) or any timm name, with or without its weights' tag.
+        name: Alias (see `list_models`); any timm name, with or without its weights' tag; a name of
+            torchvision that timm does not have, such as "vit_b_16"; or a classifier of Hugging
+            Face's transformers, as "owner/name" or the folder that holds one.
         pretrained: False gives random weights, unless `checkpoint` is given.
         checkpoint: Local file with weights, see `var_exp.models.checkpoint`.
-        options: Replace those of the alias's YAML file; see `timm_model`.
+        options: Replace those of the alias's YAML file; see `timm_model`, `torchvision_model` and
+            `hf_model`.
 
     Raises:
         ConfigError: no such model, or an option it does not have.
         MissingWeights: the weights cannot be had, or do not fit the model.
     """
     if name in aliases("model"):
-        model: nn.Module = from_alias(
-            "model", name, pretrained=pretrained, checkpoint=checkpoint, **options
-        )
+        if checkpoint is not None:
+            options["checkpoint"] = checkpoint
+        model: nn.Module = from_alias("model", name, pretrained=pretrained, **options)
         return model
+    if name in torchvision_names() and not timm.is_model(name):
+        return torchvision_model(name, pretrained, checkpoint, **options)
+    if checkpoint is None and ("/" in name or Path(name, "config.json").is_file()):
+        return hf_model(name, pretrained, **options)
     return timm_model(name, pretrained, checkpoint, **options)
 
 
@@ -60,9 +67,11 @@ def timm_model(
     num_classes: int | None = None,
     trust_pickle: bool = False,
     shipped: str | None = None,
+    packaged: str | None = None,
     embed_layer: Callable[..., nn.Module] | None = None,
     options: Mapping[str, Any] | None = None,
     channels_last: bool = False,
+    head: Head | None = None,
 ) -> nn.Module:
     """Build a timm model and give it its weights; the target of the files in `conf/model`.
 
@@ -74,17 +83,19 @@ def timm_model(
         trust_pickle: Read also a checkpoint that holds Python objects beside the weights, which
             runs whatever code is in it: only for files of people you trust.
         shipped: File of this package with the weights, for a model that is not on the hub.
+        packaged: Another Python package that holds the weights.
         embed_layer: Replaces the patch embedding of a vision transformer.
         options: Further arguments of `timm.create_model`.
         channels_last: Keep images and features in channels-last memory, which most convolutions
             are faster in; results differ by rounding (docs/speed.md).
+        head: "softmax", or "sigmoid" for labels that do not exclude each other; None is softmax.
 
     Raises:
         ConfigError: no such model, or an option it does not have.
         MissingWeights: the weights cannot be had, or do not fit the model.
     """
     _check_name(name)
-    file = _weights_file(name, pretrained, checkpoint, shipped)
+    file = _weights_file(name, pretrained, checkpoint, shipped, packaged)
     read = None
     if file is not None:
         with _explained(file, name):
@@ -97,45 +108,11 @@ def timm_model(
         model = _create(name, arguments)
     if file is not None and read is not None:
         with _explained(file, name):
-            model.load_state_dict(read.of(model.state_dict()))
+            model.load_state_dict(in_timm_names(read.of(model.state_dict()), model.state_dict()))
         _tell(model, read)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
-    return model.eval().requires_grad_(False)
-
-
-def input_spec(model: nn.Module) -> InputSpec:
-    """What a model expects to see, as its timm configuration says.
-
-    Raises:
-        ConfigError: the model does not come from timm, so it does not say.
-    """
-    try:
-        said: Mapping[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    except AttributeError:
-        raise ConfigError(
-            f"the input of {type(model).__name__} is unknown, since it has no pretrained_cfg; "
-            "build it with load_model, or pass an InputSpec of your own."
-        ) from None
-    patches = getattr(model, "patch_embed", None)
-    red, green, blue = said["mean"]
-    red_std, green_std, blue_std = said["std"]
-    return InputSpec(
-        size=said["input_size"][-1],
-        mean=(red, green, blue),
-        std=(red_std, green_std, blue_std),
-        interpolation=said["interpolation"],
-        crop_pct=said["crop_pct"],
-        crop_mode=said.get("crop_mode") or "center",
-        fixed_size=said.get("fixed_input_size", False)
-        and getattr(patches, "strict_img_size", True),
-    )
-
-
-def class_names(model: nn.Module) -> tuple[str, ...] | None:
-    """Names of a model's classes by number, where its weights' file brought them along."""
-    names = getattr(model, "pretrained_cfg", {}).get("label_names")
-    return None if names is None else tuple(names)
+    return declare(model.eval().requires_grad_(False), head=head)
 
 
 def _check_name(name: str) -> None:
@@ -145,13 +122,18 @@ def _check_name(name: str) -> None:
     close = get_close_matches(name, [*aliases("model"), *sorted(known)], n=1)
     guess = f" (did you mean '{close[0]}'?)" if close else ""
     raise ConfigError(
-        f"there is no model '{name}'{guess}; known are {', '.join(aliases('model'))} "
-        "and every name of timm.list_models()."
+        f"there is no model '{name}'{guess}; known are {', '.join(aliases('model'))}, "
+        "every name of timm.list_models() and torchvision.models.list_models(), and Hugging "
+        "Face's classifiers (owner/name, or a folder)."
     )
 
 
 def _weights_file(
-    name: str, pretrained: bool, checkpoint: str | Path | None, shipped: str | None
+    name: str,
+    pretrained: bool,
+    checkpoint: str | Path | None,
+    shipped: str | None,
+    packaged: str | None,
 ) -> Path | None:
     """The local file that holds the weights; None leaves them random or to the hub."""
     if checkpoint is not None:
@@ -162,6 +144,8 @@ def _weights_file(
                 "check the path in model.checkpoint."
             )
         return file
+    if pretrained and packaged:
+        return packaged_weights(packaged)
     return _SHIPPED / shipped if pretrained and shipped else None
 
 
@@ -179,37 +163,22 @@ def _create(name: str, arguments: Mapping[str, Any], pretrained: bool = False) -
 def _create_with_hub_weights(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     published = timm.get_pretrained_cfg(name)
     if published is None or not published.hf_hub_id:
-        raise MissingWeights(f"no weights of {name} are published on the hub; {_WAYS_OUT}.")
+        raise MissingWeights(f"no weights of {name} are published on the hub; {WAYS_OUT}.")
     classes = arguments["num_classes"]
     if classes not in (None, published.num_classes):
         raise MissingWeights(
             f"the published weights of {name} are for {published.num_classes} classes, got "
-            f"num_classes={classes}; leave num_classes out, or {_WAYS_OUT}."
+            f"num_classes={classes}; leave num_classes out, or {WAYS_OUT}."
         )
     try:
-        file = _from_hub(published.hf_hub_id, published.hf_hub_filename or "model.safetensors")
+        file = from_hub(published.hf_hub_id, published.hf_hub_filename or "model.safetensors")
     except Exception as error:  # each version of the hub's client brings its own network errors
         raise MissingWeights(
             f"the weights of {name} are not in the local cache and cannot be downloaded "
-            f"({_in_short(error)}); {_WAYS_OUT}."
+            f"({in_short(error)}); {WAYS_OUT}."
         ) from error
     overlay = {"pretrained_cfg_overlay": {"state_dict": load_file(file)}}  # timm adapts the names
     return _create(name, {**arguments, **overlay}, pretrained=True)
-
-
-def _from_hub(repository: str, filename: str) -> str:
-    """Local path of a hub file, downloaded with a progress bar unless it is in the cache.
-
-    timm would ask the hub about cached files too, and repeat its questions for most of a minute
-    where there is no network.
-    """
-    cached = huggingface_hub.try_to_load_from_cache(repository, filename)
-    if isinstance(cached, str):
-        return cached
-    url = huggingface_hub.hf_hub_url(repository, filename)
-    huggingface_hub.get_hf_file_metadata(url, timeout=_ANSWER_SECONDS)
-    path: str = huggingface_hub.hf_hub_download(repository, filename)
-    return path
 
 
 @contextmanager
@@ -219,7 +188,7 @@ def _explained(file: Path, name: str) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         raise MissingWeights(
-            f"'{file}' does not hold the weights of {name} ({_in_short(error)}); check "
+            f"'{file}' does not hold the weights of {name} ({in_short(error)}); check "
             "model.checkpoint, model.name, and that model.num_classes is that of the file."
         ) from error
 
@@ -238,12 +207,3 @@ def _tell(model: nn.Module, read: Checkpoint) -> None:
     names = read.class_names
     known = {"label_names": tuple(names)} if names is not None else {}
     model.pretrained_cfg = {**model.pretrained_cfg, **read.config, **known}  # type: ignore[dict-item, assignment]  # timm's
-
-
-def _in_short(error: BaseException) -> str:
-    if isinstance(error, UnpicklingError):  # torch's own text fills a page
-        return (
-            "it is no file that holds weights alone; if you trust who made it, "
-            "model.trust_pickle=true runs the code in it"
-        )
-    return " ".join(str(error).split())[:200].rstrip(" .") or type(error).__name__

@@ -10,12 +10,12 @@ never trained, is spread around it. A variance stays positive: its logarithm is 
 Source: Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, arXiv 1810.03292.
 """
 
-import copy
 from fractions import Fraction
 
 import torch
 from torch import Generator, Tensor, nn
 
+from var_exp.models.private import copied
 from var_exp.seeds import sample_generator
 from var_exp.types import UnsupportedModel
 
@@ -84,7 +84,7 @@ class RandomizedModels:
             }
             for layer in self._layers[first:last]:
                 memo |= layer
-            self._copies[first, last] = copy.deepcopy(self._model, memo)
+            self._copies[first, last] = copied(self._model, memo)
         return self._copies[first, last]
 
 

@@ -1,6 +1,5 @@
 """Attribution, competition and measurement of one batch after another. Owns no formula."""
 
-import inspect
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from var_exp.engine.chunks import ChunkLimit
 from var_exp.methods import Method
 from var_exp.methods.completeness import completeness_error
 from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.inputs import inputs_of
 from var_exp.models.precision import run_forward_in
 from var_exp.modules.reattribution import Reattribution
 from var_exp.modules.variants import Attributed, Variants
@@ -77,9 +77,9 @@ class AttributionModule(LightningModule):
         measures = {name: _about(name, make_metrics()) for name in self.variants}
         self.measures = measures[BASE]
         self._wanted = {
-            name
-            for metric in self.measures.values()
-            for name in inspect.signature(metric.update).parameters
+            argument
+            for name, metric in self.measures.items()
+            for argument in inputs_of(name, metric)
         }
         self._compares_classes = "other_maps" in self._wanted
         self._reattribution = None
@@ -185,6 +185,9 @@ class AttributionModule(LightningModule):
     def _score(
         self, variants: Variants, attributed: Attributed, batch: Batch, scored: BatchScores
     ) -> None:
+        """Score every variant; what metrics may ask for is listed in `var_exp.metrics.inputs`."""
+        if not self.measures:
+            return
         asked = batch.classes.shape[1]
         competitors = _strongest_competitors(attributed.classes, attributed.logits, asked)
         owners = [id for id in batch.ids for _ in range(asked)]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from var_exp.refine.base import Refiner
+from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.controls import (
     edge_map,
     gaussian_map,
@@ -90,7 +90,7 @@ class Variants(Mapping[str, Maps]):
     def _refined(self, name: str) -> Maps:
         of = self._of
         competing = of.maps[:, : of.classes.shape[1]]
-        refined = self._refiners[name](competing, of.logits.gather(1, of.classes))
+        refined = refined_by(self._refiners[name], competing, of.logits.gather(1, of.classes))
         return refined[:, : of.shown].contiguous()  # lets go of the other classes' maps
 
     def _controls(self) -> "dict[str, Callable[[Variants], Maps]]":
@@ -116,7 +116,8 @@ class Variants(Mapping[str, Maps]):
         of = self._of
         outside = of.maps[:, of.classes.shape[1] :]
         against = [
-            self._refiners[refiner](
+            refined_by(
+                self._refiners[refiner],
                 torch.cat([of.maps[:, a : a + 1], outside], 1),
                 of.logits.gather(1, torch.cat([of.classes[:, a : a + 1], of.random_classes], 1)),
             )[:, :1]

@@ -1,11 +1,12 @@
 """What every refiner is: finished maps of K competing classes in, the same maps refined out."""
 
+import inspect
 from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
-from var_exp.types import Maps
+from var_exp.types import ConfigError, Maps
 
 
 class Refiner(Protocol):
@@ -21,12 +22,28 @@ class Refiner(Protocol):
         ...
 
 
-class Identity:
-    """No competition: the base maps themselves, the row that every refiner is compared with."""
+def refined_by(refiner: Refiner, maps: Maps, logits: Float[Tensor, "B K"]) -> Maps:
+    """What a refiner makes of maps; one whose `__call__` takes the maps alone gets no logits."""
+    return refiner(maps, logits) if takes_logits(refiner) else refiner(maps)
 
-    def __call__(self, maps: Maps, logits: Float[Tensor, "B K"] | None = None) -> Maps:
-        """Return the maps as they are."""
-        return maps
+
+def takes_logits(refiner: Refiner) -> bool:
+    """Whether a refiner can be handed logits beside the maps.
+
+    Raises:
+        ConfigError: it can be handed neither both nor the maps alone.
+    """
+    signature = inspect.signature(getattr(refiner, "forward", refiner))  # of a torch module
+    for arguments in ((None, None), (None,)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return len(arguments) == 2
+    raise ConfigError(
+        f"{type(refiner).__name__} must be called with maps, or with maps and logits, but takes "
+        f"{signature}; give what it needs beyond them to its constructor."
+    )
 
 
 def check_maps(maps: Tensor) -> None:

@@ -63,6 +63,11 @@ class VAR:
     scale: Scale = "none"
     channels: Channels = "separate"
 
+    @classmethod
+    def scaled(cls) -> "VAR":
+        """The setting that no unit of the maps can spoil: conf/refine/var_scaled.yaml."""
+        return cls(temperature=3.0, magnitude="signed", scale="rms", channels="sum")
+
     def __post_init__(self) -> None:
         if not 0.0 < self.temperature < math.inf:
             raise ValueError(

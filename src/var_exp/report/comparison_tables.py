@@ -4,51 +4,58 @@ from collections.abc import Mapping, Sequence
 
 from var_exp.report.tables import Cell, Table
 from var_exp.results.comparison import Comparison, Run, agreement, refiners_of
+from var_exp.results.headlines import Entry, entries
 from var_exp.results.significance import PairedTest, Rank
-from var_exp.results.verdicts import Verdict, interval, mean, number
+from var_exp.results.verdicts import interval, mean, number
 from var_exp.variants import BASE
 
 _LEGEND = (
     "Value, difference to the base map and its 95 % interval. Bold: better than the base, "
-    "struck (in print italic): worse. =: not shown to beat the base map at the same sparsity. "
-    "\u2205: empty maps."
+    "struck (in print italic): worse, by tests corrected over all runs. =: not shown to beat the "
+    "base map at the same sparsity. \u2205: empty maps, or without anything positive."
 )
 
 
-def comparison_tables(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> list[Table]:
+def comparison_tables(comparison: Comparison) -> list[Table]:
     """A table for each metric: a row for each run, a column for each refiner."""
-    tables = []
-    for metric, higher in higher_is_better.items():
+    tables, runs = [], comparison.runs
+    for metric, its in comparison.traits.items():
         names = refiners_of(runs, metric)
         columns = [*map(Cell, runs[0].labels), Cell(BASE), *(Cell(n, code=True) for n in names)]
+        found = {
+            (e.run.name, e.verdict.refined.variant.name): e for e in entries(comparison, metric)
+        }
         rows = []
         for run in runs:
-            figures, verdicts = run.figures(metric), run.verdicts(metric, higher)
+            figures = run.figures(metric)
             cells = [Cell(label, code=True) for label in run.labels.values()]
             cells.append(Cell(mean(figures[BASE]) if BASE in figures else "-"))
-            cells += [_verdict(verdicts[n]) if n in verdicts else Cell("-") for n in names]
+            cells += [_entry(found.get((run.name, name))) for name in names]
             rows.append(cells)
-        title = f"{metric} ({'higher' if higher else 'lower'} is better)"
+        title = f"{metric} ({'higher' if its.higher_is_better else 'lower'} is better)"
         tables.append(Table(title, columns, rows, _LEGEND, names=len(runs[0].labels)))
     return tables
 
 
-def _verdict(verdict: Verdict) -> Cell:
+def _entry(entry: Entry | None) -> Cell:
     """The refined map's value, what it gains, and what a reader must know of it."""
+    if entry is None:
+        return Cell("-")
+    verdict = entry.verdict
     more = f"{mean(verdict.difference, signed=True)} {interval(verdict.difference, signed=True)}"
-    if verdict.sparsity_suffices:
+    if entry.state == "better" and verdict.sparsity_suffices:
         more += " ="
-    if verdict.refined.empty_map:
-        more += f" \u2205{verdict.refined.empty_map:,}"
-    return Cell(mean(verdict.refined), verdict.outcome, more)
+    if nothing := verdict.refined.empty_map + verdict.refined.nothing_positive:
+        more += f" \u2205{nothing:,}"
+    return Cell(mean(verdict.refined), entry.state, more)
 
 
 def significance_tables(comparison: Comparison) -> list[Table]:
     """Refiners tested against their base, ranks of the runs, and how far the ranks agree."""
     tables = []
-    for metric in comparison.higher_is_better:
+    for metric in comparison.traits:
         tests = comparison.against_base[metric]
-        columns = ["refined", "difference", "p", "p (Holm)", "effect", "n", "n for 80 % power"]
+        columns = ["refined", "difference", "p", "p (Holm)", "effect", "pictures", "for 80 % power"]
         rows = [_test_row(test) for test in tests]
         tables.append(Table(f"{metric}: refined against base", [*map(Cell, columns)], rows))
         found = {v: ranks for (m, v), ranks in comparison.rankings.items() if m == metric}
@@ -75,7 +82,7 @@ def _test_row(test: PairedTest) -> list[Cell]:
         Cell(f"{test.p_value:.2g}"),
         Cell(f"{test.p_holm:.2g}"),
         Cell(f"{test.effect:+.2f}"),
-        Cell(f"{test.n:,}"),
+        Cell(f"{test.pictures:,}"),
         Cell(f"{test.needed:,}" if test.needed else "-"),
     ]
 

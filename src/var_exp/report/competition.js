@@ -24,24 +24,31 @@ const Competition = (() => {
     return sums;
   }
 
-  /** One number for all maps of a picture, by which what competes is divided. */
-  function unitOf(maps, scale) {
+  /**
+   * One number for all maps of a picture, by which what competes is divided: the largest |A| or the
+   * root mean square. `sizes` has both of each class's whole map, of which the page may hold a part.
+   */
+  function unitOf(sizes, scale) {
     if (scale === "none") return 1;
     let size = 0;
-    for (const a of maps) size = scale === "max" ? Math.max(size, Math.abs(a)) : size + a * a;
-    if (scale === "rms") size = Math.sqrt(size / maps.length);
+    for (const one of sizes) {
+      const own = Number(one[scale]); // "Infinity" and "NaN" are words in JSON
+      size = scale === "rms" ? size + own * own : own > size || Number.isNaN(own) ? own : size;
+    }
+    if (scale === "rms") size = Math.sqrt(size / sizes.length);
     return size === 0 ? 1 : size;
   }
 
   /**
    * Shares M_c = exp(T m(A_c)) / sum_k exp(T m(A_k)) and what is kept, A_c M_c [M_c - 1/K > tau].
+   * `sizes`: { separate, sum }, of each class's whole map { max, rms }; see `unitOf`.
    * Returns { shares, kept }, both [K][c][P]; c is 1 where channels are summed.
    */
-  function compete(maps, [K, C, P], { temperature, tau, scale, magnitude, channels }) {
+  function compete(maps, [K, C, P], sizes, { temperature, tau, scale, magnitude, channels }) {
     const c = channels === "sum" ? 1 : C;
     const values = channels === "sum" ? summed(maps, [K, C, P]) : maps;
     const places = c * P;
-    const unit = unitOf(values, scale);
+    const unit = unitOf(sizes[channels], scale);
     const strength = magnitudes[magnitude];
     const shares = new Float64Array(K * places);
     const kept = new Float64Array(K * places);

@@ -34,12 +34,14 @@
     context.putImageData(picture, 0, 0);
   }
 
-  /** Draw a map; what a competition of K classes keeps is K times as strong, as an even share is 1/K. */
-  function paintMap(canvas, sample, map, strength = 1) {
+  const opacity = (strength) => Math.min(1, Math.max(0, strength)) ** data.curve;
+
+  /** Draw a map of a sample, base or refined, on its one scale. */
+  function paintMap(canvas, sample, map) {
     const middle = (data.palette.length - 1) / 2;
     paint(canvas, sample.size, (p) => {
-      const share = sample.scale > 0 && Number.isFinite(map[p]) ? (strength * map[p]) / sample.scale : 0;
-      return data.palette[Math.round(Math.min(1, Math.max(-1, share)) * middle) + middle];
+      const share = sample.scale > 0 && Number.isFinite(map[p]) ? map[p] / sample.scale : 0;
+      return data.palette[Math.sign(share) * Math.round(opacity(Math.abs(share)) * middle) + middle];
     });
   }
 
@@ -54,7 +56,9 @@
     const given = new Float64Array(state.chosen.length * size);
     state.chosen.forEach((k, i) => given.set(sample.values.subarray(k * size, (k + 1) * size), i * size));
     const shape = [state.chosen.length, sample.channels, sample.pixels];
-    const { shares, kept, channels } = Competition.compete(given, shape, state.settings);
+    const sizes = { separate: [], sum: [] };
+    for (const way of ["separate", "sum"]) sizes[way] = state.chosen.map((k) => sample.sizes[way][k]);
+    const { shares, kept, channels } = Competition.compete(given, shape, sizes, state.settings);
     shape[1] = channels;
     return { flat: Competition.summed(kept, shape), ...Competition.distribution(shares, shape) };
   }
@@ -69,10 +73,10 @@
       const place = state.chosen.indexOf(k);
       cell.root.classList.toggle("out", place < 0);
       const map = place < 0 ? new Float64Array(pixels) : flat.subarray(place * pixels, (place + 1) * pixels);
-      paintMap(cell.refined, sample, map, count);
-      const left = map.reduce((sum, a) => sum + (a !== 0), 0) / pixels;
-      const within = sample.masks[k] ? `, ${percent(Competition.inside(map, sample.masks[k]))} inside` : "";
-      cell.told.textContent = place < 0 ? "does not compete" : left ? `keeps ${percent(left)}${within}` : "empty";
+      cell.told.textContent = place < 0 ? "does not compete" : told(map, sample.masks[k]);
+      // What is won by losing least is no evidence for the class.
+      const lowest = state.settings.magnitude === "signed" ? 0 : -Infinity;
+      paintMap(cell.refined, sample, map.map((a) => Math.max(a, lowest)));
     });
     const above = Float64Array.from(winner, (k, p) => (k < 0 ? 0 : mean[k * pixels + p] - 1 / count));
     const decision = entropy.map((nats) => 1 - nats / Math.log(count));
@@ -82,14 +86,26 @@
       if (winner[p] < 0) return null;
       const colour = sample.colours[state.chosen[winner[p]]];
       const parts = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
-      return [...parts, 255 * Math.sqrt(Math.min(1, above[p] / clear))];
+      const own = sample.flat[state.chosen[winner[p]] * pixels + p] / sample.scale;
+      return [...parts, 255 * opacity(Math.min(1, Math.max(0, own)) * Math.min(1, above[p] / clear))];
     });
-    paint(figure("entropy"), sample.size, (p) => [59, 31, 107, 255 * (low ? Math.sqrt(Math.min(1, Math.max(0, decision[p]) / low)) : 0)]);
-    const tell = (name, share) => {
-      section.querySelector(`[data-text=${name}]`).textContent = `up to ${Number((100 * share).toPrecision(2))} %`;
-    };
-    tell("winner", clear);
-    tell("entropy", low);
+    paint(figure("entropy"), sample.size, (p) => [59, 31, 107, 255 * (low ? opacity(decision[p] / low) : 0)]);
+    const tell = (name, text) => (section.querySelector(`[data-text=${name}]`).textContent = `full colour: ${text}`);
+    const digits = (number) => String(Number(number.toPrecision(2)));
+    tell("winner", `a share ${digits(clear)} above 1/${count}`);
+    tell("entropy", `entropy ${digits(1 - low)} ln ${count}`);
+    const shared = section.querySelector("[data-figure=shared]");
+    shared.classList.toggle("out", count < sample.classes.length);
+  }
+
+  /** What a class keeps, in words. */
+  function told(map, mask) {
+    const share = (test) => map.reduce((sum, a) => sum + test(a), 0) / map.length;
+    const left = share((a) => a !== 0);
+    if (!left) return "empty map";
+    const least = state.settings.magnitude === "signed" ? share((a) => a < 0) : 0;
+    const losing = least >= 0.01 ? `, ${percent(least)} by losing least` : "";
+    return `keeps ${percent(left)}${losing}${mask ? `, ${percent(Competition.inside(map, mask))} inside` : ""}`;
   }
 
   function redraw() {
@@ -135,7 +151,11 @@
     }));
     cells = sample.classes.map((name, k) => contender(sample, radio.dataset.place, name, k));
     stage.replaceChildren(...cells.map((cell) => cell.root));
-    const ends = section.querySelectorAll(".ends-of-scale span");
+    const shared = section.querySelector("[data-figure=shared]");
+    const drawn = document.querySelector(`#gallery ~ .backdrop-${radio.dataset.place} [data-figure=shared] img`);
+    shared.hidden = !drawn;
+    if (drawn) shared.querySelector(".stack").replaceChildren(drawn.cloneNode());
+    const ends = section.querySelectorAll(".ends-of-scale:last-child span");
     const scale = Number(sample.scale.toPrecision(2));
     [ends[0].textContent, ends[2].textContent] = [`−${scale}`, `+${scale}`];
     tell();

@@ -1,32 +1,37 @@
 """What a run tells Weights & Biases or TensorBoard: means by name, tables, pictures, curves."""
 
+import logging
 import netrc
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import fsum, isfinite, nan
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
-import wandb
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from var_exp.registry import did_you_mean
 from var_exp.report.figure_style import printed
 from var_exp.report.line_figures import draw_curves
-from var_exp.report.panels import Panel, panel_picture
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
 from var_exp.report.tables import markdown, summary_tables
 from var_exp.results.curves import Curves
 from var_exp.results.rows import ROW_COLUMNS, Row
+from var_exp.results.selection import mean_of
 from var_exp.results.summary import SUMMARY_COLUMNS, SummaryRow
+from var_exp.text import without_folders
 from var_exp.types import ConfigError
 
 _CONNECT_SECONDS = 20
+_MODES = ("online", "offline", "disabled", "shared", "run", "dryrun")  # of `WANDB_MODE`
 _TABLE_ROWS = 10_000  # W&B shows no more in one table
+_log = logging.getLogger(__name__)
 
 
 def logged_in() -> bool:
@@ -40,34 +45,57 @@ def logged_in() -> bool:
         return False
 
 
-def wandb_logger(save_dir: str, project: str = "var_exp", name: str | None = None) -> WandbLogger:
-    """Lightning's W&B logger that never asks and never waits long.
+def wandb_logger(
+    save_dir: str, project: str = "var_exp", name: str | None = None
+) -> WandbLogger | None:
+    """Lightning's W&B logger that never asks and never waits long; None when W&B is switched off.
 
-    `WANDB_MODE` decides when it is set; else the run is online when there is a key and the server
-    answers, and offline otherwise. A run that goes on in its folder goes on in W&B, too, under the
-    id that is kept in `<save_dir>/wandb/run_id`; an agent's `WANDB_RUN_ID` comes first.
+    `WANDB_MODE` decides when it is set, and "disabled" writes nothing; else the run is online when
+    there is a key and the server answers, and offline otherwise. A run that goes on in its folder
+    goes on in W&B, too, under the id that is kept in `<save_dir>/wandb/run_id`; an agent's
+    `WANDB_RUN_ID` comes first. W&B is told no path, user or host, and no code.
 
     Args:
         save_dir: Folder of the run, under which W&B keeps its files.
         project: W&B project.
         name: Name of the run; None lets W&B choose.
+
+    Raises:
+        ConfigError: `WANDB_MODE` is none of W&B's modes.
     """
-    online = os.environ.get("WANDB_MODE", "online" if logged_in() else "offline") == "online"
-    logger = _open(save_dir, project, name, offline=not online)
+    mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+    if mode not in _MODES:
+        raise ConfigError(
+            f"WANDB_MODE={mode} is no mode of W&B{did_you_mean(mode, list(_MODES))}; set it to "
+            "online, offline or disabled, or choose logger=none."
+        )
+    if mode == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1"):
+        return None
+    import wandb
+
+    logger = _open(save_dir, project, name, offline=mode in ("offline", "dryrun"))
     try:
         logger.experiment  # noqa: B018  # starts the run now, where a failure can still be mended
-    except wandb.Error:
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        _log.warning("W&B does not answer or refuses the key (%s); this run is offline.", reason)
         wandb.teardown()
         logger = _open(save_dir, project, name, offline=True)
     return logger
 
 
 def _open(save_dir: str, project: str, name: str | None, *, offline: bool) -> WandbLogger:
+    import wandb
+
     settings = wandb.Settings(
         mode="offline" if offline else "online",
         init_timeout=_CONNECT_SECONDS,
         console="off",
         silent=True,
+        host="not told",
+        disable_code=True,
+        disable_git=True,
+        x_disable_meta=True,  # paths, user, host, executable, command line
     )
     wandb.setup(settings)  # silent from here on: what the user needs to know, `finish` says
     return WandbLogger(
@@ -126,6 +154,11 @@ class LoggedRun:
     curves: Sequence[Curves]
 
     @property
+    def public_config(self) -> dict[str, Any]:
+        """The configuration without the folders that its files lie in."""
+        return {key: without_folders(value) for key, value in self.config.items()}
+
+    @property
     def means(self) -> dict[str, float]:
         """Mean by "metric/variant", as W&B and TensorBoard group them."""
         return {f"{row.metric}/{row.variant.name}": row.value for row in self.summary}
@@ -149,7 +182,9 @@ def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
 
     Of very long runs only the first score rows; the file `scores.csv` has them all.
     """
-    logger.log_hyperparams(dict(logged.config))
+    import wandb
+
+    logger.log_hyperparams(logged.public_config)
     logger.log_metrics(logged.means)
     logger.log_table("summary", SUMMARY_COLUMNS, [list(row.cells) for row in logged.summary])
     first = [list(row.cells) for row in islice(logged.rows, _TABLE_ROWS)]
@@ -180,19 +215,16 @@ def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
 
 
 def _gallery_row(panel: Panel, variants: Sequence[str]) -> list[object]:
-    scores = [_mean(panel.scores.get(name, [])) for name in variants]
+    import wandb
+
+    scores = [mean_of(panel.scores.get(name, [])) for name in variants]
     picture = wandb.Image(panel_picture(panel))
     return [panel.sample_id, panel.kind, panel.predicted or "", *scores, picture]
 
 
-def _mean(scores: Sequence[float]) -> float:
-    defined = [score for score in scores if isfinite(score)]
-    return fsum(defined) / len(defined) if defined else nan
-
-
 def log_tensorboard(logger: TensorBoardLogger, logged: LoggedRun) -> None:
     """Means as scalars and beside the hyperparameters, the table as text, pictures, curves."""
-    logger.log_hyperparams(dict(logged.config), logged.means)
+    logger.log_hyperparams(logged.public_config, logged.means)
     writer = logger.experiment
     for table in summary_tables(logged.summary, logged.directions):
         writer.add_text(f"summary/{table.title}", markdown(table))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill, wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,10 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from var_exp.report.figure_style import INK, SOFT, printed, save
-from var_exp.report.overlays import greyed, note, outline_lines, overlay
+from var_exp.report.overlays import greyed, outline_lines, overlay, scale_colours
 from var_exp.report.panels import Panel
 
 _WIDTH = 6.9  # inches: the text of a two-column page
+_NARROWEST = 3.6  # inches: so that the legend has room
+_LEGEND = (
+    "One scale for all maps of a picture and method, base and refined: full colour at the 98 % "
+    "quantile of the non-zero |base map|. Below a map its score. Empty map: the class keeps "
+    "nothing, its share is nowhere large enough. Where every class has evidence against it, the "
+    "one that loses least keeps a negative value, which is not drawn."
+)
 _LARGEST, _GAP, _LINE, _GUTTER = 1.15, 0.05, 0.16, 0.2  # inches: a cell, between cells, text
 
 
@@ -54,27 +61,33 @@ class Block:
 
 
 def grid_blocks(
-    panels: Mapping[str, Sequence[Panel]], variants: Sequence[str], classes: int = 1
+    panels: Mapping[tuple[str, str], Sequence[Panel]], variants: Sequence[str], classes: int = 1
 ) -> list[Block]:
-    """Methods as columns, base and refined as rows; a block for each class of each sample.
+    """Methods as columns, base and refined as rows; a block for each class, sample and network.
 
     Args:
-        panels: By method, the same samples in the same order.
+        panels: By what stands beside the picture (such as the network) and over the column (such
+            as the method), the same samples in the same order.
         variants: The rows.
         classes: How many of the classes asked about are shown of each sample.
     """
+    groups: dict[str, dict[str, Sequence[Panel]]] = {}
+    for (group, head), shown in panels.items():
+        groups.setdefault(group, {})[head] = shown
     first, *_ = panels.values()
+    told = dict(zip(groups, distinct(list(groups), _LARGEST), strict=True))
     return [
         Block(
-            _picture(sample, column),
-            list(panels),
+            _picture(sample, column, told[group]),
+            list(shown),
             {
-                variant: [_tile(shown[place], variant, column) for shown in panels.values()]
+                variant: [_tile(each[place], variant, column) for each in shown.values()]
                 for variant in variants
             },
         )
         for place, sample in enumerate(first)
         for column in range(min(classes, sample.asked))
+        for group, shown in groups.items()
     ]
 
 
@@ -86,9 +99,10 @@ def class_blocks(panels: Mapping[str, Panel], variants: Sequence[str], classes: 
         variants: The rows.
         classes: At most so many columns.
     """
+    told = distinct(list(panels), _LARGEST)
     return [
         Block(
-            Tile(_picture(panel, None).pixels, caption=run),
+            _picture(panel, None, name),
             list(panel.class_names[:classes]),
             {
                 variant: [
@@ -98,23 +112,44 @@ def class_blocks(panels: Mapping[str, Panel], variants: Sequence[str], classes: 
                 for variant in variants
             },
         )
-        for run, panel in panels.items()
+        for name, panel in zip(told, panels.values(), strict=True)
     ]
 
 
 def sheet(stem: Path, blocks: Sequence[Block]) -> list[Path]:
-    """Draw the blocks one under the other; returns the files."""
+    """Draw the blocks one under the other, what the colours mean below; returns the files."""
     columns = 1 + max(len(block.heads) for block in blocks)
     cell = min(_LARGEST, (_WIDTH - _GUTTER) / columns - _GAP)
     heights = [_height(blocks, i, cell) for i in range(len(blocks))]
-    size = (_GUTTER + columns * (cell + _GAP), sum(heights))
+    width = max(_GUTTER + columns * (cell + _GAP), _NARROWEST)
+    told = fill(_LEGEND, int(width / 0.062))
+    legend = 0.3 + (told.count("\n") + 1) * _LINE
     with printed():
-        figure = plt.figure(figsize=size)
+        figure = plt.figure(figsize=(width, sum(heights) + legend))
         top = 0.0
         for i, block in enumerate(blocks):
             _draw(figure, block, top, cell, heads=_has_heads(blocks, i))
             top += heights[i]
+        _explain(figure, told, legend)
         return save(figure, stem)
+
+
+def _explain(figure: Figure, told: str, tall: float) -> None:
+    """The colours of the maps and what they mean, in the lowest inches of a figure."""
+    width, height = figure.get_size_inches()
+    bar = (1.15 / width, (tall - 0.17) / height, 1.1 / width, 0.08 / height)
+    axis = figure.add_axes(bar)
+    axis.imshow(np.array(scale_colours(256))[None] / (255, 255, 255, 1), aspect="auto")
+    axis.set_facecolor("#d4d4d4")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    middle = bar[1] + bar[3] / 2
+    for x, side, text in (
+        (bar[0] - 0.06 / width, "right", "against the class"),
+        (bar[0] + bar[2] + 0.06 / width, "left", "for the class"),
+    ):
+        figure.text(x, middle, text, ha=side, va="center", color=SOFT)
+    figure.text(0, (tall - 0.27) / height, told, ha="left", va="top", color=SOFT, linespacing=1.3)
 
 
 def _has_heads(blocks: Sequence[Block], place: int) -> bool:
@@ -126,12 +161,14 @@ def _height(blocks: Sequence[Block], place: int, cell: float) -> float:
     block = blocks[place]
     head = _head(blocks[place], cell) if _has_heads(blocks, place) else 0.0
     rows = [cell * _aspect(block) + _below(tiles) for tiles in block.rows.values()]
-    return head + sum(rows) + (len(rows) - 1) * _GAP + _LINE
+    told = block.picture.caption.count("\n") + 1  # lines beside the rows, below the picture
+    picture = cell * _aspect(block) + told * _LINE
+    return head + max(sum(rows) + (len(rows) - 1) * _GAP, picture) + _LINE
 
 
 def _head(block: Block, cell: float) -> float:
     """Inches that the names of the columns take."""
-    lines = max(wrapped(head, cell).count("\n") + 1 for head in block.heads)
+    lines = max(head.count("\n") + 1 for head in distinct(block.heads, cell))
     return (0.4 + lines * 0.85) * _LINE
 
 
@@ -162,7 +199,7 @@ def _draw(figure: Figure, block: Block, top: float, cell: float, *, heads: bool)
         for column, tile in enumerate(tiles):
             axis = place(tile, column + 1, y)
             if row == 0 and heads:
-                axis.set_title(wrapped(block.heads[column], cell), pad=3)
+                axis.set_title(distinct(block.heads, cell)[column], pad=3)
             if column == 0:
                 axis.set_ylabel(variant, labelpad=2, fontweight="bold" if row else "normal")
         y += tall + _below(tiles) + _GAP
@@ -185,26 +222,39 @@ def show(axis: Axes, tile: Tile) -> None:
         axis.set_xlabel(tile.caption, labelpad=2, color=SOFT)
 
 
-def _picture(panel: Panel, column: int | None) -> Tile:
-    """The picture itself; with a column, that class is named and its region outlined."""
+def _picture(panel: Panel, column: int | None, group: str = "") -> Tile:
+    """The picture itself over the class in question, whose region is outlined, and its network.
+
+    `group` comes broken into lines.
+    """
     pixels = panel.image.permute(1, 2, 0).cpu().numpy()
-    if column is None:
-        return Tile(pixels)
-    return Tile(pixels, panel.region(column), wrapped(panel.class_names[column], 1.3))
+    region = None if column is None else panel.region(column)
+    told = [group] if column is None else [wrapped(panel.class_names[column], _LARGEST), group]
+    return Tile(pixels, region, "\n".join(text for text in told if text))
 
 
 def _tile(panel: Panel, variant: str, column: int) -> Tile:
     """One map over the greyed picture, its score below."""
-    values = panel.flat(variant)[column]
-    shown = overlay(values * panel.strength(variant), panel.scale).convert("RGBA")
+    shown = overlay(panel.drawn(variant)[column], panel.scale).convert("RGBA")
     drawn = Image.alpha_composite(greyed(panel.image).convert("RGBA"), shown)
     scores = panel.scores.get(variant, [])
     score = scores[column] if column < len(scores) else float("nan")
-    remark = note(values)
+    remark = panel.remark(variant, column).partition(";")[0]
+    if remark.startswith("loses least"):  # some evidence is there, and drawn
+        remark = ""
     caption = remark or (f"{score:.2f}" if isfinite(score) else "")
     return Tile(np.asarray(drawn.convert("RGB")), panel.region(column), caption)
 
 
-def wrapped(text: str, inches: float) -> str:
-    """Broken into two lines at most of about the width of a cell."""
-    return "\n".join(wrap(text, max(6, int(inches / 0.065)), max_lines=2, placeholder=" …"))
+def wrapped(text: str, inches: float, lines: int = 2) -> str:
+    """Broken into a few lines at most of about the width of a cell."""
+    return "\n".join(wrap(text, max(6, int(inches / 0.065)), max_lines=lines, placeholder=" …"))
+
+
+def distinct(heads: Sequence[str], inches: float) -> list[str]:
+    """Heads broken to the width of a cell, in as many lines as it takes to tell them apart."""
+    for lines in range(2, 12):
+        broken = [wrapped(head, inches, lines) for head in heads]
+        if len(set(broken)) == len(set(heads)):
+            break
+    return broken

@@ -1,13 +1,14 @@
 """Pictures of signed maps and of class distributions, to be laid on the greyed image.
 
-Red speaks for the class, blue against it. Zero is transparent.
+Red speaks for the class, blue against it. Zero is transparent. An *overlay* is such a picture.
 """
 
 from functools import cache
-from math import log
+from math import ceil, log
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+import torch
+from jaxtyping import Bool, Float, Shaped, UInt8
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
@@ -15,13 +16,27 @@ from torch import Tensor
 
 from var_exp.refine.var import entropy_map, winner_map
 
-_LEVELS = 31  # shades per sign: more cannot be told apart over a picture, and fewer compress well
+_LEVELS = 63  # shades per sign, even in opacity: no contours are seen, and they still compress
 _OUTLINE = 2 * _LEVELS + 1  # palette index of the true region's outline
-_STEPS = 16  # of opacity
-_DECIDED = b"\x3b\x1f\x6b"  # violet
+_STEPS = 63  # of opacity
+_DECIDED = "#3b1f6b"  # violet
+CURVE = 0.6  # opacity = strength to this power
 _OKABE_ITO = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#c8b400", "#555555",
 )  # fmt: skip  # their yellow a little darker, to be seen on light grey
+
+
+def thinned(values: Shaped[Tensor, "*of H W"], step: int) -> Shaped[Tensor, "*of h w"]:
+    """Every `step`-th pixel of every `step`-th row, from the middles of the blocks; none altered.
+
+    Not averages: a signed map cancels in them, and what a class wins would be won by nobody.
+    """
+    for dim in (-2, -1):
+        length = values.shape[dim]
+        count = ceil(length / step)
+        middles = ((torch.arange(count) + 0.5) * length / count).long()
+        values = values.index_select(dim, middles.to(values.device))
+    return values
 
 
 def coloured(image: UInt8[Tensor, "3 H W"]) -> Image.Image:
@@ -58,7 +73,7 @@ def overlay(
     """
     numbers = np.nan_to_num(values.detach().cpu().numpy(), posinf=0.0, neginf=0.0)
     share = np.clip(numbers / scale, -1.0, 1.0) if scale > 0 else np.zeros_like(numbers)
-    indices = (np.rint(share * _LEVELS) + _LEVELS).astype(np.uint8)
+    indices = level(share)
     if region is not None:
         indices[_outline(region.cpu().numpy())] = _OUTLINE
     colours, opacities = palette()
@@ -76,15 +91,30 @@ def note(values: Float[Tensor, "H W"]) -> str:
     return "" if numbers.any() else "empty map"
 
 
+def level(share: Float[np.ndarray, "*of"]) -> UInt8[np.ndarray, "*of"]:
+    """Place in the palette of shares of full colour, -1 to 1."""
+    steps = np.rint(np.sign(share) * np.abs(share) ** CURVE * _LEVELS)
+    places: UInt8[np.ndarray, "*of"] = (steps + _LEVELS).astype(np.uint8)
+    return places
+
+
 @cache
 def palette() -> tuple[bytes, bytes]:
-    """RGB triples and opacities of an overlay: blue to red in 63 steps, then the outline."""
-    share = np.arange(-_LEVELS, _LEVELS + 1) / _LEVELS
+    """RGB triples and opacities of an overlay: blue to red in 127 steps, then the outline."""
+    opacity = np.arange(-_LEVELS, _LEVELS + 1) / _LEVELS
+    share = np.sign(opacity) * np.abs(opacity) ** (1 / CURVE)
     # The middle of the colour map is white: start a step into each side, let opacity fade.
     colours = colormaps["RdBu_r"](0.5 + np.sign(share) * (0.26 + 0.16 * np.abs(share)))
     rgb = np.vstack([np.rint(colours[:, :3] * 255), [20, 20, 20]]).astype(np.uint8)
-    opacity = np.append(np.rint(255 * np.abs(share) ** 0.6), 255).astype(np.uint8)
-    return rgb.tobytes(), opacity.tobytes()
+    opacities = np.append(np.rint(255 * np.abs(opacity)), 255).astype(np.uint8)
+    return rgb.tobytes(), opacities.tobytes()
+
+
+def scale_colours(count: int) -> list[tuple[int, int, int, float]]:
+    """Red, green, blue and opacity (0 to 1) at so many even places of a scale, lowest first."""
+    colours, opacities = palette()
+    places = level(np.linspace(-1.0, 1.0, count)).tolist()
+    return [(*colours[3 * i : 3 * i + 3], opacities[i] / 255) for i in places]
 
 
 def class_colours(count: int) -> list[str]:
@@ -94,21 +124,35 @@ def class_colours(count: int) -> list[str]:
     return [*_OKABE_ITO, *hues][:count]
 
 
-def winners(shares: Float[Tensor, "K H W"]) -> Image.Image:
+def winners(
+    shares: Float[Tensor, "K H W"], values: Float[Tensor, "K H W"], scale: float
+) -> Image.Image:
     """Who wins each pixel, as a transparent picture in the colours of the classes.
 
-    The opacity is what the winner has above the equal share 1/K, relative to the clearest pixels of
-    the picture; nobody wins where the first place is shared.
+    The opacity follows `won` of the winner; nobody wins where the first place is shared.
+
+    Args:
+        shares: Class distribution at every pixel.
+        values: Base maps, signed: where the winner's speaks against it, nothing is drawn.
+        scale: The value that counts as full strength.
     """
-    count = len(shares)
-    winner = winner_map(shares[None, :, None])[0, 0].cpu().numpy()
-    above = np.where(winner >= 0, _opacity(lead(shares)), 0)
-    rgb = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in class_colours(count)]
-    pixels = np.zeros((*winner.shape, 4), np.uint8)
-    pixels[..., :3] = np.array(rgb, np.uint8)[winner]
-    pixels[..., 3] = np.rint(255 / _STEPS * above)
-    pixels[above == 0] = 0
+    winner = winner_map(shares[None, :, None])[0, 0]
+    strength = won(shares, values, scale).gather(0, winner.clamp_min(0)[None])[0]
+    steps = _steps(torch.where(winner >= 0, strength, 0))
+    rgb = np.array([rgb_of(colour) for colour in class_colours(len(shares))], np.uint8)
+    pixels = np.zeros((*steps.shape, 4), np.uint8)
+    pixels[..., :3] = rgb[winner.cpu().numpy()]
+    pixels[..., 3] = np.rint(255 / _STEPS * steps)
+    pixels[steps == 0] = 0
     return Image.fromarray(pixels)
+
+
+def painted(strength: Float[Tensor, "H W"], colour: str) -> Image.Image:
+    """A strength from 0 to 1 as a transparent picture in one colour "#rrggbb"."""
+    picture = Image.fromarray(_steps(strength))
+    picture.putpalette(bytes(rgb_of(colour)) * (_STEPS + 1))
+    picture.info["transparency"] = bytes(round(255 * i / _STEPS) for i in range(_STEPS + 1))
+    return picture
 
 
 def decided(shares: Float[Tensor, "K H W"]) -> Image.Image:
@@ -116,15 +160,26 @@ def decided(shares: Float[Tensor, "K H W"]) -> Image.Image:
 
     Clear at entropy ln K, where all classes are level; opaque at the lowest of the picture.
     """
-    picture = Image.fromarray(_opacity(decision(shares)))
-    picture.putpalette(_DECIDED * (_STEPS + 1))
-    picture.info["transparency"] = bytes(round(255 * i / _STEPS) for i in range(_STEPS + 1))
-    return picture
+    values = decision(shares)
+    return painted(_relative(values, scale_of(values)), _DECIDED)
 
 
-def lead(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
-    """What the largest share has above the equal share 1/K."""
-    return (shares.amax(0) - 1 / len(shares)).clamp_min(0)
+def lead(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "K H W"]:
+    """What each class's share has above the equal share 1/K; 0 where it has less."""
+    return (shares - 1 / len(shares)).clamp_min(0)
+
+
+def won(
+    shares: Float[Tensor, "K H W"], values: Float[Tensor, "K H W"], scale: float
+) -> Float[Tensor, "K H W"]:
+    """Strength with which each class wins each pixel, 0 to 1: evidence for it x its lead.
+
+    Evidence is the positive part of its map, full at `scale`; the lead is relative to the clearest
+    pixels of the picture. Both fade to zero where a class stops winning, so edges are as soft as
+    the decision is, and what a class wins by losing least is not seen.
+    """
+    leads = lead(shares)
+    return _relative(values, scale) * _relative(leads, scale_of(leads.amax(0)))
 
 
 def decision(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
@@ -133,11 +188,24 @@ def decision(shares: Float[Tensor, "K H W"]) -> Float[Tensor, "H W"]:
     return (1 - entropy / log(len(shares))).clamp(0, 1)
 
 
-def _opacity(values: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:
-    """Steps of opacity, full at the scale of the values; few compress well."""
-    scale = scale_of(values)
-    share = np.clip(np.nan_to_num(values.cpu().numpy()) / (scale or 1.0), 0, 1)
-    steps: UInt8[np.ndarray, "H W"] = np.rint(np.sqrt(share) * _STEPS).astype(np.uint8)
+def rgb_of(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of "#rrggbb"."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue
+
+
+def _relative(values: Float[Tensor, "*of H W"], full: float) -> Float[Tensor, "*of H W"]:
+    """0 to 1, which is reached at `full`; nothing where that is 0."""
+    if full <= 0:
+        return torch.zeros_like(values)
+    return (values.nan_to_num(posinf=0.0) / full).clamp(0, 1)
+
+
+def _steps(strength: Float[Tensor, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """Steps of opacity, as of the maps; few compress well."""
+    steps: UInt8[np.ndarray, "H W"] = np.rint(strength.cpu().numpy() ** CURVE * _STEPS).astype(
+        np.uint8
+    )
     return steps
 
 

@@ -10,9 +10,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from var_exp.files import write_whole
+from var_exp.metrics.base import Traits
 from var_exp.report.axes import Axis, axis_of, curve_axis, curve_points, matrix_depth
 from var_exp.report.live import live_data, live_samples
-from var_exp.report.page_samples import REASONS, Exhibit, colour_bar, exhibits
+from var_exp.report.page_samples import REASONS, PageSample, colour_bar, page_samples
 from var_exp.report.panels import SCALE_RULE, Panel
 from var_exp.report.templates import inline_script, templates
 from var_exp.results.by_class import ClassFigures
@@ -45,7 +46,7 @@ def write_report(
     *,
     title: str,
     summary: Sequence[SummaryRow],
-    higher_is_better: Mapping[str, bool],
+    traits: Mapping[str, Traits],
     panels: Sequence[Panel],
     curves: Sequence[Curves],
     config_yaml: str,
@@ -53,6 +54,7 @@ def write_report(
     matrices: Sequence[MeanMatrix] = (),
     chance: Mapping[str, float] | None = None,
     classes: Mapping[str, Sequence[ClassFigures]] | None = None,
+    pictures_first: bool = False,
 ) -> None:
     """Write the report; everything given is escaped.
 
@@ -60,7 +62,7 @@ def write_report(
         path: The HTML file; one that exists is replaced.
         title: Headline, such as "gbp on critters_cnn".
         summary: All figures.
-        higher_is_better: Direction per metric; the first metric, first refiner is the headline.
+        traits: What each metric is; the first metric, first refiner is the headline.
         panels: Samples to show; the first class of the first one stands by the headline.
         curves: Mean curves to show; may be empty.
         config_yaml: The resolved configuration.
@@ -68,14 +70,18 @@ def write_report(
         matrices: Mean matrices to show.
         chance: Score of guessing per metric, where there is one.
         classes: Per metric the figures class by class.
+        pictures_first: Begin with the pictures, in the order of their names, as people's own
+            photographs deserve.
 
     Raises:
         ValueError: a metric of the summary without a direction.
     """
-    metrics = by_metric(summary, higher_is_better)
-    verdicts = judge(summary, higher_is_better)
-    samples = exhibits(panels)
-    playable = live_samples(panels)
+    metrics = by_metric(summary, traits)
+    verdicts = judge(summary, traits)
+    if pictures_first:
+        panels = sorted(panels, key=lambda panel: panel.sample_id)
+    samples = page_samples(panels)
+    playable = live_samples(panels, every=pictures_first)
     script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
     chance = chance or {}
     known = [name for name in metrics if classes and name in classes]
@@ -89,7 +95,7 @@ def write_report(
         curve_axis=curve_axis,
         curve_points=curve_points,
         matrix_depth=matrix_depth,
-        higher_is_better=higher_is_better,
+        higher_is_better={name: its.higher_is_better for name, its in traits.items()},
         chance=chance,
         samples=samples,
         lead=_lead(verdicts, samples),
@@ -101,6 +107,7 @@ def write_report(
         script=script,
         policy=policy,
         classes=shown,
+        pictures_first=pictures_first,
         unfolded=[name for name in known if name not in shown],
         class_axes={metric: _class_axis(table) for metric, table in shown.items()},
         curves=curves,
@@ -125,7 +132,7 @@ def _groups(rows: Sequence[SummaryRow], chance: float | None) -> list[_Group]:
     return groups
 
 
-def _lead(verdicts: Sequence[Verdict], samples: Sequence[Exhibit]) -> int | None:
+def _lead(verdicts: Sequence[Verdict], samples: Sequence[PageSample]) -> int | None:
     """The sample whose first class stands by the headline figure; a random one comes first."""
     if not verdicts:
         return None

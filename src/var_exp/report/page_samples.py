@@ -1,4 +1,4 @@
-"""What the page shows of a sample: its pictures as data addresses, in words and in colours."""
+"""What the page shows of a panel: its pictures as data addresses, and the words beside them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from var_exp.report.overlays import (
     class_colours,
@@ -18,12 +17,14 @@ from var_exp.report.overlays import (
     decision,
     greyed,
     lead,
-    note,
     outline_path,
     overlay,
-    palette,
+    painted,
+    scale_colours,
     scale_of,
+    thinned,
     winners,
+    won,
 )
 from var_exp.report.panels import Panel
 from var_exp.report.templates import data_url
@@ -31,8 +32,11 @@ from var_exp.variants import BASE
 
 _BUDGET = 4_500_000  # characters of all maps drawn on a page
 _PER_PIXEL = 1.2  # characters of one pixel of noise, the worst there is
+_SIDES = 3  # more pictures of a sample: who wins, how decided, what is shared
 _PHOTO = 448  # longest side of a photograph
+_SMALL_IMAGE = 100  # pixels: what has fewer along its sides is shown pixel by pixel
 _COLUMNS = 6  # most maps side by side
+_STOPS = 16  # of the colour bar, on each side of zero
 
 REASONS = {
     "random": "drawn at random",
@@ -43,8 +47,8 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One map of one class: the picture and what is written beside it."""
+class MapPicture:
+    """One map of one class: its overlay and what is written beside it."""
 
     source: str
     alt: str
@@ -55,7 +59,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class PageSample:
     """One sample of the gallery.
 
     Attributes:
@@ -65,9 +69,12 @@ class Exhibit:
         scale: The |base map| of full colour.
         colours: One per competing class.
         outlines: SVG path of the true region of each class asked about, where it is known.
-        rows: Cells of each variant.
+        rows: Map of each class, by variant.
+        shares: Where each class wins, and how clearly; empty when classes do not compete.
         winners: Who wins each pixel; None when classes do not compete.
         decided: How decided each pixel is; likewise.
+        shared: What speaks for all classes and is won by none, where that is known.
+        step: Every so many pixels one is drawn.
         lead: How far the winner's share is above 1/K where "who wins" has its full colour.
         decision: 1 - entropy / ln K where "how decided" has its full colour.
     """
@@ -78,9 +85,12 @@ class Exhibit:
     scale: float
     colours: Sequence[str]
     outlines: Sequence[str]
-    rows: Mapping[str, Sequence[Cell]]
+    rows: Mapping[str, Sequence[MapPicture]]
+    shares: Sequence[MapPicture]
     winners: str | None
     decided: str | None
+    shared: str | None
+    step: int
     lead: float
     decision: float
 
@@ -90,59 +100,68 @@ class Exhibit:
         count = len(self.panel.class_names)
         return ceil(count / ceil(count / _COLUMNS))
 
+    @property
+    def rendering(self) -> str:
+        """How the browser enlarges the maps: the CSS property `image-rendering`."""
+        few = max(self.panel.image.shape[1:]) / self.step < _SMALL_IMAGE
+        return "pixelated" if few else "auto"
+
     def score(self, variant: str) -> float:
         """Mean score of one variant over the classes asked about; NaN when undefined."""
         scores = [score for score in self.panel.scores.get(variant, ()) if not isnan(score)]
         return float(np.mean(scores)) if scores else float("nan")
 
 
-def exhibits(panels: Sequence[Panel]) -> list[Exhibit]:
+def page_samples(panels: Sequence[Panel]) -> list[PageSample]:
     """Draw all samples, so small that the page stays light however many they are."""
-    count = sum(len(panel.class_names) * (len(panel.maps) + panel.competes) for panel in panels)
+    count = sum(
+        len(panel.class_names) * (len(panel.maps) + panel.competes) + _SIDES for panel in panels
+    )
     side = int(sqrt(_BUDGET / _PER_PIXEL / max(1, count)))
-    return [_exhibit(panel, side) for panel in panels]
+    return [_page_sample(panel, side) for panel in panels]
 
 
 def colour_bar() -> str:
     """The colours of a map from its lowest to its highest value, as stops of a CSS gradient."""
-    colours, opacities = palette()
-    return ", ".join(
-        "rgb({} {} {} / {:.2f})".format(*colours[3 * i : 3 * i + 3], opacities[i] / 255)
-        for i in range(0, len(opacities) - 1, 2)  # every second one is smooth enough
-    )
+    colours = scale_colours(2 * _STOPS + 1)
+    return ", ".join("rgb({} {} {} / {:.2f})".format(*colour) for colour in colours)
 
 
-def _exhibit(panel: Panel, side: int) -> Exhibit:
-    maps = {variant: _reduced(panel.flat(variant), side) for variant in panel.maps}
-    scale = scale_of(maps[BASE])
-    shares = _reduced(panel.shares(), side) if panel.competes else None
-    return Exhibit(
+def _page_sample(panel: Panel, side: int) -> PageSample:
+    step = max(1, ceil(max(panel.image.shape[1:]) / side))
+    shares = panel.shares() if panel.competes else None
+    drawn = None if shares is None else thinned(shares, step)
+    base = thinned(panel.flat(BASE), step)
+    shared = None if panel.shared is None else overlay(thinned(panel.shared, step), panel.scale)
+    return PageSample(
         panel=panel,
         image=data_url(_small(coloured(panel.image)), "JPEG", quality=88),
         grey=data_url(_small(greyed(panel.image)), "JPEG", quality=80),
-        scale=scale,
+        scale=panel.scale,
         colours=class_colours(len(panel.class_names)),
         outlines=[] if panel.regions is None else [outline_path(one) for one in panel.regions],
-        rows={variant: _cells(panel, variant, drawn, scale) for variant, drawn in maps.items()},
-        winners=None if shares is None else _png(winners(shares)),
-        decided=None if shares is None else _png(decided(shares)),
-        lead=0.0 if shares is None else scale_of(lead(shares)),
+        rows={variant: _maps(panel, variant, step) for variant in panel.maps},
+        shares=[] if drawn is None else _shares(panel, won(drawn, base, panel.scale)),
+        winners=None if drawn is None else _png(winners(drawn, base, panel.scale)),
+        decided=None if drawn is None else _png(decided(drawn)),
+        shared=None if shared is None else _png(shared),
+        step=step,
+        lead=0.0 if shares is None else scale_of(lead(shares).amax(0)),
         decision=0.0 if shares is None else scale_of(decision(shares)),
     )
 
 
-def _cells(panel: Panel, variant: str, drawn: Float[Tensor, "K h w"], scale: float) -> list[Cell]:
-    """Overlays of one variant, a cell per class."""
-    cells = []
+def _maps(panel: Panel, variant: str, step: int) -> list[MapPicture]:
+    """Overlays of one variant, one per class."""
+    maps = []
     scores = panel.scores.get(variant, ())
-    for column, (name, values) in enumerate(
-        zip(panel.class_names, panel.flat(variant), strict=True)
-    ):
-        remark = note(values)
+    drawn = thinned(panel.drawn(variant), step)
+    for column, name in enumerate(panel.class_names):
+        remark = panel.remark(variant, column)
         alt = f"{variant} map of the class {name} for sample {panel.sample_id}"
-        cells.append(
-            Cell(
-                source=_png(overlay(drawn[column] * panel.strength(variant), scale)),
+        maps.append(
+            MapPicture(
+                source=_png(overlay(drawn[column], panel.scale)),
                 alt=f"{alt}, {remark}" if remark else alt,
                 name=name,
                 note=remark,
@@ -150,16 +169,25 @@ def _cells(panel: Panel, variant: str, drawn: Float[Tensor, "K h w"], scale: flo
                 column=column,
             )
         )
-    return cells
+    return maps
 
 
-def _reduced(values: Float[Tensor, "K H W"], side: int) -> Float[Tensor, "K h w"]:
-    """The same, averaged over blocks until no side is longer than asked."""
-    height, width = values.shape[1:]
-    block = max(1, ceil(max(height, width) / side))
-    if block == 1:
-        return values
-    return adaptive_avg_pool2d(values[None], (ceil(height / block), ceil(width / block)))[0]
+def _shares(panel: Panel, strengths: Float[Tensor, "K h w"]) -> list[MapPicture]:
+    """Where each class wins, in its colour."""
+    colours = class_colours(len(panel.class_names))
+    return [
+        MapPicture(
+            source=_png(painted(strength, colour)),
+            alt=f"Where the class {name} wins in sample {panel.sample_id}, and how clearly",
+            name=name,
+            note="" if strength.any() else "wins nowhere",
+            score=float("nan"),
+            column=column,
+        )
+        for column, (name, strength, colour) in enumerate(
+            zip(panel.class_names, strengths, colours, strict=True)
+        )
+    ]
 
 
 def _small(picture: Image.Image) -> Image.Image:

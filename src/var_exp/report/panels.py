@@ -1,30 +1,30 @@
-"""The pictures of one sample: its maps of every competing class, base and refined.
+"""One sample as people look at it: the maps of its competing classes, and what is said of them.
 
 One colour scale (`SCALE_RULE`) for all maps of a sample, symmetric about zero, so that colours
 compare between classes and between base and refined map.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 
 from jaxtyping import Bool, Float, UInt8
-from matplotlib import font_manager
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from var_exp.refine.var import VAR
-from var_exp.report.overlays import coloured, greyed, note, overlay, scale_of
+from var_exp.report.overlays import note, scale_of, won
 from var_exp.variants import BASE
 
 SCALE_RULE = (
     "Red speaks for the class, blue against it, no colour is zero. One scale for all maps of a "
-    "picture: full colour is the 98 % quantile of the non-zero |base map| over its classes, "
-    "opacity follows |map| to the power 0.6; what VAR keeps is drawn K times as strong, for an "
-    "even share of K classes is 1/K. A line outlines the true region of the class."
+    "picture, base and refined: full colour is the 98 % quantile of the non-zero |base map| over "
+    "its classes, opacity follows |map| to the power 0.6. What competition leaves is a share of "
+    "the map and so fainter. An empty map keeps nothing: the class's share exceeds 1/K + τ "
+    "nowhere. A class that wins only by losing least, where every class has evidence against it, "
+    "has no evidence for it; that is said and not drawn. A line outlines the true region of the "
+    "class."
 )
-
-_CELL, _GAP, _STRIP = 200, 6, 24  # pixels of `panel_picture`: a cell, between cells, a line of text
+_NAMED = 5  # most classes in one phrase
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,14 @@ class Panel:
         maps: Per variant one raw signed map per class, of any number of channels; the base first.
         regions: True region of each class asked about; None when the data does not say.
         predicted: What the model says, in words; None to leave it out.
+        probabilities: What the model gives each competing class, of all it knows; may be empty.
+        source: What made the maps, such as "resnet50 · gradcam"; "" to leave it out.
         kind: Why this sample is shown, such as "best"; "" to leave it out.
         metric: The measure of the scores.
         scores: Per variant the score of each class asked about, NaN when undefined.
-        competition: Settings of the class competition; None when classes do not compete.
-        sharing: Variants that hold each class's share of its map, such as VAR's.
+        competition: Settings of the class competition that is shown; None when none is.
+        competitions: Those of the variants that are class competitions themselves.
+        shared: What speaks for all K classes and is won by none, >= 0; None to leave it out.
 
     Raises:
         ValueError: no base map, or shapes that do not fit the image and the classes.
@@ -56,11 +59,14 @@ class Panel:
     maps: Mapping[str, Float[Tensor, "K _ H W"]]
     regions: Bool[Tensor, "A H W"] | None = None
     predicted: str | None = None
+    probabilities: Sequence[float] = ()
+    source: str = ""
     kind: str = ""
     metric: str = ""
     scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
     competition: VAR | None = None
-    sharing: Collection[str] = ()
+    competitions: Mapping[str, VAR] = field(default_factory=dict)
+    shared: Float[Tensor, "H W"] | None = None
 
     def __post_init__(self) -> None:
         if BASE not in self.maps or not self.class_names:
@@ -78,15 +84,21 @@ class Panel:
                 f"regions of panel {self.sample_id} must have the shape {(self.asked, *size)}, got "
                 f"{tuple(self.regions.shape)}; give one per class asked about."
             )
+        if self.shared is not None and tuple(self.shared.shape) != size:
+            raise ValueError(
+                f"the shared evidence of panel {self.sample_id} must have the size {size} of its "
+                f"image, got {tuple(self.shared.shape)}; resize it first."
+            )
+        if self.probabilities and len(self.probabilities) != len(self.class_names):
+            raise ValueError(
+                f"panel {self.sample_id} must have a probability for each of its "
+                f"{len(self.class_names)} classes, got {len(self.probabilities)}; give all or none."
+            )
 
     @cached_property
     def scale(self) -> float:
         """The |base map| that gets full colour in all pictures of this sample; 0 for empty maps."""
         return scale_of(self.flat(BASE))
-
-    def strength(self, variant: str) -> int:
-        """How many times as strong as a base map one of a variant is drawn; see `SCALE_RULE`."""
-        return len(self.class_names) if variant in self.sharing else 1
 
     @property
     def competes(self) -> bool:
@@ -96,6 +108,29 @@ class Panel:
     def flat(self, variant: str) -> Float[Tensor, "K H W"]:
         """Maps of one variant with their channels summed, as people see them."""
         return self.maps[variant].sum(1)
+
+    def drawn(self, variant: str) -> Float[Tensor, "K H W"]:
+        """The same as they are drawn: without what is won by losing least, no evidence for it."""
+        values = self.flat(variant)
+        return values.clamp_min(0) if self._loses(variant) else values
+
+    def _loses(self, variant: str) -> bool:
+        """Whether classes of a variant can win by losing least: signed values compete in it."""
+        return variant in self.competitions and self.competitions[variant].magnitude == "signed"
+
+    def remark(self, variant: str, column: int) -> str:
+        """What the eye could mistake in one map, in words; mostly "".
+
+        "empty map", "not finite in n pixels", "no evidence for it", and how much it wins by losing
+        least.
+        """
+        values = self.flat(variant)[column]
+        if (said := note(values)) or not self._loses(variant):
+            return said
+        least = (values < 0).float().mean().item()
+        if not (values > 0).any():
+            return f"no evidence for it; loses least in {100 * least:.0f} % of the pixels"
+        return f"loses least in {100 * least:.0f} %" if least >= 0.01 else ""
 
     def region(self, column: int) -> Bool[Tensor, "H W"] | None:
         """True region of one of the competing classes, where it is known."""
@@ -112,71 +147,69 @@ class Panel:
             raise ValueError(f"the classes of panel {self.sample_id} do not compete.")
         return self.competition.distribution(self.maps[BASE][None])[0].mean(1)
 
+    def won(self) -> Float[Tensor, "K H W"]:
+        """Strength with which each class wins each pixel, 0 to 1; see `overlays.won`.
 
-def panel_picture(panel: Panel) -> Image.Image:
-    """The whole panel as one picture: a row per variant, the image and then a column per class.
+        Raises:
+            ValueError: the classes do not compete.
+        """
+        return won(self.shares(), self.flat(BASE), self.scale)
 
-    For loggers; the page lays the same cells out itself. Mode "RGB", cells of about 200 px.
+    def meaning(self, variant: str) -> str:
+        """What the maps of one variant show, in a few words."""
+        if variant == BASE:
+            return "what speaks for each class (red) and against it (blue)"
+        if variant in self.competitions:
+            return "what each class keeps when all compete for every pixel"
+        return "refined"
+
+    @property
+    def told(self) -> bool:
+        """Whether the sentence says the prediction already."""
+        return bool(self.probabilities) and (self.predicted or "").startswith(
+            f"{self.class_names[0]} ("
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What is explained, such as "Egyptian cat 0.60 rather than tabby 0.10".
+
+        Where several classes are known to be in the picture, as in a grid, it is a question.
+        """
+        if self.asked > 1 and self.regions is not None:
+            return f"{_either(_numbered(self.class_names, self.probabilities))}?"
+        if self.asked > 1 and self.probabilities:
+            return answer(self.class_names, self.probabilities)
+        first, *others = _numbered(self.class_names, self.probabilities)
+        return f"{first} rather than {_either(others)}" if others else first
+
+
+def answer(names: Sequence[str], probabilities: Sequence[float]) -> str:
+    """Which class rather than which others, the likeliest first.
+
+    Examples:
+        >>> answer(["tabby", "Egyptian cat"], [0.103, 0.602])
+        'Egyptian cat 0.60 rather than tabby 0.10'
     """
-    height, width = panel.image.shape[1:]
-    factor = max(1, round(_CELL / max(height, width)))
-    shrink = min(1.0, _CELL / (factor * max(height, width)))
-    cell = (round(width * factor * shrink), round(height * factor * shrink))
-    columns, rows = 1 + len(panel.class_names), len(panel.maps)
-    size = (
-        _STRIP + columns * (cell[0] + _GAP),
-        _STRIP + rows * (cell[1] + _GAP),
-    )
-    picture = Image.new("RGB", size, "white")
-    picture.paste(_fit(coloured(panel.image), cell), (0, _STRIP))
-    _write(picture, panel.sample_id, (0, 0, cell[0], _STRIP))
-    if panel.predicted is not None:
-        _write(picture, panel.predicted, (0, _STRIP + cell[1], cell[0], _STRIP))
-    grey = greyed(panel.image).convert("RGBA")
-    for row, variant in enumerate(panel.maps):
-        top = _STRIP + row * (cell[1] + _GAP)
-        _write_upwards(picture, variant, (cell[0] + _GAP, top, _STRIP, cell[1]))
-        for column, values in enumerate(panel.flat(variant)):
-            left = _STRIP + (column + 1) * (cell[0] + _GAP)
-            drawn = overlay(
-                values * panel.strength(variant), panel.scale, panel.region(column)
-            ).convert("RGBA")
-            drawn = Image.alpha_composite(grey, drawn)
-            picture.paste(_fit(drawn.convert("RGB"), cell), (left, top))
-            _write(picture, note(values), (left, top, cell[0], _STRIP))
-            if row == 0:
-                _write(picture, panel.class_names[column], (left, 0, cell[0], _STRIP))
-    return picture
+    order = sorted(range(len(names)), key=lambda k: -probabilities[k])  # stable
+    first, *others = _numbered([names[k] for k in order], [probabilities[k] for k in order])
+    return f"{first} rather than {_either(others)}"
 
 
-def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Crisp pixels when enlarged, averages when shrunk."""
-    enlarged = size[0] >= picture.width
-    return picture.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)
+def _numbered(names: Sequence[str], probabilities: Sequence[float]) -> list[str]:
+    """Names with their probabilities, where these are known."""
+    if not probabilities:
+        return list(names)
+    return [f"{n} {probability(p)}" for n, p in zip(names, probabilities, strict=True)]
 
 
-def _write(picture: Image.Image, text: str, box: tuple[int, int, int, int]) -> None:
-    """Centre one line in a box (left, top, width, height), cut short to fit its width."""
-    left, top, width, height = box
-    font = _font()
-    while font.getlength(text) > width and len(text) > 1:
-        text = text[:-2] + "…"
-    place = (left + width / 2, top + height / 2)
-    if text:
-        draw = ImageDraw.Draw(picture)
-        draw.rectangle(draw.textbbox(place, text, font=font, anchor="mm"), fill="white")
-        draw.text(place, text, fill=(20, 20, 20), font=font, anchor="mm")
+def probability(number: float) -> str:
+    """A probability in two digits; what is too small for them is not called zero."""
+    return "<0.01" if 0 < number < 0.005 else f"{number:.2f}"
 
 
-def _write_upwards(picture: Image.Image, text: str, box: tuple[int, int, int, int]) -> None:
-    """The same, reading from bottom to top."""
-    left, top, width, height = box
-    label = Image.new("RGB", (height, width), "white")
-    _write(label, text, (0, 0, height, width))
-    picture.paste(label.transpose(Image.Transpose.ROTATE_90), (left, top))
-
-
-@cache
-def _font() -> ImageFont.FreeTypeFont:
-    """The font that Matplotlib ships, so that every machine draws the same letters."""
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size=13)
+def _either(names: Sequence[str]) -> str:
+    """The names in one phrase, "a, b or c"; many of them end in "or 7 others"."""
+    if len(names) > _NAMED:
+        names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} others"]
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

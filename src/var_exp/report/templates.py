@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from var_exp.report.panels import probability
 from var_exp.results.rows import FLAGS
 from var_exp.results.summary import SummaryRow
 from var_exp.results.verdicts import interval, mean, number
@@ -31,7 +32,8 @@ def templates() -> Environment:
         ledger=_ledger,
         breakable=_breakable,
         tick=_tick,
-        percent=_percent,
+        probability=probability,
+        small=_two_digits,
         p_value=_p_value,
     )
     return environment
@@ -70,9 +72,9 @@ def _tick(value: float, *, signed: bool = False) -> str:
     return f"{sign}{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _percent(share: float) -> str:
+def _two_digits(value: float) -> str:
     """Two digits, never in powers of ten."""
-    return f"{float(f'{100 * share:.2g}'):.12g} %"
+    return f"{float(f'{value:.2g}'):.12f}".rstrip("0").rstrip(".")
 
 
 def _p_value(value: float) -> str:

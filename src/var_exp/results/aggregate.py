@@ -6,7 +6,7 @@ from math import isqrt
 
 import numpy as np
 
-from var_exp.metrics.base import SampleMetric
+from var_exp.metrics.base import SampleMetric, Traits
 from var_exp.metrics.curve_metric import CurveMetric
 from var_exp.results.curves import Curves, MeanMatrix
 from var_exp.results.store import Store
@@ -19,7 +19,7 @@ class Results:
 
     Attributes:
         summary: Figures of every metric and variant.
-        directions: Whether higher is better, by metric in the order of the configuration.
+        traits: What each metric is, in the order of the configuration.
         curves: Mean curves, one set of lines per metric that has them.
         matrices: Mean matrices, one set per metric that has them.
         chance: Score of a map without information, for the metrics where that is the area asked.
@@ -27,16 +27,16 @@ class Results:
     """
 
     summary: list[SummaryRow]
-    directions: dict[str, bool]
+    traits: dict[str, Traits]
     curves: list[Curves]
     matrices: list[MeanMatrix]
     chance: dict[str, float]
     facts: dict[str, str]
 
-
-def directions_of(metrics: Mapping[str, SampleMetric]) -> dict[str, bool]:
-    """Whether higher is better, by metric in the given order."""
-    return {name: bool(metric.higher_is_better) for name, metric in metrics.items()}
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Whether higher is better, by metric."""
+        return {name: its.higher_is_better for name, its in self.traits.items()}
 
 
 def results_of(
@@ -58,7 +58,7 @@ def results_of(
             for name in store.metrics()  # one at a time, which bounds the memory
             for figure in summarise(store.rows(name), class_means=class_means)
         ],
-        directions=directions_of(metrics),
+        traits={name: metric.traits for name, metric in metrics.items()},
         curves=_curves(store, metrics),
         matrices=_matrices(store, metrics),
         chance=dict.fromkeys(at_random, float(area.mean())) if len(area) else {},

@@ -8,8 +8,6 @@ from var_exp.results.rows import Row
 from var_exp.results.summary import SummaryRow, summarise
 from var_exp.variants import BASE
 
-_RESAMPLES = 1000
-
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -42,7 +40,7 @@ def by_class(rows: Iterable[Row], class_names: Sequence[str]) -> dict[str, list[
             groups[row.metric, row.class_index].append(row)
     tables: dict[str, list[ClassFigures]] = defaultdict(list)
     for (metric, label), group in groups.items():
-        found = {row.variant.name: row for row in summarise(group, resamples=_RESAMPLES)}
+        found = {row.variant.name: row for row in summarise(group)}
         refined = {
             row.variant.of: (found[row.variant.of], row)
             for row in found.values()

@@ -1,16 +1,18 @@
 """Several runs side by side: what each found, paired tests and rankings, made once."""
 
-import csv
 import itertools
+import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 from var_exp.files import whole_file
+from var_exp.metrics.base import Traits
 from var_exp.results.significance import (
+    ClassScores,
     PairedTest,
     Rank,
-    SampleScores,
     holm,
     paired_test,
     rank_agreement,
@@ -18,6 +20,7 @@ from var_exp.results.significance import (
 )
 from var_exp.results.summary import SUMMARY_COLUMNS, SummaryRow
 from var_exp.results.verdicts import Verdict, judge
+from var_exp.text import TableWriter
 from var_exp.variants import BASE
 
 
@@ -29,13 +32,13 @@ class Run:
         labels: What sets it apart, such as {"method": "gbp", "model": "critters_cnn"}; the same
             keys for every run of a comparison.
         summary: Its figures.
-        scores: Its scores per sample, by (metric, variant).
+        scores: Its scores by sample and class, by (metric, variant).
         folder: Where its files lie, seen from the folder of the comparison; "" when unknown.
     """
 
     labels: Mapping[str, str]
     summary: Sequence[SummaryRow]
-    scores: Mapping[tuple[str, str], SampleScores] = field(default_factory=dict)
+    scores: Mapping[tuple[str, str], ClassScores] = field(default_factory=dict)
     folder: str = ""
 
     @property
@@ -47,10 +50,10 @@ class Run:
         """Its figures of one metric, by variant."""
         return {row.variant.name: row for row in self.summary if row.metric == metric}
 
-    def verdicts(self, metric: str, higher_is_better: bool) -> dict[str, Verdict]:
+    def verdicts(self, metric: str, traits: Traits) -> dict[str, Verdict]:
         """Each refiner against the base, by refiner."""
         figures = list(self.figures(metric).values())
-        return {v.refined.variant.name: v for v in judge(figures, {metric: higher_is_better})}
+        return {v.refined.variant.name: v for v in judge(figures, {metric: traits})}
 
 
 def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
@@ -62,7 +65,7 @@ def refiners_of(runs: Sequence[Run], metric: str) -> list[str]:
 def write_comparison(path: Path, runs: Sequence[Run]) -> None:
     """Write every figure of every run as CSV: the labels, then the columns of `summary.csv`."""
     with whole_file(path) as file:
-        lines = csv.writer(file)
+        lines = TableWriter(file)
         lines.writerow([*runs[0].labels, *SUMMARY_COLUMNS])
         lines.writerows([*run.labels.values(), *row.cells] for run in runs for row in run.summary)
 
@@ -73,66 +76,75 @@ class Comparison:
 
     Attributes:
         runs: The finished runs.
-        higher_is_better: Direction of each metric, in the order of the tables.
+        traits: What each metric is, in the order of the tables.
         against_base: By metric, every refiner against the base of its own run.
         between_runs: By metric, every run against every other on the same variant.
         rankings: Ranks of the runs, by (metric, variant).
     """
 
     runs: Sequence[Run]
-    higher_is_better: Mapping[str, bool]
+    traits: Mapping[str, Traits]
     against_base: Mapping[str, Sequence[PairedTest]]
     between_runs: Mapping[str, Sequence[PairedTest]]
     rankings: Mapping[tuple[str, str], Sequence[Rank]]
 
 
-def compare(runs: Sequence[Run], higher_is_better: Mapping[str, bool]) -> Comparison:
+def compare(runs: Sequence[Run], traits: Mapping[str, Traits]) -> Comparison:
     """Test and rank the runs on every metric."""
     rankings = {
-        (metric, variant): ranking(columns, higher)
-        for metric, higher in higher_is_better.items()
+        (metric, variant): ranking(
+            columns, its.higher_is_better, class_means=its.average == "classes"
+        )
+        for metric, its in traits.items()
         for variant, columns in _variants(runs, metric).items()
     }
     return Comparison(
         runs,
-        higher_is_better,
-        {metric: refiner_tests(runs, metric) for metric in higher_is_better},
-        {metric: run_tests(runs, metric) for metric in higher_is_better},
+        traits,
+        {metric: refiner_tests(runs, metric, its) for metric, its in traits.items()},
+        {metric: run_tests(runs, metric, its) for metric, its in traits.items()},
         {key: ranks for key, ranks in rankings.items() if ranks},
     )
 
 
-def refiner_tests(runs: Sequence[Run], metric: str) -> list[PairedTest]:
+def refiner_tests(runs: Sequence[Run], metric: str, traits: Traits) -> list[PairedTest]:
     """Every refiner against the base of its own run, corrected as one family."""
-    tests = []
+    columns: dict[str, ClassScores] = {}
+    pairs = []
     for run in runs:
         for name in refiners_of([run], metric):
-            columns = {
-                f"{run.name} {variant}": run.scores.get((metric, variant), {})  # none defined
-                for variant in (name, BASE)
-            }
-            left, right = columns
-            tests.append(paired_test(left, right, columns))
-    return _corrected(tests)
+            pair = (f"{run.name} {name}", f"{run.name} {BASE}")
+            for label, variant in zip(pair, (name, BASE), strict=True):
+                columns[label] = run.scores.get((metric, variant), {})  # none defined
+            pairs.append(pair)
+    return _family(pairs, columns, traits)
 
 
-def run_tests(runs: Sequence[Run], metric: str) -> list[PairedTest]:
+def run_tests(runs: Sequence[Run], metric: str, traits: Traits) -> list[PairedTest]:
     """Every run against every other on the same variant, a family for each variant."""
     tests = []
     for variant, columns in _variants(runs, metric).items():
         named = {f"{name} {variant}": scores for name, scores in columns.items()}
-        pairs = itertools.combinations(named, 2)
-        tests += _corrected([paired_test(left, right, named) for left, right in pairs])
+        tests += _family(list(itertools.combinations(named, 2)), named, traits)
     return tests
 
 
-def _corrected(tests: Sequence[PairedTest | None]) -> list[PairedTest]:
-    made = [test for test in tests if test is not None]
+def _family(
+    pairs: Sequence[tuple[str, str]], columns: Mapping[str, ClassScores], traits: Traits
+) -> list[PairedTest]:
+    """The tests that can be made, corrected together."""
+    test = partial(
+        paired_test,
+        columns=columns,
+        class_means=traits.average == "classes",
+        tests=len(pairs),
+    )
+    made = [found for pair in pairs if (found := test(*pair)) is not None]
     corrected = holm([test.p_value for test in made])
     return [replace(test, p_holm=p) for test, p in zip(made, corrected, strict=True)]
 
 
-def _variants(runs: Sequence[Run], metric: str) -> dict[str, dict[str, SampleScores]]:
+def _variants(runs: Sequence[Run], metric: str) -> dict[str, dict[str, ClassScores]]:
     """Scores by base or refiner, then by run; only where there are two runs to compare."""
     by_variant = {
         variant: {
@@ -143,14 +155,49 @@ def _variants(runs: Sequence[Run], metric: str) -> dict[str, dict[str, SampleSco
     return {variant: columns for variant, columns in by_variant.items() if len(columns) > 1}
 
 
+def letter_display(comparison: Comparison, metric: str, variant: str) -> dict[str, str]:
+    """Letters of the runs by name: those that share one are not shown to differ on a variant.
+
+    A compact letter display: a letter is a longest stretch of neighbours in the ranking of which no
+    pair is told apart, as a bar of a critical-difference diagram is (Demšar, JMLR 2006).
+    """
+    names = [rank.name for rank in comparison.rankings.get((metric, variant), ())]
+    apart = {
+        frozenset((test.left, test.right))
+        for test in comparison.between_runs[metric]
+        if test.decides
+    }
+    stretches: list[range] = []
+    for first in range(len(names)):
+        last = first
+        while last + 1 < len(names) and not any(
+            frozenset((f"{names[i]} {variant}", f"{names[last + 1]} {variant}")) in apart
+            for i in range(first, last + 1)
+        ):
+            last += 1
+        if not stretches or last >= stretches[-1].stop:
+            stretches.append(range(first, last + 1))
+    return {
+        name: "".join(_letter(i) for i, stretch in enumerate(stretches) if place in stretch)
+        for place, name in enumerate(names)
+    }
+
+
+def _letter(number: int) -> str:
+    """A to z, then aa and so on."""
+    prefix = _letter(number // 26 - 1) if number >= 26 else ""
+    return prefix + string.ascii_lowercase[number % 26]
+
+
 def write_tests(path: Path, comparison: Comparison) -> None:
     """Write every paired test as CSV, by metric."""
     with whole_file(path) as file:
-        lines = csv.DictWriter(file, ["metric", *(field.name for field in fields(PairedTest))])
-        lines.writeheader()
-        for metric in comparison.higher_is_better:
+        columns = [field.name for field in fields(PairedTest)]
+        lines = TableWriter(file)
+        lines.writerow(["metric", *columns])
+        for metric in comparison.traits:
             tests = (*comparison.against_base[metric], *comparison.between_runs[metric])
-            lines.writerows({"metric": metric, **asdict(test)} for test in tests)
+            lines.writerows([metric, *(getattr(test, name) for name in columns)] for test in tests)
 
 
 def agreement(comparison: Comparison) -> tuple[list[str], list[list[float]]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from var_exp.files import whole_file
+from var_exp.text import TableWriter
 from var_exp.types import BadData
 
 
@@ -68,7 +69,7 @@ def write_curves(path: Path, curves: Sequence[Curves]) -> None:
     if not curves:
         return
     with whole_file(path) as file:
-        lines = csv.writer(file)
+        lines = TableWriter(file)
         lines.writerow(_COLUMNS)
         lines.writerows(
             (curve.title, variant, x, y, curve.x_label, curve.y_label)

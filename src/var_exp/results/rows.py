@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from var_exp.files import whole_file
+from var_exp.text import TableWriter, plain_cell
 from var_exp.types import BadData
 from var_exp.variants import Variant, read_variant
 
-FLAGS = ("empty_map", "empty_region", "non_finite", "tied")
+FLAGS = ("empty_map", "empty_region", "non_finite", "tied", "nothing_positive")
 """What a row may confess about its score; the ledger counts each of them."""
 
 ROW_COLUMNS = ["sample_id", "class", "metric", "variant", "score", "flags", "role", "of"]
@@ -45,7 +46,7 @@ class Row:
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write a `scores.csv`, with as many digits as reading the scores back exactly takes."""
     with whole_file(path) as file:
-        lines = csv.writer(file)
+        lines = TableWriter(file)
         lines.writerow(ROW_COLUMNS)
         lines.writerows(row.cells for row in rows)
 
@@ -56,7 +57,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         BadData: the columns are not those of a scores file, or a line does not fit them.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.reader(file)
         header = next(lines, [])
         if header != ROW_COLUMNS:
@@ -66,10 +67,17 @@ def read_rows(path: Path) -> list[Row]:
             )
         try:
             return [
-                Row(id, int(index), metric, read_variant(name, role, of), float(score), flags)
+                Row(
+                    plain_cell(id),
+                    int(index),
+                    metric,
+                    read_variant(name, role, of),
+                    float(score),
+                    flags,
+                )
                 for id, index, metric, name, score, flags, role, of in lines
             ]
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:
             raise BadData(
                 f"line {lines.line_num} of {path} is not a score row ({error}); "
                 "remove it or score again."

@@ -7,6 +7,7 @@ refined map's score, and the one that refining changed most. Without a refiner t
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import cycle
 from math import fsum, isfinite, nan
@@ -36,7 +37,12 @@ class Pick:
 
     def mean(self, variant: str) -> float:
         """Mean score over the classes asked about; NaN when none is defined."""
-        return _mean([score for (name, _), score in self.scores.items() if name == variant])
+        return mean_of([score for (name, _), score in self.scores.items() if name == variant])
+
+
+def pick_at_random(ids: Iterable[str], *, count: int, seed: int) -> list[Pick]:
+    """Choose samples of which nothing was measured: those that `pick_samples` calls random."""
+    return [Pick(id, "random", "", {}) for id in sorted(ids, key=partial(_lot, seed))[:count]]
 
 
 def pick_samples(
@@ -96,15 +102,16 @@ def _ranked(
     seed: int,
 ) -> list[str]:
     """Sample ids, those that fit the kind best first; those without a defined score do not."""
-
-    def lot(id: str) -> bytes:
-        return blake2b(f"{seed}/{id}/shown".encode(), digest_size=8).digest()
-
-    ids = sorted(scores, key=lot)
+    ids = sorted(scores, key=partial(_lot, seed))
     if kind == "random":
         return ids
     worth = {id: _worth(scores[id], kind, higher_is_better, refiner) for id in ids}
     return sorted((id for id in ids if isfinite(worth[id])), key=lambda id: -worth[id])
+
+
+def _lot(seed: int, id: str) -> bytes:
+    """By what equal samples are ordered."""
+    return blake2b(f"{seed}/{id}/shown".encode(), digest_size=8).digest()
 
 
 def _worth(
@@ -118,7 +125,7 @@ def _worth(
         if refiner is None:
             return nan
         return abs(
-            _mean(
+            mean_of(
                 [
                     score - scores[BASE, label]
                     for (name, label), score in scores.items()
@@ -126,11 +133,11 @@ def _worth(
                 ]
             )
         )
-    own = _mean([score for (name, _), score in scores.items() if name == (refiner or BASE)])
+    own = mean_of([score for (name, _), score in scores.items() if name == (refiner or BASE)])
     return own if (kind == "best") == higher_is_better else -own
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
     """Mean of the defined values, whatever their order; NaN when there is none."""
     defined = [value for value in values if isfinite(value)]
     return fsum(defined) / len(defined) if defined else nan

@@ -9,6 +9,7 @@ absorbs when they are done, and when a run is started again. SQLite's lock keeps
 and dies with its process.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,26 +23,9 @@ from jaxtyping import Float, Int
 
 from var_exp.results.batch_scores import BatchScores
 from var_exp.results.rows import Row
-from var_exp.types import BadData, CannotWrite, ConfigError
+from var_exp.results.store_file import TABLES, checksums, explained, opened, remove, stored, verify
+from var_exp.types import BadData
 from var_exp.variants import Variant, read_variant
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS samples (place INTEGER PRIMARY KEY, id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS scores (
-    place INTEGER, number INTEGER, class INTEGER NOT NULL, metric TEXT NOT NULL,
-    variant TEXT NOT NULL, role TEXT NOT NULL, of TEXT NOT NULL, score REAL, flags TEXT NOT NULL,
-    PRIMARY KEY (place, number)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS details (
-    place INTEGER, number INTEGER, name TEXT, numbers BLOB NOT NULL,
-    PRIMARY KEY (place, number, name)
-);
-CREATE TABLE IF NOT EXISTS facts (
-    place INTEGER, number INTEGER, name TEXT NOT NULL, value REAL, PRIMARY KEY (place, number)
-) WITHOUT ROWID;
-"""
-_NAMES = ("scores", "details", "facts", "samples")  # samples last: they say what is done
-_WAIT_SECONDS = 2.0  # for a lock, such as that of a process that is just being killed
 
 Measured: TypeAlias = tuple[str, Variant]
 """Metric and variant."""
@@ -91,21 +75,26 @@ class Store:
             numbers[place] += 1
         lines: dict[str, list[tuple[object, ...]]] = {
             "scores": [
-                (*key, row.class_index, row.metric, v.name, v.role, v.of, row.score, row.flags)
+                (
+                    *(*key, int(row.class_index), row.metric),
+                    *(v.name, v.role, v.of, stored(row.score), row.flags),
+                )
                 for key, row, v in zip(keys, scored.rows, variants, strict=True)
             ],
-            "details": [
+            "details": sorted(
                 (*keys[row], name, values.astype("<f4").tobytes())
                 for row, name, values in scored.details
-            ],
+            ),
             "facts": [
-                (self._places[id], number, name, value)
+                (self._places[id], number, name, stored(value))
                 for number, (id, name, value) in enumerate(scored.facts)
             ],
-            "samples": [(self._places[id], id) for id in scored.ids],
         }
+        ids = {self._places[id]: id for id in scored.ids}
+        checksum = checksums(lines, ids)
+        lines["samples"] = [(place, id, checksum[place]) for place, id in ids.items()]
         with self._transaction():
-            for table in _NAMES:
+            for table in TABLES:
                 if lines[table]:
                     marks = ", ".join("?" * len(lines[table][0]))
                     self._open.executemany(f"INSERT INTO {table} VALUES ({marks})", lines[table])
@@ -121,19 +110,23 @@ class Store:
         if self.folder is None:
             return
         for part in sorted(self.folder.glob("store.rank*.sqlite")):
-            with self._explained(part):
+            found = re.fullmatch(r"store\.rank(\d+)\.sqlite", part.name)
+            if found is None:
+                continue
+            with Store(self.folder, list(self._places), int(found[1])) as other:
+                other.done()  # it is a store, and undamaged
+            with explained(part):
                 self._open.execute("ATTACH ? AS part", (str(part),))
             try:
-                with self._explained(part), self._transaction():
-                    if self._open.execute("SELECT count(*) FROM part.sqlite_master").fetchone()[0]:
-                        for table in _NAMES:
-                            self._open.execute(
-                                f"INSERT INTO main.{table} SELECT * FROM part.{table} "
-                                "WHERE place NOT IN (SELECT place FROM main.samples)"
-                            )
+                with explained(part), self._transaction():
+                    for table in TABLES:
+                        self._open.execute(
+                            f"INSERT INTO main.{table} SELECT * FROM part.{table} "
+                            "WHERE place NOT IN (SELECT place FROM main.samples)"
+                        )
             finally:
                 self._open.execute("DETACH part")
-            _remove(part)
+            remove(part)
 
     def done(self) -> set[int]:
         """Places in the data set of the samples that are done."""
@@ -197,7 +190,7 @@ class Store:
     def remove(self) -> None:
         """Close and remove the file, when all that it holds has been reported."""
         self.close()
-        _remove(self.path)
+        remove(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -212,28 +205,23 @@ class Store:
 
     @cached_property
     def _open(self) -> sqlite3.Connection:
-        """The connection, opened and locked when it is first needed."""
-        with self._explained(self.path):
-            connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
-            try:
-                # Exclusive before the first access: then no shared memory, and network disks do
-                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")  # a commit waits for the disk
-                connection.executescript(f"BEGIN EXCLUSIVE; {_TABLES} COMMIT;")
-            except BaseException:
-                connection.close()
-                raise
+        """The connection, opened, locked and verified when it is first needed."""
+        connection = opened(self.path)
+        try:
+            verify(connection, self.path, self._places)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _read(self, query: str, *given: object) -> Iterable[tuple[Any, ...]]:
-        with self._explained(self.path):
+        with explained(self.path):
             return self._open.execute(query, given)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of the writes within, or none of them."""
-        with self._explained(self.path):
+        with explained(self.path):
             self._open.execute("BEGIN")
             try:
                 yield
@@ -242,28 +230,3 @@ class Store:
                 if self._open.in_transaction:  # a full disk has rolled back already
                     self._open.execute("ROLLBACK")
                 raise
-
-    @contextmanager
-    def _explained(self, path: Path) -> Iterator[None]:
-        """What SQLite says, as a sentence of ours."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise ConfigError(
-                    f"another process is at work in {self.folder}; wait for it or end it, or "
-                    "choose another hydra.run.dir."
-                ) from error
-            raise CannotWrite(
-                f"cannot write {path} ({error}); make room or give another hydra.run.dir. What is "
-                "done is kept, and the same command goes on from there."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise BadData(
-                f"{path} is damaged ({error}); remove it, and its samples are scored again."
-            ) from error
-
-
-def _remove(path: Path) -> None:
-    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        file.unlink(missing_ok=True)

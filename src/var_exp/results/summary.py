@@ -1,21 +1,24 @@
-"""From score rows to figures: means, cluster-bootstrap intervals, paired differences, the ledger.
+"""From score rows to figures: means, intervals, paired differences, the ledger.
 
-The classes asked about one picture share that picture, so their scores are not independent: sample
-ids are resampled, each with all its classes. The figure itself is the plain mean over defined rows.
+The classes asked about one picture share that picture, so their scores are not independent: a
+picture counts once in an interval, with all its classes. The figure itself is the plain mean over
+defined rows.
 """
 
 import csv
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from var_exp.files import whole_file
-from var_exp.results.bootstrap import cluster_bootstrap
+from var_exp.results.intervals import estimate
 from var_exp.results.rows import FLAGS, Row
+from var_exp.text import TableWriter
 from var_exp.types import BadData
 from var_exp.variants import BASE, SAME_SPARSITY, Role, Variant, difference, read_variant
 
@@ -40,6 +43,11 @@ class SummaryRow:
         empty_region: Rows without a true region.
         non_finite: Rows with NaN or infinity in the map or the score.
         tied: Rows decided among equal values.
+        nothing_positive: Rows whose map speaks only against the class, where the measure clamps.
+        rows: Scored rows, defined or not; of a difference, pairs.
+        pictures: Sample ids with a defined row; of a difference, with a defined pair.
+        p_value: Of the hypothesis that the true mean difference is 0, two-sided; below 0.05 exactly
+            where the interval excludes 0. NaN without an interval, and for all but differences.
     """
 
     metric: str
@@ -52,22 +60,29 @@ class SummaryRow:
     empty_region: int = 0
     non_finite: int = 0
     tied: int = 0
+    nothing_positive: int = 0
+    rows: int = 0
+    pictures: int = 0
+    p_value: float = nan
+
+    @property
+    def all_empty(self) -> bool:
+        """Whether there are rows, and every one of them is of an empty map."""
+        return 0 < self.rows == self.empty_map + self.nothing_positive
 
     @property
     def cells(self) -> tuple[object, ...]:
         """As `SUMMARY_COLUMNS` name them."""
         flags = (getattr(self, flag) for flag in FLAGS)
         figures = (self.value, self.ci_low, self.ci_high, self.n)
-        variant = self.variant
-        return self.metric, variant.name, *figures, *flags, variant.role, variant.of
+        variant, counted = self.variant, (self.rows, self.pictures, self.p_value)
+        return self.metric, variant.name, *figures, *flags, variant.role, variant.of, *counted
 
 
 def summarise(
     rows: Iterable[Row],
     *,
     class_means: Collection[str] = (),
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> list[SummaryRow]:
     """Figures of every metric: the base, the refiners, their paired differences, the controls.
 
@@ -80,8 +95,6 @@ def summarise(
         rows: At most one score per sample, class, metric and variant, apart from repeats.
         class_means: Metrics whose figure is the mean over the classes' means, of the classes that
             have a defined score, in place of the mean over all rows.
-        resamples: Bootstrap resamples per interval.
-        seed: Of the bootstrap; each metric starts anew, so it does not see the other metrics.
 
     Raises:
         ValueError: an unknown flag, or two different scores for the same sample, class, metric and
@@ -93,18 +106,21 @@ def summarise(
     return [
         figure
         for metric in sorted(by_metric)
-        for figure in _figures(metric, by_metric[metric], metric in class_means, resamples, seed)
+        for figure in _figures(metric, by_metric[metric], metric in class_means)
     ]
 
 
-SUMMARY_COLUMNS = ["metric", "variant", "value", "ci_low", "ci_high", "n", *FLAGS, "role", "of"]
+SUMMARY_COLUMNS = [
+    *("metric", "variant", "value", "ci_low", "ci_high", "n", *FLAGS, "role", "of"),
+    *("rows", "pictures", "p_value"),
+]
 """Columns of a figure in a file."""
 
 
 def write_summary(path: Path, summary: Iterable[SummaryRow], record: str) -> None:
     """Write `summary.csv`: one line per figure, then the ledger counts, then the run's record."""
     with whole_file(path) as file:
-        lines = csv.writer(file)
+        lines = TableWriter(file)
         lines.writerow([*SUMMARY_COLUMNS, RECORD])
         lines.writerows([*row.cells, record] for row in summary)
 
@@ -116,32 +132,41 @@ def read_summary(path: Path) -> list[SummaryRow]:
         BadData: the columns are not those of a summary.
     """
     columns = [*SUMMARY_COLUMNS, RECORD]
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.DictReader(file)
         if list(lines.fieldnames or []) != columns:
             raise BadData(
                 f"{path} must have the columns {', '.join(columns)}, got "
                 f"{', '.join(lines.fieldnames or ['none'])}; give a summary.csv that a run wrote."
             )
-        return [
-            SummaryRow(
-                line["metric"],
-                read_variant(line["variant"], line["role"], line["of"]),
-                float(line["value"]),
-                float(line["ci_low"]),
-                float(line["ci_high"]),
-                int(line["n"]),
-                *(int(line[flag]) for flag in FLAGS),
-            )
-            for line in lines
-        ]
+        try:
+            return [
+                SummaryRow(
+                    line["metric"],
+                    read_variant(line["variant"], line["role"], line["of"]),
+                    float(line["value"]),
+                    float(line["ci_low"]),
+                    float(line["ci_high"]),
+                    int(line["n"]),
+                    **{flag: int(line[flag]) for flag in FLAGS},
+                    rows=int(line["rows"]),
+                    pictures=int(line["pictures"]),
+                    p_value=float(line["p_value"]),
+                )
+                for line in lines
+            ]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise BadData(
+                f"line {lines.line_num} of {path} is no figure of a run ({error}); remove the "
+                "folder and run it again."
+            ) from error
 
 
 @dataclass(frozen=True)
 class _Scores:
     """One metric as arrays; a unit is one class of one sample, sorted by id and class."""
 
-    clusters: Int[np.ndarray, " U"]
+    pictures: Int[np.ndarray, " U"]
     classes: Int[np.ndarray, " U"]
     scores: Float[np.ndarray, "U V"]
     flags: Bool[np.ndarray, "U V F"]
@@ -152,15 +177,14 @@ def _figures(
     metric: str,
     rows: Sequence[Row],
     class_mean: bool,
-    resamples: int,
-    seed: int,
 ) -> Iterator[SummaryRow]:
     """The summary rows of one metric."""
     variants = list(dict.fromkeys(row.variant for row in rows))
     places = {variant.name: place for place, variant in enumerate(variants)}
     table = _tabulate(rows, variants)
     columns = {
-        variant: (table.scores[:, v], table.flags[:, v]) for v, variant in enumerate(variants)
+        variant: (table.scores[:, v], table.flags[:, v], table.scored[:, v])
+        for v, variant in enumerate(variants)
     }
     for v, variant in enumerate(variants):
         for other in (BASE, f"{variant.name}_{SAME_SPARSITY}") if variant.role == "refined" else ():
@@ -170,23 +194,23 @@ def _figures(
                 columns[difference(variant, variants[w])] = (
                     table.scores[:, v] - table.scores[:, w],
                     (table.flags[:, v] | table.flags[:, w]) & paired[:, None],
+                    paired,
                 )
-    scores = np.stack([column for column, _ in columns.values()], axis=1)
-    groups = table.classes if class_mean else np.zeros_like(table.classes)
-    low, high = cluster_bootstrap(scores, table.clusters, groups, resamples=resamples, seed=seed)
-    for place, variant in sorted(enumerate(columns), key=lambda at: _ORDER.index(at[1].role)):
-        defined = np.isfinite(scores[:, place])
-        means = [scores[defined & (groups == g), place].mean() for g in np.unique(groups[defined])]
-        value = float(np.mean(means)) if means else float("nan")
-        ledger = dict(zip(FLAGS, columns[variant][1].sum(axis=0).tolist(), strict=True))
+    groups = table.classes if class_mean else None
+    for variant in sorted(columns, key=lambda variant: _ORDER.index(variant.role)):
+        scores, flags, scored = columns[variant]
+        found = estimate(scores, table.pictures, groups)
         yield SummaryRow(
             metric,
             variant,
-            value,
-            float(low[place]),
-            float(high[place]),
-            int(defined.sum()),
-            **ledger,
+            found.value,
+            found.low,
+            found.high,
+            int(np.isfinite(scores).sum()),
+            **dict(zip(FLAGS, flags.sum(axis=0).tolist(), strict=True)),
+            rows=int(scored.sum()),
+            pictures=found.pictures,
+            p_value=found.p_value if variant.role == "difference" else nan,
         )
 
 
@@ -220,8 +244,8 @@ def _tabulate(rows: Sequence[Row], variants: Sequence[Variant]) -> _Scores:
     scores.flat[cells[::-1]] = np.where(np.isfinite(values), values, np.nan)[::-1]
     np.logical_or.at(flags.reshape(-1, len(FLAGS)), cells, _parse_flags(rows)[order])
     scored.flat[cells] = True
-    clusters, classes = np.array([(ids[name], index) for name, index in keys]).T
-    return _Scores(clusters, classes, scores, flags, scored)
+    pictures, classes = np.array([(ids[name], index) for name, index in keys]).T
+    return _Scores(pictures, classes, scores, flags, scored)
 
 
 def _parse_flags(rows: Sequence[Row]) -> Bool[np.ndarray, "R F"]:

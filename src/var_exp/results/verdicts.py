@@ -1,10 +1,14 @@
 """What the figures say, in plain words: does the refined map score better than the base map?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isnan, log10
+from math import ceil, isnan, log10, sqrt
 from typing import Literal
 
+from scipy import stats
+
+from var_exp.metrics.base import Traits
+from var_exp.results.significance import FEWEST, pictures_needed, verdict_level
 from var_exp.results.summary import SummaryRow
 from var_exp.variants import BASE, SAME_SPARSITY
 
@@ -19,7 +23,7 @@ class Verdict:
         difference: Their paired difference.
         control: Figure of the base map at the refined map's sparsity, when it was scored.
         beyond: Paired difference of the refined map and that control.
-        higher_is_better: Direction of the metric.
+        traits: What the metric is.
     """
 
     base: SummaryRow
@@ -27,30 +31,52 @@ class Verdict:
     difference: SummaryRow
     control: SummaryRow | None
     beyond: SummaryRow | None
-    higher_is_better: bool
+    traits: Traits
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return self.traits.higher_is_better
+
+    @property
+    def withheld(self) -> str:
+        """Why no verdict may be given, whatever the figures; "" when one may."""
+        if self.traits.rewards_sparsity:
+            return "the measure rewards sparsity by definition"
+        if self.refined.all_empty:
+            return "every refined map is empty"
+        if isnan(self.difference.ci_low):
+            return "too few samples with both maps scored"
+        if (count := self.difference.pictures) < FEWEST:
+            return f"{count} pictures are too few{_more(self.difference)}"
+        return ""
 
     @property
     def outcome(self) -> Literal["better", "worse", "open"]:
-        """Open unless the interval of the difference lies on one side of zero."""
-        return self._side(self.difference)
+        """Open unless the mean difference is shown not to be zero."""
+        return "open" if self.withheld else self._side(self.difference)
 
     def _side(self, difference: SummaryRow) -> Literal["better", "worse", "open"]:
-        sign = 1 if self.higher_is_better else -1
-        if min(sign * difference.ci_low, sign * difference.ci_high) > 0:
-            return "better"
-        if max(sign * difference.ci_low, sign * difference.ci_high) < 0:
-            return "worse"
-        return "open"
+        if not difference.p_value < verdict_level(difference.pictures):
+            return "open"
+        return "better" if (difference.value > 0) is self.higher_is_better else "worse"
 
     @property
     def conclusion(self) -> str:
         """The outcome as a sentence without its full stop."""
-        name = self.refined.variant.name
+        if self.withheld:
+            return f"no verdict, {self.withheld}"
         if self.outcome != "open":
-            return f"{name} {'helps' if self.outcome == 'better' else 'hurts'}"
-        if not isnan(self.difference.ci_low):
+            return f"{self.refined.variant.name} {'helps' if self.outcome == 'better' else 'hurts'}"
+        if self.difference.ci_low <= 0 <= self.difference.ci_high:
             return "no difference shown, the interval includes 0"
-        return "no interval, too few samples with both maps scored"
+        level = verdict_level(self.difference.pictures)
+        p_value = f"p = {self.difference.p_value:.2g}"
+        count = self.difference.pictures
+        return (
+            f"no difference shown, {p_value} is not below the {level:g} asked of {count} pictures"
+            f"{_more(self.difference)}"
+        )
 
     @property
     def sparsity_suffices(self) -> bool:
@@ -73,33 +99,33 @@ class Verdict:
         return f"{text}; same-sparsity control {mean(self.control)}{suffix}"
 
 
-def by_metric(
-    summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]
-) -> dict[str, list[SummaryRow]]:
-    """Figures grouped by metric, in the order in which the directions name the metrics.
+def by_metric(summary: Sequence[SummaryRow], known: Collection[str]) -> dict[str, list[SummaryRow]]:
+    """Figures grouped by metric, in the order of the known ones.
+
+    Args:
+        summary: Figures.
+        known: Names of metrics, such as the keys of their directions.
 
     Raises:
-        ValueError: a metric of the summary without a direction.
+        ValueError: a metric of the summary that is not known.
     """
-    if unknown := sorted({row.metric for row in summary} - set(higher_is_better)):
+    if unknown := sorted({row.metric for row in summary} - set(known)):
         raise ValueError(
             f"metric '{unknown[0]}' must have a direction, got only those of "
-            f"{', '.join(higher_is_better) or 'none'}; add it to higher_is_better."
+            f"{', '.join(known) or 'none'}; add it to them."
         )
-    groups = {
-        metric: [row for row in summary if row.metric == metric] for metric in higher_is_better
-    }
+    groups = {metric: [row for row in summary if row.metric == metric] for metric in known}
     return {metric: rows for metric, rows in groups.items() if rows}
 
 
-def judge(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -> list[Verdict]:
-    """One verdict for each metric and refiner; metrics in the order of the directions.
+def judge(summary: Sequence[SummaryRow], traits: Mapping[str, Traits]) -> list[Verdict]:
+    """One verdict for each metric and refiner; metrics in their order.
 
     Raises:
-        ValueError: a metric of the summary without a direction.
+        ValueError: a metric of the summary without traits.
     """
     verdicts = []
-    for metric, rows in by_metric(summary, higher_is_better).items():
+    for metric, rows in by_metric(summary, traits).items():
         figures = {row.variant.name: row for row in rows}
         differences = [row for row in rows if row.variant.role == "difference"]
         beyond = {row.variant.of: row for row in differences if row.variant.subtracted != BASE}
@@ -108,9 +134,17 @@ def judge(summary: Sequence[SummaryRow], higher_is_better: Mapping[str, bool]) -
                 name = row.variant.of
                 other = beyond.get(name)
                 control = figures.get(f"{name}_{SAME_SPARSITY}")
-                better = higher_is_better[metric]
-                verdicts.append(Verdict(figures[BASE], figures[name], row, control, other, better))
+                pair = (figures[BASE], figures[name])
+                verdicts.append(Verdict(*pair, row, control, other, traits[metric]))
     return verdicts
+
+
+def _more(difference: SummaryRow) -> str:
+    """How many pictures a difference like this one takes, as the end of a sentence."""
+    count = difference.pictures
+    error = (difference.ci_high - difference.ci_low) / 2 / float(stats.t.ppf(0.975, count - 1))
+    needed = pictures_needed(difference.value, error * sqrt(count))
+    return f"; take {needed:,}" if needed is not None and needed > count else ""
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:

@@ -1,14 +1,12 @@
 """The edge where Hydra ends: schema of the roots, errors in one sentence, exit codes.
 
-Exit codes: 0 the run completed, 2 the user's command must be mended, 143 stopped by SIGTERM, 1
-anything else.
+Exit codes: 0 the run completed, 2 the user's command must be mended, 130 stopped by Ctrl-C, 143 by
+SIGTERM, 1 anything else.
 """
 
 import errno
 import logging
 import os
-import re
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,15 +16,18 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from var_exp.registry import did_you_mean, problems
+from var_exp.runs.arguments import arranged
 from var_exp.runs.launchers import refusal
-from var_exp.registry import aliases, did_you_mean, problems
+from var_exp.runs.messages import refused_by_hydra, translated, unknown_option
+from var_exp.runs.stopping import INTERRUPTED, TERMINATED, Interrupted
 from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
 FAILED = "failed.txt"
@@ -34,7 +35,6 @@ FAILED = "failed.txt"
 
 _USAGE_ERROR = 2
 _SEVERAL = ("refine", "metric")  # groups of which several members can be chosen at a time
-_TERMINATED = 128 + signal.SIGTERM  # as shells and SLURM report it
 _DISK = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
@@ -62,6 +62,7 @@ class EvaluateConfig:
     controls: bool = True
     pictures: int = 6
     maps: Any = "auto"
+    dry_run: bool = False
 
 
 @dataclass
@@ -89,40 +90,29 @@ ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 def command(main: Callable[[], Any], schema: type) -> None:
     """Run a `@hydra.main` function; what Hydra refuses ends in one sentence and exit code 2.
 
-    A `_target_` may also name a class in the folder that the command is run in.
+    A `_target_` may also name a class in the folder that the command is run in (`registry.locate`).
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
-    # Python puts the script's folder there. Last, so that no file of the user's hides a package.
-    sys.path.append(str(Path.cwd()))
-    sys.argv[1:] = [open_key(argument) for argument in sys.argv[1:]]
     try:
+        sys.argv[1:] = arranged(sys.argv[1:])
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_sentence(error, _keys(schema)))
+        _refuse(refused_by_hydra(error, _keys(schema)))
+    except VarExpError as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        _complain("stopped; the same command goes on.", label="")
+        sys.exit(INTERRUPTED)
     except OSError as error:  # Hydra makes the folder
-        sentence = _mendable(error)
+        sentence = _mendable(error) or _cannot_make(error)
         if sentence is None:
             raise
         _refuse(sentence)
-    except RuntimeError as error:
-        sentence = refusal(error)
+    except (RuntimeError, ValueError) as error:
+        sentence = refusal(error) or translated(error)
         if sentence is None:
             raise
         _refuse(sentence)
-
-
-def open_key(argument: str) -> str:
-    """Let `node.option=value` set any option, also one that the YAML file does not list.
-
-    Hydra would refuse it and advise `+node.option`, which it then takes however it is misspelt;
-    `check` knows which options there are.
-
-    Examples:
-        >>> open_key("method.steps=8"), open_key("method=ig"), open_key("hydra.run.dir=x")
-        ('++method.steps=8', 'method=ig', 'hydra.run.dir=x')
-    """
-    is_option = re.match(r"(?!hydra\.)\w+\.[\w.]+=", argument)
-    return f"++{argument}" if is_option else argument
 
 
 def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
@@ -136,11 +126,13 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     (folder / FAILED).unlink(missing_ok=True)
     try:
         return job(cfg, folder)
+    except Interrupted:  # how far it came is said already
+        raise
     except SIGTERMException:  # the batch is done and kept; Lightning itself would exit with 0
         _complain(
             f"stopped by SIGTERM after a finished batch; the same command goes on in {folder}."
         )
-        sys.exit(_TERMINATED)
+        sys.exit(TERMINATED)
     except AlreadyFinished as error:
         return _say(str(error))
     except Exception as error:
@@ -176,9 +168,12 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
     """
     root: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     known = _keys(schema)
-    found = [_unknown(key, known) for key in root if key not in known]
+    found = [unknown_option(key, known) for key in root if key not in known]
     for group, node in root.items():
         if not isinstance(node, dict) or group not in known:
+            continue
+        if group == "classes" and {"names", "classes"} & (node.keys() - {"_target_"}):
+            found += _misplaced_names(node)
             continue
         of_one = "_target_" in node and group not in _SEVERAL
         nodes = {group: node} if of_one else _members(group, node)
@@ -187,6 +182,16 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
     if found:
         raise ConfigError("\n".join(found))
     return root
+
+
+def _misplaced_names(node: dict[str, Any]) -> list[str]:
+    """Names of classes that were given to a rule that takes none."""
+    named = node["_target_"] == "var_exp.classes.Named"
+    if named and "classes" not in node:
+        return list(problems(node, where="classes", provided={"known"}))
+    asked = node.get("names") or node.get("classes")
+    listed = ", ".join(map(str, asked)) if isinstance(asked, list) else str(asked)
+    return [f"to name the classes that compete: classes=named 'classes.names=[{listed}]'."]
 
 
 def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -210,27 +215,6 @@ def _members(group: str, node: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {f"{group}.{name}": member for name, member in chosen.items()}
 
 
-def _sentence(error: Exception, keys: list[str]) -> str:
-    """Hydra's refusal in one sentence, with the nearest name that exists."""
-    text = str(error)
-    missing = re.search(r"Could not (?:find|load) '(.+)/([^/']*)'", text)
-    if isinstance(error, MissingConfigException) and missing:
-        group, option = missing.groups()
-        # Hydra's options hold those of the user's --config-dir too
-        known = list(error.options or aliases(group))
-        return (
-            f"there is no {group}={option}{did_you_mean(option, known)}; "
-            f"choose one of: {', '.join(known)}."
-        )
-    unknown = re.search(r"Could not override '([^']*)'", text)
-    if unknown:
-        key = unknown.group(1)
-        return _unknown(key, keys)
-    if error.__cause__ is not None:
-        text = f"{text}: {str(error.__cause__).splitlines()[0]}"
-    return " ".join(text.split())
-
-
 def _mendable(error: Exception) -> str | None:
     """What the user must mend, in one sentence; None where it is not for the user to mend."""
     if isinstance(error, VarExpError):
@@ -241,13 +225,22 @@ def _mendable(error: Exception) -> str | None:
             f"cannot write{place} ({error.strerror}); make room there, or choose another folder "
             "with hydra.run.dir (of a sweep: hydra.sweep.dir). What is done is kept."
         )
-    return None
+    return translated(error)
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    if key.startswith("hydra."):
-        return f"there is no option '{key}'; --cfg hydra lists Hydra's."
-    return f"there is no option '{key}'{did_you_mean(key, known)}; options: {', '.join(known)}."
+def _cannot_make(error: OSError) -> str | None:
+    """What is wrong where Hydra can neither find nor make a folder."""
+    if error.errno != errno.ENOENT:
+        return None
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the folder that the command is run in was removed; cd to one that exists."
+    place = error.filename or "a folder"
+    return (
+        f"cannot find or make {place} ({error.strerror}); choose another folder with hydra.run.dir "
+        "(of a sweep: hydra.sweep.dir)."
+    )
 
 
 def _keys(schema: type) -> list[str]:
@@ -260,8 +253,8 @@ def _say(text: str) -> None:
 
 
 @rank_zero_only
-def _complain(text: str) -> None:
-    print(f"error: {text}", file=sys.stderr)
+def _complain(text: str, label: str = "error: ") -> None:
+    print(f"{label}{text}", file=sys.stderr)
 
 
 def _refuse(text: str, *, of_all: bool = False) -> None:

@@ -1,6 +1,7 @@
 """`evaluate`: one run, from a composed configuration to the table, the files and the report."""
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -16,29 +17,34 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from var_exp.runs.config import EvaluateConfig, check
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.unreadable import not_scored, write_skipped
-from var_exp.runs.experiment import GIVEN, Experiment, prepare
-from var_exp.runs.gallery import gallery, save_maps
+from var_exp.files import write_whole
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.progress import SampleProgress
-from var_exp.runs.provenance import RunRecord, record_of
 from var_exp.registry import build
-from var_exp.results.by_class import by_class
-from var_exp.files import write_whole
-from var_exp.report.loggers import LoggedRun, log_results
-from var_exp.results.saved_maps import MapWriter
-from var_exp.report.page import write_report
-from var_exp.results.curves import write_curves
-from var_exp.results.aggregate import directions_of, results_of
-from var_exp.results.rows import write_rows
-from var_exp.results.selection import pick_samples
-from var_exp.results.summary import SummaryRow, read_summary, write_summary
-from var_exp.results.store import Store
 from var_exp.report.console import summary_table
+from var_exp.report.loggers import LoggedRun, log_results
+from var_exp.report.page import write_report
+from var_exp.results.aggregate import results_of
+from var_exp.results.by_class import by_class
+from var_exp.results.curves import write_curves
+from var_exp.results.rows import write_rows
+from var_exp.results.saved_maps import MapWriter
+from var_exp.results.selection import pick_at_random, pick_samples
+from var_exp.results.store import Store
+from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.verdicts import judge
-from var_exp.types import PREDICTED, AlreadyFinished, ConfigError, SampleDataset
+from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.estimate import estimate
+from var_exp.runs.experiment import GIVEN, Experiment, prepare
+from var_exp.runs.gallery import gallery, save_maps
+from var_exp.runs.messages import translated
+from var_exp.runs.provenance import record_of
+from var_exp.runs.run_record import RunRecord
+from var_exp.runs.stopping import Interrupted, Stopping
+from var_exp.text import without_folders
+from var_exp.types import AlreadyFinished, ConfigError
 
 _PRECISIONS = ("32-true", "bf16-mixed")
 _MAPS = "maps"  # folder of a run that holds its maps
@@ -52,7 +58,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         run_dir: Folder that takes what the run writes.
 
     Returns:
-        The summary: one row per metric and variant (empty on all processes but the first).
+        The summary: one row per metric and variant (empty on all processes but the first, and
+        where only an estimate was asked for).
 
     Raises:
         AlreadyFinished: the folder holds this very run; nothing is done again.
@@ -61,8 +68,14 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     root = check(cfg, EvaluateConfig, GIVEN)
     experiment = prepare(root)
     dataset = experiment.dataset
-    trainer = _trainer(root, run_dir)
+    stopping = Stopping()
+    trainer = _trainer(root, run_dir, stopping)
     module = attribution_module(root, experiment)
+    keeps_maps = _wanted_maps(root["maps"], experiment.own_pictures)
+    if root["dry_run"]:
+        module.to(trainer.strategy.root_device)
+        print(estimate(experiment, module, root["batch_size"], keeps_maps=bool(keeps_maps)))
+        return []
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     _leave_finished(run_dir, root, experiment, module)
     with Store(run_dir, ids, trainer.global_rank) as store:
@@ -70,12 +83,17 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         trainer.logger = _logger(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
-        wanted = _wanted_maps(root["maps"], dataset)
-        if wanted:
+        if keeps_maps:
             writer = MapWriter(run_dir / _MAPS)
-            module.keep_maps = partial(save_maps, experiment, module, writer, wanted == "overlays")
+            module.keep_maps = partial(
+                save_maps, experiment, module, writer, keeps_maps == "overlays"
+            )
         started = time.perf_counter()
-        trainer.test(module, data, verbose=False)
+        try:
+            stopping.run(trainer, lambda: trainer.test(module, data, verbose=False))
+        except Interrupted:
+            _say_where(store, trainer)
+            raise
         if not trainer.is_global_zero:
             store.close()
         trainer.strategy.barrier()  # the others are done, and their files closed
@@ -87,10 +105,10 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         return _conclude(root, run_dir, experiment, module, store, trainer.logger, facts)
 
 
-def _wanted_maps(choice: object, dataset: SampleDataset) -> Literal["raw", "overlays"] | None:
+def _wanted_maps(choice: object, own_pictures: bool) -> Literal["raw", "overlays"] | None:
     """What `maps` in the configuration asks for."""
     if choice == "auto":
-        return "overlays" if dataset.label(0) == PREDICTED else None
+        return "overlays" if own_pictures else None
     if choice == "overlays":
         return "overlays"
     if isinstance(choice, bool):
@@ -119,11 +137,17 @@ def _leave_finished(
     summary = run_dir / "summary.csv"
     if summary.exists():
         RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
-        table = summary_table(read_summary(summary), directions_of(module.measures))
-        rank_zero_only(Console().print)(table)
+        changed = RunRecord(run_dir).changed_files()
+        if "summary.csv was edited" not in changed:
+            directions = {
+                name: metric.traits.higher_is_better for name, metric in module.measures.items()
+            }
+            table = summary_table(read_summary(summary), directions)
+            rank_zero_only(Console(markup=False).print)(table)
+        since = f" since it ended, {' and '.join(changed)};" if changed else ""
         raise AlreadyFinished(
-            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv); to run it "
-            "again, remove that folder or choose another hydra.run.dir."
+            f"{run_dir} holds this run already (report.html, summary.csv, scores.csv);{since} to "
+            "run it again, remove that folder or choose another hydra.run.dir."
         )
 
 
@@ -141,13 +165,15 @@ def _open(
     """
     if not trainer.is_global_zero:
         return set()
+    record = record_of(root, experiment.model, experiment.dataset)
+    RunRecord(run_dir).compare(record)
     store.absorb()
     _leave_finished(run_dir, root, experiment, module)  # it may have become so in the meantime
     device = trainer.strategy.root_device
     on_gpu = device.type == "cuda"
     done = store.done()
     RunRecord(run_dir).begin(
-        record_of(root, experiment.model, experiment.dataset),
+        record,
         processes=trainer.world_size,
         device=torch.cuda.get_device_name(device) if on_gpu else str(device),
         done=len(done),
@@ -158,7 +184,14 @@ def _open(
     return done
 
 
-def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
+@rank_zero_only
+def _say_where(store: Store, trainer: Trainer) -> None:
+    """How far a run came that Ctrl-C ended."""
+    far = f" at {len(store.done())} of {len(store)}" if trainer.world_size == 1 else ""
+    print(f"stopped{far}; the same command goes on.", file=sys.stderr)
+
+
+def _trainer(root: Mapping[str, Any], run_dir: Path, stopping: Stopping) -> Trainer:
     # Lightning's advice is for training loops; ours to give are errors in one sentence.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.pytorch")
@@ -167,7 +200,7 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
             root["trainer"],
             where="trainer",
             logger=False,  # until the run has begun
-            callbacks=[SampleProgress()],
+            callbacks=[SampleProgress(), stopping],
             enable_progress_bar=False,
             default_root_dir=str(run_dir),
             inference_mode=False,  # attribution needs gradients
@@ -175,8 +208,10 @@ def _trainer(root: Mapping[str, Any], run_dir: Path) -> Trainer:
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-    except MisconfigurationException as error:
-        raise ConfigError(f"trainer: {error}") from error
+    except (MisconfigurationException, ConfigError) as error:
+        if isinstance(error, ConfigError) and translated(error) is None:
+            raise
+        raise ConfigError(translated(error) or f"trainer: {error}") from error
     if trainer.precision not in _PRECISIONS:
         raise ConfigError(
             f"trainer.precision must be {' or '.join(_PRECISIONS)}, got {trainer.precision}; "
@@ -225,14 +260,10 @@ def _conclude(
     told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
     if (run_dir / _MAPS).is_dir():
         MapWriter(run_dir / _MAPS).write_index(scored, dataset.class_names)
-    metric, *_ = found.directions
-    picks = pick_samples(
-        store.rows(metric),
-        metric=metric,
-        higher_is_better=found.directions[metric],
-        count=root["pictures"],
-        seed=root["seed"],
-    )
+    shown = {"count": root["pictures"], "seed": root["seed"]}
+    picks = pick_at_random(scored, **shown)
+    for metric, higher in list(found.directions.items())[:1]:  # the first one decides
+        picks = pick_samples(store.rows(metric), metric=metric, higher_is_better=higher, **shown)
     panels = gallery(experiment, module, picks, root["batch_size"])
     write_rows(run_dir / "scores.csv", store.rows())
     write_report(
@@ -242,17 +273,22 @@ def _conclude(
         panels=panels,
         curves=found.curves,
         matrices=found.matrices,
-        higher_is_better=found.directions,
+        traits=found.traits,
         chance=found.chance,
-        config_yaml=(run_dir / "config.yaml").read_text(encoding="utf-8"),
-        facts={**told, **facts},
+        config_yaml=OmegaConf.to_yaml(without_folders(root)),
+        facts={**without_folders(told), **facts},
         classes=by_class(store.rows(), dataset.class_names),
+        pictures_first=experiment.own_pictures,
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
-    console = Console()
-    console.print(summary_table(found.summary, found.directions))
-    for verdict in judge(found.summary, found.directions):
+    written = ("report.html", "summary.csv", "scores.csv", "curves.csv", "config.yaml")
+    there = [name for name in written if (run_dir / name).exists()]
+    RunRecord(run_dir).finish(there, found.traits)
+    console = Console(markup=False, highlight=False)
+    if found.summary:
+        console.print(summary_table(found.summary, found.directions))
+    for verdict in judge(found.summary, found.traits):
         console.print(str(verdict), soft_wrap=True)
     for label, text in told.items():
         console.print(f"{label}: {text}", soft_wrap=True)

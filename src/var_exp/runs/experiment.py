@@ -1,29 +1,47 @@
 """The parts of a run, built from a checked configuration and known to fit together."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
-from var_exp.classes import ClassMapping, ClassRule
+from var_exp.classes import ClassMapping, ClassRule, Named, TopK
 from var_exp.data.datamodule import collate
+from var_exp.data.imagenet_classes import names_of_classes
+from var_exp.data.questions import AskedAbout, check_pictures
 from var_exp.data.unreadable import first_readable
 from var_exp.methods import Method
 from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
-from var_exp.models import class_names, input_spec
-from var_exp.refine.base import Refiner
+from var_exp.metrics.inputs import check_inputs_of
+from var_exp.models import (
+    class_names,
+    classes_of,
+    declare,
+    describe,
+    head_of,
+    input_spec,
+    returning_logits,
+)
+from var_exp.models.description import Head
+from var_exp.refine.base import Refiner, takes_logits
 from var_exp.registry import build
-from var_exp.types import Batch, ConfigError, InputSpec, Logits, SampleDataset
+from var_exp.types import (
+    PREDICTED,
+    Batch,
+    ConfigError,
+    InputSpec,
+    Logits,
+    SampleDataset,
+    UnsupportedModel,
+)
 
 GIVEN = {
     "data": {"spec", "num_classes", "model_names"},
     "layout": {"dataset", "spec", "model", "workers"},
     "method": {"seed"},
-    "classes": {"siblings", "seed"},
+    "classes": {"siblings", "seed", "known"},
     "metric": {"model", "seed"},
     "logger": {"save_dir"},
 }
@@ -46,6 +64,9 @@ class Experiment:
         notes: What else a reader should know of the data, label to text.
         class_mapping: Which classes of the model answer for the data's.
         model_names: Names of the model's classes; none when they are the data's.
+        own_pictures: Whether somebody wants to see pictures rather than scores: the data have no
+            labels, or the classes were named.
+        title: What made the maps, in words, such as "gbp on resnet50".
     """
 
     model: nn.Module
@@ -59,6 +80,13 @@ class Experiment:
     notes: Mapping[str, str] = field(default_factory=dict)
     class_mapping: ClassMapping = field(default_factory=ClassMapping)
     model_names: Sequence[str] = ()
+    own_pictures: bool = False
+    title: str = ""
+
+    @property
+    def head(self) -> Head:
+        """How the model's logits become probabilities."""
+        return head_of(self.model)
 
 
 def prepare(root: Mapping[str, Any]) -> Experiment:
@@ -70,15 +98,20 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     Raises:
         VarExpError: the first part that cannot be had or does not fit, in one sentence.
     """
-    model: nn.Module = build(root["model"], where="model")
+    model: nn.Module = returning_logits(build(root["model"], where="model"))
     spec = input_spec(model)
     data: SampleDataset = build(
         root["data"],
         where="data",
         spec=spec,
-        num_classes=getattr(model, "num_classes", None),
+        num_classes=classes_of(model),
         model_names=class_names(model),
     )
+    if not isinstance(data, SampleDataset):
+        raise ConfigError(
+            f"{type(data).__name__} is no SampleDataset; derive your class from "
+            "var_exp.types.SampleDataset, which has a default for all but five members."
+        )
     dataset: SampleDataset = build(
         root["layout"],
         where="layout",
@@ -89,97 +122,78 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     )
     seed = root["seed"]
     perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
-    siblings = getattr(data, "siblings", torch.empty(0, 0, dtype=torch.int64))
+    known = names_of_classes(None, dataset.class_names)
+    rule: ClassRule = build(
+        root["classes"], where="classes", siblings=data.siblings, seed=seed, known=known
+    )
+    own_pictures = isinstance(rule, Named) or data.label(0) == PREDICTED
+    if isinstance(rule, Named):
+        check_pictures(list(rule.of_picture), dataset, str(rule.file))
+        dataset = AskedAbout(dataset, rule.question)
     experiment = Experiment(
         model=model,
         spec=spec,
         dataset=dataset,
         method=build(root["method"], where="method", seed=seed),
-        rule=build(root["classes"], where="classes", siblings=siblings, seed=seed),
+        rule=rule,
         refiners={
-            name: build(node, where=f"refine.{name}")
-            for name, node in root["refine"].items()
-            if name != "none"  # the base map, which is always scored
+            name: build(node, where=f"refine.{name}") for name, node in root["refine"].items()
         },
         make_metrics=lambda: {
             name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
             for name, node in root["metric"].items()
         },
-        skipped=getattr(data, "skipped", {}),
-        notes=getattr(data, "notes", {}) | getattr(dataset, "notes", {}),
-        class_mapping=ClassMapping(getattr(data, "members", None)),
-        model_names=getattr(data, "model_names", ()),
+        skipped=dataset.skipped,
+        notes={**dataset.notes, **_capped(rule, dataset)},
+        class_mapping=ClassMapping(dataset.members),
+        model_names=dataset.model_names,
+        own_pictures=own_pictures,
+        title=root["title"],
     )
     if experiment.refiners and not experiment.method.class_specific:
         raise ConfigError(
             f"{type(experiment.method).__name__} gives all classes the same map, so they cannot "
-            "compete; use refine=[none], or another method."
+            "compete; use refine=none, or another method."
         )
     (batch,) = collate([first_readable(dataset)], spec)
-    logits = _try_model(experiment, batch)
+    names = experiment.model_names or experiment.dataset.class_names
+    logits = _try_model(model, batch, names)
     meant, _ = experiment.class_mapping(logits)
     asked = experiment.class_mapping.meanings(batch.asking(logits).named)
     experiment.rule(meant, asked, batch.ids)
-    fewest = getattr(dataset, "fewest", None)
-    if fewest is not None:
-        experiment.rule(meant, experiment.class_mapping.meanings(fewest[None]), batch.ids)
+    if dataset.fewest is not None:
+        fewest = experiment.class_mapping.meanings(dataset.fewest[None])
+        experiment.rule(meant, fewest, batch.ids)
     experiment.method.check(model, batch.images)
-    _check_metrics(experiment, batch)
+    for refiner in experiment.refiners.values():
+        takes_logits(refiner)
+    for name, metric in experiment.make_metrics().items():
+        check_inputs_of(name, metric, batch)
     return experiment
 
 
-def _try_model(experiment: Experiment, batch: Batch) -> Logits:
-    height, width = batch.images.shape[-2:]
+def _capped(rule: ClassRule, dataset: SampleDataset) -> dict[str, str]:
+    """That fewer classes compete than was asked for, where there are no more."""
+    count = len(dataset.class_names)
+    if not isinstance(rule, TopK) or rule.k <= count:
+        return {}
+    return {"classes that compete": f"{count}, all that there are (classes.k={rule.k})"}
+
+
+def _try_model(model: nn.Module, batch: Batch, names: Sequence[str]) -> Logits:
+    """Logits of a batch, of a model that gives them from here on; refuses what does not fit.
+
+    Raises:
+        ConfigError: the model cannot take these pictures, or the data name other classes.
+    """
     try:
-        with torch.no_grad():
-            logits: Logits = experiment.model(batch.images)
-    except (RuntimeError, AssertionError, ValueError) as error:
+        seen, logits = describe(model, batch.images)
+    except UnsupportedModel as error:
+        raise ConfigError(str(error)) from error
+    if seen.num_classes != len(names):
         raise ConfigError(
-            f"the model cannot take pictures of {height} x {width} px ({error}); "
-            "use layout.cell=rescaled, layout=single, or another model."
-        ) from error
-    names = experiment.model_names or experiment.dataset.class_names
-    if logits.ndim != 2 or logits.shape[1] != len(names):
-        raise ConfigError(
-            f"the model has {logits.shape[-1]} classes and the data {len(names)}; "
+            f"the model has {seen.num_classes} classes and the data {len(names)}; "
             "choose data= and model= that belong together."
         )
+    declare(model, head=seen.head)
     return logits
-
-
-def _check_metrics(experiment: Experiment, batch: Batch) -> None:
-    metrics = experiment.make_metrics()
-    if not metrics:
-        raise ConfigError(
-            "metric=[] leaves nothing to measure; choose some, such as metric=[grid_pointing_game]."
-        )
-    lacking = _lacking(batch)
-    for name, metric in metrics.items():
-        for argument in inspect.signature(metric.update).parameters:
-            if argument in lacking:
-                raise ConfigError(f"metric {name} needs {lacking[argument]}.")
-
-
-def _lacking(batch: Batch) -> dict[str, str]:
-    """What metrics may ask for and this run cannot give: argument -> what it is, and the fix."""
-    places = batch.regions
-    apart = places is not None and places.shape[1] > 1 and not (places.sum(1) > 1).any()
-    lacking = {
-        "regions": (
-            places is None,
-            "to know where the classes are and these data do not say; use layout=grid, or metrics "
-            "such as metric=[insertion_auc,deletion_auc]",
-        ),
-        "scope": (
-            batch.scope is None,
-            "to know the object that is asked about and these data do not say; use "
-            "data=critter_siblings, layout=pair, or metric=[energy_pointing_game]",
-        ),
-        "asked": (batch.classes.shape[1] < 2, "several classes in one picture; use layout=grid"),
-        "cells": (
-            not apart,
-            "several classes in one picture, each in a place of its own; use layout=grid or "
-            "layout=pair",
-        ),
-    }
-    return {argument: sentence for argument, (lacks, sentence) in lacking.items() if lacks}

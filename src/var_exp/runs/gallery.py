@@ -11,15 +11,19 @@ from dataclasses import replace
 import torch
 
 from var_exp.data.datamodule import collate, to_display
-from var_exp.runs.experiment import Experiment
+from var_exp.models import probabilities as by_head
+from var_exp.models.description import Head
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import Attributed, Variants
+from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
 from var_exp.results.saved_maps import MapWriter
-from var_exp.report.panels import Panel, panel_picture
 from var_exp.results.selection import Pick
-from var_exp.variants import BASE
+from var_exp.runs.experiment import Experiment
 from var_exp.types import Batch
+from var_exp.variants import BASE
 
 
 def gallery(
@@ -61,6 +65,10 @@ def panels_of(
     names = experiment.model_names or experiment.dataset.class_names
     labels = batch.asking(attributed.logits.cpu()).classes.tolist()
     images = to_display(batch.images, experiment.spec).cpu()
+    probabilities = by_head(attributed.logits, experiment.head).gather(1, attributed.classes)
+    settings = competition(experiment)
+    competing = attributed.maps[:, : attributed.classes.shape[1]].float()
+    shared = None if settings is None else shared_evidence(competing, settings).cpu()
     for row, name in enumerate(batch.ids):
         yield Panel(
             sample_id=name,
@@ -69,9 +77,14 @@ def panels_of(
             asked=batch.classes.shape[1],
             regions=None if batch.regions is None else batch.regions[row].cpu(),
             maps={variant: maps[row].float().cpu() for variant, maps in variants.items()},
-            predicted=_prediction(attributed.logits[row], names),
-            competition=competition(experiment),
-            sharing=[name for name, one in experiment.refiners.items() if isinstance(one, VAR)],
+            predicted=_prediction(attributed.logits[row], names, experiment.head),
+            competition=settings,
+            competitions={
+                name: one for name, one in experiment.refiners.items() if isinstance(one, VAR)
+            },
+            probabilities=probabilities[row].tolist(),
+            source=experiment.title,
+            shared=None if shared is None else shared[row],
         )
 
 
@@ -130,7 +143,7 @@ def competition(experiment: Experiment) -> VAR | None:
     return next((one for one in experiment.refiners.values() if isinstance(one, VAR)), VAR())
 
 
-def _prediction(logits: torch.Tensor, names: Sequence[str]) -> str:
+def _prediction(logits: torch.Tensor, names: Sequence[str], head: Head) -> str:
     """The most likely class and its probability."""
-    probability, label = logits.float().softmax(0).max(0)
+    probability, label = by_head(logits[None], head)[0].max(0)
     return f"{names[int(label)]} ({probability.item():.2f})"

@@ -9,13 +9,9 @@ Folders are named by hashes of the options, so that the same command finds its r
 """
 
 import hashlib
-import inspect
 import json
 import platform
-import subprocess
-import sysconfig
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,94 +21,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from var_exp.registry import locate
-from var_exp.files import write_whole
-from var_exp.types import BadData, ConfigError, Sample, SampleDataset
+from var_exp.runs.scoring_code import code_hash
+from var_exp.types import BadData, Sample, SampleDataset
 
-SPREAD = ("workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+SPREAD = ("dry_run", "workers", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Options that say only how work is spread; no score depends on them."""
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _PACKAGES = (
     *("var_exp", "torch", "torchvision", "timm", "lightning", "captum", "torchmetrics", "numpy"),
 )
 _LOOKED_AT = 16  # samples whose pixels are part of the data's hash
-
-
-class RunRecord:
-    """The file `run.json` of a run's folder: its record, and each time that it was started.
-
-    Args:
-        folder: Of the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "run.json"
-
-    def begin(self, record: Mapping[str, Any], **session: Any) -> None:
-        """Record a run that begins or goes on.
-
-        Args:
-            record: See `record_of`.
-            session: What is to be known of this start, such as the number of processes.
-
-        Raises:
-            ConfigError: the folder holds a run with another record.
-        """
-        known = self.compare(record)
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        sessions = [*known.get("sessions", []), {"started": started, **session}]
-        content = {
-            "id": short_hash(record),
-            "record": record,
-            "git": _git(),
-            "sessions": sessions,
-        }
-        write_whole(self.path, json.dumps(content, indent=1) + "\n")
-
-    def compare(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """What the file holds, {} when there is none.
-
-        Raises:
-            ConfigError: it holds another record.
-        """
-        known = self._read()
-        if known and (differences := _differences(known["record"], record)):
-            raise ConfigError(
-                f"{self.path.parent} holds a run that differs: {'; '.join(differences)}. "
-                "Go back to that, remove the folder, or choose another hydra.run.dir."
-            )
-        return known
-
-    def facts(self) -> dict[str, str]:
-        """What a reader must know to trust or repeat the run, label to text."""
-        known = self._read()
-        record, sessions = known["record"], known["sessions"]
-        git = known["git"]
-        facts = {
-            "record": known["id"],
-            "started": sessions[0]["started"],
-            "times started": str(len(sessions)),
-            "processes": _each(sessions, "processes"),
-            "device": _each(sessions, "device"),
-            "precision": str(record["options"].get("trainer.precision", "32-true")),
-            "seed": str(record["options"]["seed"]),
-            "weights": record["weights"],
-            "data": record["data"],
-            "code": record["code"],
-        }
-        if git:
-            facts["git"] = git["commit"][:12] + (" with changes" if git["changed"] else "")
-        return {**facts, **record["versions"]}
-
-    def _read(self) -> dict[str, Any]:
-        if not self.path.exists():
-            return {}
-        try:
-            known: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadData(f"{self.path} is damaged ({error}); remove the folder.") from error
-        return known
 
 
 def record_of(root: Mapping[str, Any], model: nn.Module, dataset: SampleDataset) -> dict[str, Any]:
@@ -128,7 +47,7 @@ def record_of(root: Mapping[str, Any], model: nn.Module, dataset: SampleDataset)
         "options": options,
         "weights": weights_hash(model),
         "data": data_hash(dataset),
-        "code": _code_hash(options),
+        "code": code_hash(options),
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in _PACKAGES},
     }
@@ -141,7 +60,7 @@ def deciding_options(root: Mapping[str, Any]) -> dict[str, Any]:
         >>> deciding_options({"seed": 0, "workers": 2, "trainer": {"devices": 2, "precision": 16}})
         {'seed': 0, 'trainer.precision': 16}
     """
-    return {key: value for key, value in _flat(root) if not _spreads(key)}
+    return {key: value for key, value in flat(root) if not _spreads(key)}
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -162,8 +81,8 @@ def data_hash(dataset: SampleDataset) -> str:
     digest.update(repr(list(dataset.class_names)).encode())
     for place in range(count):
         digest.update(repr((dataset.sample_id(place), dataset.label(place))).encode())
-    for size in _file_sizes(dataset):
-        digest.update(repr(size).encode())
+    for file in dataset.files():
+        digest.update(repr((file.name, file.stat().st_size)).encode())
     for place in sorted({int(p) for p in np.linspace(0, count - 1, min(count, _LOOKED_AT))}):
         try:
             sample: Sample | None = dataset[place]
@@ -189,75 +108,17 @@ def _add(digest: "hashlib.blake2b", name: str, tensor: Tensor | None) -> None:
     digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
 
 
-def _file_sizes(dataset: Any) -> Iterator[tuple[str, int]]:
-    """Name and size of the picture files of a data set that lists them, also within a layout."""
-    while dataset is not None:
-        for listed in getattr(dataset, "files", ()):
-            file = listed[0] if isinstance(listed, tuple) else listed
-            yield file.name, file.stat().st_size
-        dataset = getattr(dataset, "dataset", None)
-
-
-def _code_hash(options: Mapping[str, Any]) -> str:
-    """Hash of this package's code, and of the user's files that the configuration names."""
-    named = {value for key, value in options.items() if key.endswith("_target_")}
-    installed = [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")]
-    files = set(_PACKAGE.rglob("*.py"))
-    for target in named:
-        try:
-            file = Path(inspect.getfile(locate(target)))
-        except TypeError:  # built in
-            continue
-        if not any(file.is_relative_to(folder) for folder in installed):
-            files.add(file)
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(files, key=lambda file: (file.name, file)):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit of this package's checkout, and whether files differ from it; None outside of one."""
-
-    def ask(*words: str) -> str:
-        call = ["git", "-C", str(_PACKAGE), *words]
-        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout
-
-    try:
-        ask("ls-files", "--error-unmatch", "types.py")
-        commit = ask("rev-parse", "HEAD").strip()
-        return {"commit": commit, "changed": bool(ask("status", "--porcelain", "--", "."))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _differences(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two records, by name."""
-    before, after = dict(_flat(known)), dict(_flat(json.loads(json.dumps(now, default=str))))
-    return [
-        f"{key.removeprefix('options.')} was {before.get(key, 'absent')!r}, is "
-        f"{after.get(key, 'absent')!r}"
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key, "absent") != after.get(key, "absent")
-    ]
-
-
-def _flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves of nested dictionaries by dotted key; an empty dictionary is a leaf."""
     if isinstance(node, Mapping) and node:
         for name, value in node.items():
-            yield from _flat(value, f"{key}.{name}" if key else str(name))
+            yield from flat(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node
 
 
 def _spreads(key: str) -> bool:
     return any(key == option or key.startswith(f"{option}.") for option in SPREAD)
-
-
-def _each(sessions: list[dict[str, Any]], key: str) -> str:
-    """What was so in any of the sessions."""
-    return ", ".join(dict.fromkeys(str(session[key]) for session in sessions))
 
 
 def _run_name(*, _root_: DictConfig) -> str:

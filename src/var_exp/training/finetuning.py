@@ -21,8 +21,9 @@ from var_exp.models import class_names, input_spec
 from var_exp.models.checkpoint import read_checkpoint, write_checkpoint
 from var_exp.registry import build
 from var_exp.report.loggers import finish
+from var_exp.runs.messages import translated
 from var_exp.training.classifier import ACCURACY, LOSS, TunedClassifier
-from var_exp.training.pictures import Attempt, Order, Views, collate_attempts, hold_out
+from var_exp.training.pictures import Attempt, EpochOrder, Views, collate_attempts, hold_out
 from var_exp.types import BadData, ConfigError, SampleDataset
 
 _LAST = Path("checkpoints") / "last.ckpt"
@@ -91,11 +92,11 @@ class TrainingModule(LightningDataModule):
         """Shuffled; an incomplete batch at the end is left out, unless it is the only one."""
         complete = len(self.split[0]) >= self.recipe.batch_size
         views = Views(self.dataset, self.recipe.zoom, self.seed)
-        return self._loader(views, Order(self.split[0], self.seed), drop_last=complete)
+        return self._loader(views, EpochOrder(self.split[0], self.seed), drop_last=complete)
 
     def val_dataloader(self) -> DataLoader[Attempt]:
         """In order."""
-        order = Order(self.split[1], None)
+        order = EpochOrder(self.split[1], None)
         return self._loader(Views(self.dataset, None, self.seed), order, drop_last=False)
 
     def on_before_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
@@ -108,7 +109,7 @@ class TrainingModule(LightningDataModule):
             raise batch
         return batch
 
-    def _loader(self, views: Views, order: Order, *, drop_last: bool) -> DataLoader[Attempt]:
+    def _loader(self, views: Views, order: EpochOrder, *, drop_last: bool) -> DataLoader[Attempt]:
         return DataLoader(
             views,
             batch_size=self.recipe.batch_size,
@@ -175,9 +176,8 @@ def fine_tune(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> dict
 
 
 def _trainer(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> Trainer:
-    logger = (
-        build(root["logger"], where="logger", save_dir=str(folder)) if root["logger"] else False
-    )
+    asked = root["logger"]
+    logger = (build(asked, where="logger", save_dir=str(folder)) if asked else None) or False
     warnings.filterwarnings("ignore", module="lightning.pytorch")  # advice; ours are sentences
     keep = ModelCheckpoint(
         folder / _LAST.parent, "best", monitor=LOSS, save_last=True, enable_version_counter=False
@@ -196,7 +196,7 @@ def _trainer(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> Train
             log_every_n_steps=1,
         )
     except MisconfigurationException as error:
-        raise ConfigError(f"trainer: {error}") from error
+        raise ConfigError(translated(error) or f"trainer: {error}") from error
     return trainer
 
 

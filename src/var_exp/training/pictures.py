@@ -40,14 +40,13 @@ def hold_out(dataset: SampleDataset, share: float) -> tuple[list[int], list[int]
     Raises:
         BadData: a picture without a label, or a class of fewer than two different pictures.
     """
-    content = getattr(dataset, "content", lambda index: dataset.sample_id(index).encode())
     copies: dict[int, dict[bytes, list[int]]] = defaultdict(dict)
     owners: dict[bytes, set[int]] = defaultdict(set)
     for index in range(len(dataset)):
         label = dataset.label(index)
         if label == PREDICTED:
             raise BadData("training needs to know the class of each picture; give class folders.")
-        digest = blake2b(content(index), digest_size=16).digest()
+        digest = blake2b(dataset.content(index), digest_size=16).digest()
         copies[label].setdefault(digest, []).append(index)
         owners[digest].add(label)
     torn = sum(len(labels) > 1 for labels in owners.values())
@@ -95,7 +94,7 @@ class Views(Dataset[Attempt]):
         return view(sample.image, self.zoom, sample_generator(self.seed, sample.id, draw)), shares
 
 
-class Order(Sampler[tuple[int, int]]):
+class EpochOrder(Sampler[tuple[int, int]]):
     """Indices and the epoch as draw; shuffled anew in each epoch, or as they are.
 
     Args:

@@ -144,7 +144,7 @@ def spread(
 
 @lru_cache(maxsize=256)
 def _shares(covered: int, cells: int, pixels: int, start: int) -> Float[Tensor, "pixels cells"]:
-    """Shares of the image's pixels, which begin `start` behind those covered, in each cell."""
+    """Shares of an image's pixels, `start` behind the first covered one, in each cell of a side."""
     if cells == 1:
         return torch.full((pixels, 1), 1 / pixels, dtype=torch.float64)
     shares = torch.eye(covered, dtype=torch.float64)

@@ -1,0 +1,158 @@
+"""The command `var-exp`, also `python -m var_exp`: everything, from any folder.
+
+Heavy imports wait until a command is known, so that help and mistakes are answered at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from var_exp.types import VarExpError
+
+_USAGE = """\
+Why this class, and not that one? Class-competition attribution (VAR), measured honestly.
+
+usage: var-exp COMMAND …
+
+  explain PICTURE [CLASS …]   why this class and not that one, on one picture
+  evaluate [OPTION=VALUE …]   attribute, let the classes compete, measure: a whole data set
+  train [OPTION=VALUE …]      train a model from scratch, or fine-tune one
+  sweep FOLDER …              several runs side by side: tables, tests, one page
+  figures KIND RUN …          figures for a paper from finished runs
+  support model=NAME …        which methods act on a network, and what checked them
+
+for example
+
+  var-exp explain photo.jpg tabby 'Egyptian cat' --model efficientnet_lite2 -o why.png
+  var-exp evaluate                                 # the benchmark that ships with the package
+  var-exp evaluate data=folder data.root=photos model=resnet50
+  var-exp evaluate -m method=gbp,gradcam,ig        # a sweep; one page at its end
+
+var-exp COMMAND --help says more of each.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the command line names; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_USAGE, end="")
+        return 0 if words else 2
+    name, *rest = words
+    if name not in _COMMANDS:
+        from var_exp.registry import did_you_mean
+
+        known = list(_COMMANDS)
+        guess = did_you_mean(name, known)
+        print(f"error: there is no command '{name}'{guess}; {', '.join(known)}.", file=sys.stderr)
+        return 2
+    sys.argv = [f"var-exp {name}", *rest]  # Hydra and argparse read it there
+    return _COMMANDS[name](rest) or 0
+
+
+def evaluate(arguments: Sequence[str] = ()) -> int | None:
+    """One run, or with -m a sweep; the options are on the command line."""
+    from var_exp.runs.config import EvaluateConfig, command
+    from var_exp.runs.evaluation import evaluate as job
+
+    command(_composed("evaluate", job), EvaluateConfig)
+    return None
+
+
+def train(arguments: Sequence[str] = ()) -> int | None:
+    """One training; likewise."""
+    from var_exp.runs.config import TrainConfig, command
+    from var_exp.training.from_scratch import train as job
+
+    command(_composed("train", job), TrainConfig)
+    return None
+
+
+def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
+    """A job behind Hydra, with the configuration that travels with the package."""
+    import hydra
+    from omegaconf import DictConfig
+
+    from var_exp.registry import conf_dir
+    from var_exp.runs.config import run
+    from var_exp.runs.networks import offer_networks
+
+    offer_networks(sys.argv[1:])
+
+    def task(cfg: DictConfig) -> Any:
+        return run(job, cfg)
+
+    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
+    composed: Callable[[], Any] = decorate(task)
+    return composed
+
+
+def _sweep(arguments: Sequence[str]) -> int:
+    from var_exp.sweep import main as merge
+
+    return merge(arguments)
+
+
+def _figures(arguments: Sequence[str]) -> int:
+    from var_exp.figures import main as draw
+
+    return draw(arguments)
+
+
+def _support(arguments: Sequence[str]) -> int:
+    from var_exp.support.__main__ import main as report
+
+    return report(arguments)
+
+
+def _explain(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="var-exp explain",
+        description="Why this class, and not that one? One sentence and one picture.",
+    )
+    parser.add_argument("picture", help="a file")
+    parser.add_argument(
+        "classes", nargs="*", metavar="CLASS", help="names, WordNet ids or numbers; default: top k"
+    )
+    parser.add_argument("--model", default="efficientnet_lite2", help="alias or any timm name")
+    parser.add_argument("--checkpoint", metavar="FILE", help="local file with its weights")
+    parser.add_argument("--method", help="alias of the attribution method; default: gradcam")
+    parser.add_argument("--refine", default="var_scaled", help="alias of the refiner")
+    parser.add_argument("--k", type=int, default=4, help="how many compete when none is named")
+    parser.add_argument("-o", "--out", metavar="FILE", help="the picture; default: NAME_why.png")
+    options = parser.parse_args(arguments)
+    from pathlib import Path
+
+    from var_exp.explanation import explain
+
+    out = Path(options.out or f"{Path(options.picture).stem}_why.png")
+    try:
+        why = explain(
+            options.model,
+            options.picture,
+            options.classes or None,
+            options.method,
+            options.refine,
+            k=options.k,
+            checkpoint=options.checkpoint,
+        )
+        print(why)
+        print(f"written to {why.save(out)}")
+    except (VarExpError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "explain": _explain,
+    "evaluate": evaluate,
+    "train": train,
+    "sweep": _sweep,
+    "figures": _figures,
+    "support": _support,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Support matrix: every attribution method on every architecture, each cell run and verified."""

@@ -1,0 +1,298 @@
+"""Does a network do, on one picture, what attribution takes for granted? Asked before the work.
+
+A network must be a function of one picture: the same logits again, and alone as in a batch, without
+drawing random numbers. For a method that differentiates it, the gradient that autograd gives must
+be the derivative of the logits:
+
+    (s(x + h d) - s(x)) / h  =  d . grad s(x),    s = w . y,   d = ±1 and w random and fixed
+
+One comparison asks both, a little beside the picture: x next to another picture, with its
+gradient, against x + h d alone. It runs in float64 where the network can, so that h is small and so
+is the tolerance: a detached branch, quantised weights, a wrong backward pass or batch statistics
+miss by far. Only where it fails are further passes spent, on the reason.
+
+Cost: three forward and two backward passes of one picture, once for each network; float64 takes
+about three times as long on a CPU as float32. Methods that differentiate nothing are spared it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from var_exp.models.description import FORWARD_FAILURES, run_or_refuse
+from var_exp.models.frozen import frozen, weights_type
+from var_exp.models.outputs import logits_of
+from var_exp.models.private import private_tensors
+from var_exp.seeds import global_streams
+from var_exp.types import Images, UnsupportedModel
+
+Needs: TypeAlias = Literal["logits", "calls", "gradients"]
+"""What a method needs of a network: its logits; to see its calls as well; and gradients, too."""
+
+_MOST_BYTES = 16 * 2**30  # of weights in float64; larger networks are checked in their own type
+_STEPS, _TOLERANCE = (1e-7, 1e-5, 1e-4), 1e-3  # of h in float64: rounding or a kink may spoil one
+_OWN_STEPS, _OWN_TOLERANCE = (1e-3, 1e-4, 1e-2), 0.3  # in the network's own type, which rounds more
+_BESIDE = 0.05  # standard deviations of normalised pixels
+_INSTEAD = "use a forward-only method such as occlusion"
+
+_passed: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
+
+
+def check_network(model: nn.Module, image: Images, needs: Needs) -> None:
+    """Refuse a network that would be explained silently wrong; asked once per state of a network.
+
+    The network and the global random streams are as before, also when it is refused.
+
+    Args:
+        model: From images to logits; it runs in eval mode.
+        image: [1, C, H, W].
+        needs: What the method needs of it.
+
+    Raises:
+        UnsupportedModel: one sentence with the reason and the fix.
+    """
+    with frozen(model):
+        state, known = _state(model), _passed.setdefault(model, {})
+        question = (image.shape, image.dtype, image.device)
+        if any(known.get((each, *question)) == state for each in _as_strict_as(needs)):
+            return
+        check_parts(model, needs)
+        with torch.inference_mode(False), global_streams() as drawn_from:
+            image = image.detach().clone()
+            agrees = needs == "gradients" and _agrees_in_float64(model, image)
+            if not agrees:  # the reason, or only that it cannot compute in float64
+                _check_function(model, image, drawn_from)
+                if needs == "gradients":
+                    _check_gradient(model, image)
+            _check_chance(drawn_from)
+        known[(needs, *question)] = state
+
+
+def check_parts(model: nn.Module, needs: Needs) -> None:
+    """Refuse a network with parts that hide what a method needs; runs nothing.
+
+    Raises:
+        UnsupportedModel: one sentence with the reason and the fix.
+    """
+    if needs == "logits":
+        return
+    for name, module in model.named_modules():
+        where = f"module '{name}'" if name else "the model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnsupportedModel(
+                f"{where} is TorchScript, which hides its calls; give the model as it was before "
+                f"torch.jit, or {_INSTEAD}."
+            )
+        if needs == "gradients" and "quantized" in type(module).__module__:
+            raise UnsupportedModel(
+                f"{where} ({type(module).__name__}) is quantised and passes no gradient; give the "
+                f"model as it was before quantisation, or {_INSTEAD}."
+            )
+    if needs == "gradients" and any(tensor.is_inference() for tensor in _tensors(model)):
+        raise UnsupportedModel(
+            "the model was made in torch.inference_mode, so that no gradient can pass its weights; "
+            f"build or load it outside of that, or {_INSTEAD}."
+        )
+
+
+def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
+    """Whether the network passes the one comparison that asks everything."""
+    own = weights_type(model)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if 8 * size > _MOST_BYTES or own is None:
+        return False
+    if own == torch.float16:  # may overflow where float64 does not
+        with torch.no_grad():
+            _finite(_logits(model, image))
+    try:
+        with private_tensors(model, torch.float64) as changed:
+            error = _error(model, image.double(), _STEPS[0])
+            return error <= _TOLERANCE and not changed()
+    except (UnsupportedModel, *FORWARD_FAILURES):
+        return False  # the same in its own type has the reason
+
+
+def _check_chance(drawn_from: Callable[[], bool]) -> None:
+    if drawn_from():
+        raise UnsupportedModel(
+            "the model draws random numbers in eval mode (dropout that is always on, or noise), so "
+            "that a map would be one draw of many; switch that off."
+        )
+
+
+def _check_function(model: nn.Module, image: Tensor, drawn_from: Callable[[], bool]) -> None:
+    """Refuse what is no function of one picture with finite values."""
+    with private_tensors(model) as changed, torch.no_grad():
+        alone = _finite(run_or_refuse(model, image))
+        _check_chance(drawn_from)
+        beside = _finite(_logits(model, torch.cat([_another(image), image])))[1:]
+        if changed():
+            raise UnsupportedModel(
+                f"a forward pass in eval mode changes the model's own {changed()}, so that maps "
+                "would depend on what ran before; keep it constant in eval mode."
+            )
+        rounding = _rounding(alone)
+        if _differ(alone, beside, rounding):
+            again = _logits(model, image)
+            if _differ(alone, again, rounding):
+                raise UnsupportedModel(
+                    "the model gives other logits for the same picture the second time, so it "
+                    "keeps a state in eval mode; switch that off."
+                )
+            raise UnsupportedModel(
+                "the model's logits of a picture depend on the pictures beside it, such as by batch"
+                " normalisation without running statistics; give it running statistics, or let it "
+                "treat each picture alone."
+            )
+
+
+def _check_gradient(model: nn.Module, image: Tensor) -> None:
+    """Refuse a gradient that is not the derivative, in the type and with the steps that suit."""
+    for dtype, steps, tolerance in (
+        (torch.float64, _STEPS, _TOLERANCE),
+        (None, _OWN_STEPS, _OWN_TOLERANCE),
+    ):
+        if dtype is None and weights_type(model) in (torch.bfloat16, torch.float16):
+            tolerance = float("inf")  # rounding hides any derivative
+        try:
+            with private_tensors(model, dtype):
+                exact = image if dtype is None else image.to(dtype)
+                errors = [_error(model, exact, step) for step in steps]
+        except UnsupportedModel:
+            raise
+        except FORWARD_FAILURES as error:
+            if dtype is None:
+                raise UnsupportedModel(
+                    f"the model cannot be differentiated ({_in_short(error)}); {_INSTEAD}."
+                ) from error
+            continue  # it cannot compute in float64
+        if min(errors) <= tolerance:
+            return
+        raise UnsupportedModel(
+            "the gradient that autograd gives is not the derivative of the logits (it misses "
+            f"{min(errors):.0%} of it): part of the model is detached, runs under no_grad, rounds, "
+            f"or has a backward pass of its own; let the gradient pass, or {_INSTEAD}."
+        )
+
+
+def _error(model: nn.Module, image: Tensor, step: float) -> float:
+    """How far the gradient is from the difference quotient, as a share of the usual size."""
+    draw = torch.Generator().manual_seed(0)
+
+    def random(shape: Sequence[int]) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64).to(image)
+
+    # beside the picture, since in its plain areas maxima are level and there is no derivative
+    image = image + _BESIDE * random(image.shape)
+    direction = random(image.shape).sign()
+    with torch.enable_grad():
+        # not alone: on the CPU, batch norm differentiates a single picture wrongly (torch 2.15)
+        leaf = torch.cat([_another(image), image]).requires_grad_()
+        logits = _finite(_logits(model, leaf.clone()))[1:]
+        weights = random(logits.shape)
+        gradient = _derivative(model, (logits * weights).sum(), leaf)[1:]
+    with torch.no_grad():
+        moved = _finite(_logits(model, image + step * direction))
+        change = ((moved - logits) * weights).sum() / step
+        error = (change - (gradient * direction).sum()).abs()
+        usual = gradient.norm().maximum(change.abs()).clamp_min(1e-30)
+        share: float = (error / usual).item()
+        return share
+
+
+def _derivative(model: nn.Module, score: Tensor, leaf: Tensor) -> Tensor:
+    """Gradient of the score, zero where there is none; refuses parts that are computed again."""
+    if not score.requires_grad:
+        return torch.zeros_like(leaf)
+    again: list[str] = []
+    with ExitStack() as stack:
+        for module in model.modules():
+            handle = module.register_forward_pre_hook(
+                lambda module, _: again.append(type(module).__name__)
+            )
+            stack.callback(handle.remove)
+        (gradient,) = torch.autograd.grad(score, leaf, allow_unused=True)
+    if again:
+        raise UnsupportedModel(
+            f"the model computes parts again in the backward pass ({again[0]}, gradient "
+            f"checkpointing), which rules for calls do not reach; switch that off, or {_INSTEAD}."
+        )
+    return torch.zeros_like(leaf) if gradient is None else gradient
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    return logits_of(model(images))
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Refuse logits that are not all finite.
+
+    Raises:
+        UnsupportedModel: some are NaN or infinite.
+    """
+    wrong = (~logits.isfinite()).any(0).nonzero().flatten().tolist()
+    if wrong:
+        named = ", ".join(map(str, wrong[:5])) + (", …" if len(wrong) > 5 else "")
+        raise UnsupportedModel(
+            f"the model's logits are not finite for {len(wrong)} of {logits.shape[1]} classes "
+            f"(class {named}); check its weights, its type, and how pictures are normalised."
+        )
+    return logits
+
+
+def _another(image: Tensor) -> Tensor:
+    """A picture with nothing in common but size and range."""
+    draw = torch.Generator().manual_seed(1)
+    noise = torch.randn(image.shape, generator=draw, dtype=torch.float64).to(image)
+    return image.flip(2, 3).neg() + noise
+
+
+def _rounding(logits: Tensor) -> float:
+    """What the logits of a picture may differ by between batches."""
+    share: float = torch.finfo(logits.dtype).eps ** 0.5
+    if logits.is_cuda:
+        share = max(share, 5e-3)  # TF32
+    return share * float(logits.abs().max().clamp_min(1e-30))
+
+
+def _differ(one: Tensor, other: Tensor, rounding: float) -> bool:
+    return one.shape != other.shape or bool(((one - other).abs() > rounding).any())
+
+
+def _as_strict_as(needs: Needs) -> tuple[Needs, ...]:
+    order: tuple[Needs, ...] = ("logits", "calls", "gradients")
+    return order[order.index(needs) :]
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _state(model: nn.Module) -> int:
+    """A number that changes with the weights, the parts and the options of a network."""
+    parts = tuple(
+        (
+            id(module),
+            len(module._forward_hooks) + len(module._forward_pre_hooks),
+            *((name, value) for name, value in vars(module).items() if _is_option(value)),
+        )
+        for module in model.modules()
+    )
+    weights = tuple(
+        (id(t), 0 if t.is_inference() else t._version, t.data_ptr(), t.dtype)
+        for t in _tensors(model)
+    )
+    return hash((parts, weights))
+
+
+def _is_option(value: object) -> bool:
+    return isinstance(value, bool | int | float | str | None)
+
+
+def _in_short(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")[:200]

@@ -1,0 +1,118 @@
+"""What a run would cost, before it begins (`dry_run=true`): pictures, passes, time, disk.
+
+The first samples are attributed and scored as in the run: one to set things up, then as many as a
+batch holds, or that one again where it took long.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from var_exp.data.datamodule import collate
+from var_exp.modules.attribution import AttributionModule
+from var_exp.runs.experiment import Experiment
+from var_exp.types import Batch
+
+_ROW_BYTES = 80  # of a line of scores.csv, about
+_LONG = 2.0  # seconds for one sample, after which no more are tried
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would cost.
+
+    Attributes:
+        samples: Pictures, or grids.
+        tried: On how many of them the figures were measured.
+        forwards: Pictures that go through the network for one sample, measures included.
+        seconds: Time of one sample, on this machine and device.
+        rows: Lines of `scores.csv`.
+        map_bytes: Bytes of the maps that are kept.
+    """
+
+    samples: int
+    tried: int
+    forwards: float
+    seconds: float
+    rows: int
+    map_bytes: int
+
+    def __str__(self) -> str:
+        """Two lines for the console."""
+        disk = self.rows * _ROW_BYTES + self.map_bytes
+        return (
+            f"{self.samples:,} samples, {self.forwards:,.1f} forward passes each; about "
+            f"{_duration(self.seconds * self.samples)} here ({1000 * self.seconds:,.0f} ms each, "
+            f"measured on {self.tried}), start and report aside.\n"
+            f"about {disk / 1e6:,.1f} MB on the disk: {self.rows:,} scores"
+            + (f", {self.map_bytes / 1e6:,.1f} MB of maps" if self.map_bytes else "")
+        )
+
+
+def estimate(
+    experiment: Experiment, module: AttributionModule, batch_size: int, *, keeps_maps: bool
+) -> Estimate:
+    """Try the first batch of a run; nothing is written."""
+    dataset = experiment.dataset
+    first = collate([dataset[0]], experiment.spec)
+    rows: list[int] = []
+    sizes: list[int] = []
+    module.keep = lambda scored: rows.append(len(scored.rows))
+    module.keep_maps = lambda _batch, attributed, _: sizes.append(attributed.maps[:, :1].nbytes)
+    started = time.perf_counter()
+    _step(module, first)
+    tried = 1 if time.perf_counter() - started > _LONG else min(batch_size, len(dataset))
+    batches = collate([dataset[place] for place in range(tried)], experiment.spec)
+    rows.clear()
+    sizes.clear()
+    with _CountedForwards(experiment.model) as passes:
+        started = time.perf_counter()
+        _step(module, batches)
+        seconds = time.perf_counter() - started
+    module.keep = module.keep_maps = None
+    share = len(dataset) / tried
+    variants = 1 + len(experiment.refiners)
+    asked = sum(batch.classes.shape[1] for batch in batches) / len(batches)
+    return Estimate(
+        samples=len(dataset),
+        tried=tried,
+        forwards=passes.images / tried,
+        seconds=seconds / tried,
+        rows=round(sum(rows) * share),
+        map_bytes=round(sum(sizes) * share * variants * asked) if keeps_maps else 0,
+    )
+
+
+def _step(module: AttributionModule, batches: tuple[Batch, ...]) -> None:
+    module.test_step([batch.to(module.device) for batch in batches], 0)
+    if module.device.type == "cuda":
+        torch.cuda.synchronize(module.device)
+
+
+class _CountedForwards:
+    """Counts the pictures that go through a network."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.images = 0
+
+    def __enter__(self) -> "_CountedForwards":
+        def count(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            self.images += len(inputs[0])
+
+        self._handle = self._model.register_forward_pre_hook(count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+
+def _duration(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

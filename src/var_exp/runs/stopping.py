@@ -1,0 +1,161 @@
+"""A run that is told to stop stops whole: Ctrl-C, and SIGTERM to any of several processes.
+
+Lightning answers SIGTERM with a collective that the other processes know nothing of, so it waits
+for ever. Here a process that is told to stop says so in the key-value store that the processes have
+met in; each looks there after each batch, and while it waits for the others at the end.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import distributed
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as shells have it."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status after SIGTERM, as shells and SLURM report it."""
+
+_STOP, _READY = "var_exp/stop", "var_exp/ready"
+_LOOK_SECONDS = 0.2
+
+
+class Interrupted(SystemExit):
+    """Ctrl-C; no KeyboardInterrupt, of which Lightning makes exit status 1."""
+
+
+class Stopping(Callback):
+    """Ends the test loop of every process after the batch at work when one of them is told to."""
+
+    def __init__(self) -> None:
+        self._told = False
+        self._original: dict[signal.Signals, Any] = {}
+
+    @contextmanager
+    def listening(self, trainer: Trainer) -> Iterator[None]:
+        """Answer signals in our way, and put things back in the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._original = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+        if trainer.world_size > 1:
+            threading.Thread(target=_watch, args=(trainer,), daemon=True).start()
+        try:
+            signal.signal(signal.SIGINT, _interrupt)
+            yield
+        finally:
+            for which, handler in self._original.items():
+                signal.signal(which, handler)
+            self._original = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the place of Lightning's handler."""
+        if self._original:
+            signal.signal(signal.SIGTERM, self._note)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop, if any process was told to and there is anything left to do.
+
+        Raises:
+            SIGTERMException: it was.
+        """
+        last = batch_idx + 1 == len(trainer.test_dataloaders)  # type: ignore[arg-type]  # one
+        if self._asked(trainer) and not (last and trainer.world_size == 1):
+            raise SIGTERMException
+
+    def run(self, trainer: Trainer, test: Callable[[], object]) -> None:
+        """Run the test loop, and wait until all processes have ended theirs.
+
+        Raises:
+            SIGTERMException: one of them was told to stop; in all of them.
+            Interrupted: Ctrl-C.
+        """
+        stopped = False
+        with self.listening(trainer):
+            try:
+                test()
+            except SIGTERMException:
+                stopped = True
+                self._told = True
+            if trainer.world_size > 1:
+                stopped = self._meet(trainer)
+        if stopped:
+            raise SIGTERMException
+
+    def _meet(self, trainer: Trainer) -> bool:
+        """Wait for the others; whether all are to stop, which the first one decides."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note)  # Lightning has put its predecessor back
+        store = _store()
+        store.add(_READY, 1)
+        while store.add(_READY, 0) < trainer.world_size:
+            self._asked(trainer)  # tells the others when this one is told while it waits
+            time.sleep(_LOOK_SECONDS)
+        stop: bool = trainer.strategy.broadcast(self._asked(trainer))
+        return stop
+
+    def _asked(self, trainer: Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self._told
+        if self._told:
+            _store().set(_STOP, "1")
+        return self._told or _store().check([_STOP])
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._told = True
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
+    raise Interrupted(INTERRUPTED)
+
+
+def _store() -> Any:
+    """Where the processes of a run have met."""
+    return distributed.distributed_c10d._get_default_store()
+
+
+def _watch(trainer: Trainer) -> None:
+    """End this process when the one that started it, or one that it started, was terminated.
+
+    Before the loop begins, and where a process is killed at once, nobody else would tell: the
+    others would wait in a collective for half an hour.
+    """
+    launcher: Any = trainer.strategy.launcher
+    external = trainer.strategy.cluster_environment.creates_processes_externally  # type: ignore[attr-defined]
+    parent = None if external or trainer.local_rank == 0 else os.getppid()
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        if parent is not None and os.getppid() != parent:
+            _end()
+        procs = getattr(launcher, "procs", []) if parent is None else []
+        if any(p.poll() in (-signal.SIGTERM, -signal.SIGKILL) for p in procs):
+            for process in procs:
+                process.kill()  # its batches are kept
+            print(
+                "error: a process of this run was ended; what is done is kept, and the same "
+                "command goes on.",
+                file=sys.stderr,
+                flush=True,
+            )
+            _end()
+
+
+def _end() -> None:
+    os._exit(TERMINATED)  # the main thread may wait in a collective, where no exception reaches it

@@ -1,0 +1,75 @@
+"""Attention maps: matrices noted by a stand-in for fused attention, or by the softmax."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from var_exp.engine.attention import find_tokens
+from var_exp.support.checks.case import Case, Unchecked, relative_error
+from var_exp.support.checks.stand_ins import StandIns, logits_through
+
+
+def attention_rollout(case: Case) -> float:
+    """Whole products of the matrices that a stand-in for fused attention has noted."""
+    matrices, _ = _matrices(case)
+    rolled = torch.eye(matrices[0].shape[-1], dtype=torch.float64)
+    for matrix in matrices:
+        rolled = (matrix.detach()[0].mean(0) + torch.eye(len(rolled))) / 2 @ rolled
+    expected = _read(case, rolled[None]).expand_as(case.maps)
+    return relative_error(case.maps, expected)
+
+
+def transformer_attribution(case: Case) -> float:
+    """Whole products of such matrices times their gradients by autograd, class by class."""
+    matrices, scores = _matrices(case)
+    rolled = []
+    for score in scores:
+        gradients = torch.autograd.grad(score, matrices, retain_graph=True)
+        identity = torch.eye(matrices[0].shape[-1], dtype=torch.float64)
+        relevance = identity.clone()
+        for matrix, gradient in zip(matrices, gradients, strict=True):
+            relevance = relevance + (matrix * gradient).relu()[0].mean(0).detach() @ relevance
+        rolled.append(relevance - identity)
+    return relative_error(case.maps, _read(case, torch.stack(rolled)))
+
+
+def _matrices(case: Case) -> tuple[list[Tensor], Tensor]:
+    """Attention matrices [1, heads, N, N] of the layers, in their order, and the scores [K]."""
+    matrices: list[Tensor] = []
+
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        *_: Any,
+        scale: float | None = None,
+        **__: Any,
+    ) -> Tensor:
+        products = (scale or query.shape[-1] ** -0.5) * torch.matmul(query, key.mT)
+        products = products if attn_mask is None else products + attn_mask
+        return torch.matmul(softmax(products, -1), value)
+
+    def softmax(x: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
+        shares = torch.softmax(x, dim)
+        if shares.ndim == 4 and shares.shape[2] == shares.shape[3]:
+            matrices.append(shares)
+        return shares
+
+    stand_ins = StandIns({"scaled_dot_product_attention": attention, "softmax": softmax})
+    logits = logits_through(stand_ins, case, case.image.clone().requires_grad_())
+    if not matrices:
+        raise Unchecked("the check has not met the network's attention")
+    return matrices, case.explained(logits)[0]
+
+
+def _read(case: Case, rolled: Tensor) -> Tensor:
+    """Maps of image size from products [n, N, N]: the mean row of the tokens that are read."""
+    tokens = find_tokens(case.model, case.image)
+    rows = rolled[:, list(tokens.read)].mean(1)
+    h, w = tokens.grid
+    coarse = rows[:, -h * w :].reshape(-1, 1, h, w)
+    size = (case.image.shape[2], case.image.shape[3])
+    return interpolate(coarse, size, mode="bilinear", align_corners=False)

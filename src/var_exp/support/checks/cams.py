@@ -1,0 +1,119 @@
+"""Class activation maps: a forward hook on the layer, and plain autograd."""
+
+from collections.abc import Callable
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from var_exp.models.targets import find_target
+from var_exp.support.checks.activations import guided
+from var_exp.support.checks.case import Case, per_class, relative_error
+
+
+def gradcam(case: Case) -> float:
+    """Output of the layer by a forward hook, weighted with its mean gradients by autograd."""
+    return relative_error(case.maps, _upsampled(case, _gradcam(case)))
+
+
+def guided_gradcam(case: Case) -> float:
+    """Both by hooks: on the activations' nodes and on the layer."""
+    return relative_error(case.maps, guided(case) * _upsampled(case, _gradcam(case).relu()))
+
+
+def gradcam_plus_plus(case: Case) -> float:
+    """The paper's weights of what a hook on the layer and autograd give."""
+    features, g = _features(case)
+    # its g² / (2 g² + g³ Σ A), with g cancelled
+    denominators = 2 + features.sum((2, 3), keepdim=True) * g
+    shares = torch.where(denominators == 0, 0, 1 / denominators)
+    weights = (shares * g.relu()).sum((2, 3), keepdim=True)
+    return relative_error(case.maps, _upsampled(case, (weights * features).sum(1, keepdim=True)))
+
+
+def hirescam(case: Case) -> float:
+    """Output of the layer by a forward hook, times its gradients by autograd."""
+    features, gradients = _features(case)
+    return relative_error(case.maps, _upsampled(case, (features * gradients).sum(1, True)))
+
+
+def layercam(case: Case) -> float:
+    """Output of the layer by a forward hook, times its positive gradients by autograd."""
+    features, gradients = _features(case)
+    return relative_error(case.maps, _upsampled(case, (features * gradients.relu()).sum(1, True)))
+
+
+def finer_cam(case: Case) -> float:
+    """GradCAM by a hook and autograd, of the margin written out for one class at a time."""
+
+    def margins(logits: Tensor) -> Tensor:
+        found = []
+        for c in case.classes[0].tolist():
+            others = sorted(set(range(len(logits))) - {c}, key=lambda i: abs(logits[i] - logits[c]))
+            nearest = logits[others[: case.method.references]]
+            weights = nearest.exp() / nearest.exp().sum()
+            found.append((weights * (logits[c] - case.method.alpha * nearest)).sum())
+        return torch.stack(found)
+
+    return relative_error(case.maps, _upsampled(case, _gradcam(case, margins)))
+
+
+def case_(case: Case) -> float:
+    """GradCAM's weights by a hook and autograd, less their fit to the mean of the contrasts."""
+    with torch.no_grad():
+        order = case.model(case.image)[0].argsort(descending=True).tolist()
+    cams = []
+    for c in case.classes[0].tolist():
+        known = [c, *[other for other in order if other != c][: case.method.contrasts]]
+        features, gradients = _features(case, itemgetter(known))
+        own, *contrasts = gradients.mean((2, 3))
+        shared = torch.stack(contrasts).mean(0)[:, None]
+        fit = shared @ torch.linalg.lstsq(shared, own[:, None]).solution
+        cams.append(((own - fit[:, 0])[:, None, None] * features[0]).sum(0, True))
+    return relative_error(case.maps, _upsampled(case, torch.stack(cams)))
+
+
+def scorecam(case: Case) -> float:
+    """The weights of the channels that a hook on the layer gives, from masks made one by one."""
+    features, _ = _features(case)
+    masks = [torch.zeros(1, *case.image.shape[2:])]
+    for channel in features[0]:
+        fine = _upsampled(case, channel[None, None])[0]
+        span = fine.max() - fine.min() if channel.max() > channel.min() else torch.inf
+        masks.append((fine - fine.min()) / span)
+    with torch.no_grad():
+        seen = case.model(case.image * torch.stack(masks)).softmax(1)[:, case.classes[0]]
+    cams = torch.einsum("dk,dij->kij", seen[1:] - seen[0], features[0])[:, None]
+    return relative_error(case.maps, _upsampled(case, cams))
+
+
+def _gradcam(case: Case, score: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Class activation maps [K, 1, h, w]."""
+    features, gradients = _features(case, score)
+    return (features * gradients.mean((2, 3), keepdim=True)).sum(1, keepdim=True)
+
+
+def _features(case: Case, score: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Output [1, D, h, w] of the target layer and gradients [n, D, h, w] of n scores there.
+
+    The scores are those of the classes, or made from the logits [N].
+    """
+    target = find_target(case.model, case.image, case.method.layer)
+    outputs: list[Tensor] = []
+
+    def keep(_module: object, _inputs: object, output: Tensor) -> Tensor:
+        outputs.append(output)
+        return output.clone()  # a later layer may work in place on it
+
+    handle = case.model.get_submodule(target.name).register_forward_hook(keep)
+    logits = case.model(case.image.clone().requires_grad_())[0]
+    handle.remove()
+    scores = logits[case.classes[0]] if score is None else score(logits)
+    return target.to_map(outputs[0].detach()), target.to_map(per_class(scores, outputs[0]))
+
+
+def _upsampled(case: Case, cams: Tensor) -> Tensor:
+    """Maps [K, 1, H, W] of image size."""
+    size = (case.image.shape[2], case.image.shape[3])
+    return interpolate(cams, size, mode="bilinear", align_corners=False)

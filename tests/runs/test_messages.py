@@ -1,0 +1,90 @@
+"""Other packages' words become sentences of ours, and arguments stand where Hydra wants them."""
+
+import pytest
+
+from var_exp.runs.arguments import arranged, open_key
+from var_exp.runs.messages import TABLE, translated, unknown_option
+from var_exp.types import ConfigError
+
+SAID = {  # as the packages say it
+    "Ambiguous value for argument 'method=gbp,ig'\n1. To use it as a list": "add -m",
+    "Error parsing override 'method'\nmissing EQUAL at '<EOF>'": "'method' has no value",
+    "Error merging override seed=x Value 'x' of type 'str' could not be converted to Integer": (
+        "seed must be a whole number, got 'x'"
+    ),
+    "Only one of --run, --multirun, --cfg, --info and --shell_completion can be": "leave -m out",
+    "Additional config directory '/tmp/nowhere' not found": "check --config-dir",
+    "Interpolation key 'nope' not found": "there is no option 'nope'",
+    "No supported gpu backend found!": "trainer.accelerator=cpu",
+    "You requested gpu: [0, 1]\n But your machine only has: [0]": "more GPUs than are here ([0])",
+    "`Trainer(devices=0)` value is not a valid input using cpu accelerator.": "got 0",
+    "You selected an invalid accelerator name: `accelerator='cup'`. Available names are: auto, "
+    "cuda, tpu, mps, cpu.": "did you mean 'cpu'",
+    "You selected an invalid strategy name: `strategy='dpp'`.": "did you mean 'ddp'",
+    "You set `--ntasks=4` in your SLURM bash script, but": "--ntasks-per-node instead of --ntasks",
+    "You set `devices=2` in Lightning, but the number of tasks per node configured in SLURM "
+    "`--ntasks-per-node=4` does not match": "must be the same number",
+    "The server socket has failed to listen (errno: 98 - Address already in use)": "MASTER_PORT",
+    "API key must be 40 characters long, yours was 5": "W&B refuses the key",
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_each_line_of_the_table_ends_in_the_fix(said):
+    told = translated(RuntimeError(said))
+    assert SAID[said] in told
+    assert "\n" not in told
+
+
+def test_every_line_of_the_table_is_tried():
+    assert len(TABLE) == len(SAID)
+    assert translated(RuntimeError("some other words")) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("hydra.launcher.partion", "did you mean 'hydra.launcher.partition'"),
+        ("hydra.swep.dir", "did you mean"),
+        ("hydra.launcher.partition", "is an option of hydra/launcher=slurm; add that"),
+        ("modl", "did you mean 'model'"),
+    ],
+)
+def test_the_nearest_name_of_hydras_options(key, hint, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["evaluate.py"])
+    assert hint in unknown_option(key, ["model", "data"])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("-m method=a,b", "method=a,b -m"),
+        ("logger=none -m method=a,b", "logger=none method=a,b -m"),
+        ("--config-dir mine seed=3 -cn x", "seed=3 --config-dir mine -cn x"),
+        ("--cfg=job seed=3 --info plugins title=x", "seed=3 title=x --cfg=job --info plugins"),
+        ("--info seed=3", "seed=3 --info"),
+        ("--multi seed=1,2 ~logger", "seed=1,2 ~logger --multi"),
+    ],
+)
+def test_flags_may_stand_anywhere(given, expected):
+    assert arranged(given.split()) == expected.split()
+
+
+def test_an_unknown_flag_is_named():
+    with pytest.raises(ConfigError, match=r"no flag --multrun \(did you mean '--multirun'\?\)"):
+        arranged(["--multrun"])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("model.checkpoint=a=3.ckpt", '++model.checkpoint="a=3.ckpt"'),
+        ("hydra.run.dir=runs/lr=0.1", 'hydra.run.dir="runs/lr=0.1"'),
+        ('model.checkpoint="a=3.ckpt"', '++model.checkpoint="a=3.ckpt"'),
+        ("model.checkpoint=a=3,plain", '++model.checkpoint="a=3",plain'),
+        ("+x={a: b=c}", "+x={a: b=c}"),
+        ("method=gbp", "method=gbp"),
+    ],
+)
+def test_an_equals_sign_in_a_value_is_quoted(given, expected):
+    assert open_key(given) == expected
