@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from var_exp.class_names import ClassNames
-from var_exp.classes import TopK
+from var_exp.classes import ClassNames, TopK
 from var_exp.data.datamodule import collate, to_display
 from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import names_of_classes

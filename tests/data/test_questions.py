@@ -5,8 +5,7 @@ import pickle
 import pytest
 import torch
 
-from var_exp.class_names import ClassNames
-from var_exp.classes import Named
+from var_exp.classes import ClassNames, Named
 from var_exp.data.critters import CLASS_NAMES, Critters
 from var_exp.data.questions import AskedAbout, check_pictures
 from var_exp.types import ConfigError

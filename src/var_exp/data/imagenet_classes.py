@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from timm.data import ImageNetInfo
 from torch import Tensor
 
-from var_exp.class_names import ClassNames
+from var_exp.classes import ClassNames
 
 
 @cache

@@ -300,6 +300,7 @@ def _conclude(
         files += ", curves.csv"
     if (run_dir / _MAPS).is_dir():
         files += f", {_MAPS}/index.csv"
+        files += f", {_MAPS}/pictures" if (run_dir / _MAPS / "pictures").is_dir() else ""
     console.print(f"written to {run_dir}: {files}", soft_wrap=True)
     store.remove()
     return found.summary

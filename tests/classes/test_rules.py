@@ -1,8 +1,16 @@
 import pytest
 import torch
 
-from var_exp.class_names import ClassNames
-from var_exp.classes import ClassMapping, Given, Random, Siblings, TopK, TopKAndLeast, random_others
+from var_exp.classes import (
+    ClassMapping,
+    ClassNames,
+    Given,
+    Random,
+    Siblings,
+    TopK,
+    TopKAndLeast,
+    random_others,
+)
 from var_exp.registry import aliases, from_alias
 from var_exp.types import ConfigError
 

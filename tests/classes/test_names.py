@@ -2,7 +2,7 @@
 
 import pytest
 
-from var_exp.class_names import ClassNames
+from var_exp.classes import ClassNames
 from var_exp.data.imagenet_classes import imagenet_names, names_of_classes, wordnet_numbers
 from var_exp.types import ConfigError
 

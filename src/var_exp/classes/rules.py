@@ -5,17 +5,14 @@ competing classes [B, K]: the asked ones first, in their order, then the competi
 for every image, whatever overlaps.
 """
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from var_exp.class_names import ClassNames
 from var_exp.seeds import sample_generator
 from var_exp.types import Classes, ConfigError, Logits
 
@@ -180,141 +177,6 @@ class Siblings:
                 f"{logits.shape[1]}; use data and a model that belong together (data=critters)."
             )
         return torch.cat([classes, table[classes[:, 0]]], dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Named:
-    """The classes that somebody names, on every picture or on single ones; all are asked about.
-
-    Args:
-        names: By name, WordNet id or number, mixed; for every picture that the file does not have.
-        file: CSV without a head: a picture's path below the folder of the pictures, then the
-            classes that compete on it.
-        known: What the classes are called.
-
-    Attributes:
-        of_picture: Numbers of the classes, by picture that the file names.
-
-    Raises:
-        ConfigError: no such class or file, fewer than two classes, or one twice.
-    """
-
-    known: ClassNames
-    names: Sequence[str | int] | None = None
-    file: str | None = None
-    of_picture: Mapping[str, Sequence[int]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.names is None and self.file is None:
-            raise ConfigError(
-                "classes=named needs the names; add 'classes.names=[tabby,Egyptian cat]', or "
-                "classes.file=FILE with a line for each picture: picture, class, class."
-            )
-        if self.names is not None:
-            self._numbers(self.names, "classes.names")
-        object.__setattr__(self, "of_picture", self._read() if self.file else {})
-
-    def question(self, id: str) -> list[int]:
-        """Numbers of the classes that compete on a picture.
-
-        Raises:
-            ConfigError: nobody asks about this one.
-        """
-        if id in self.of_picture:
-            return list(self.of_picture[id])
-        if self.names is None:
-            raise ConfigError(
-                f"'{self.file}' has no line for the picture '{id}'; add one, or name classes for "
-                "all others with classes.names=[…]."
-            )
-        return self._numbers(self.names, "classes.names")
-
-    def __call__(
-        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
-    ) -> Classes:
-        """Return the classes that the pictures are asked about, as they are."""
-        return classes
-
-    def _numbers(self, names: Sequence[str | int], where: str) -> list[int]:
-        found = self.known.numbers(names)
-        if len(found) < 2 or len(set(found)) < len(found):
-            raise ConfigError(
-                f"{where} must name two or more different classes, got {list(names)}; "
-                "two must compete."
-            )
-        return found
-
-    def _read(self) -> dict[str, list[int]]:
-        try:
-            with Path(str(self.file)).expanduser().open(newline="", encoding="utf-8-sig") as file:
-                lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ConfigError(
-                f"cannot read classes.file '{self.file}' ({error}); give a CSV file with a line "
-                "for each picture: picture, class, class."
-            ) from error
-        return {
-            picture: self._numbers([cell for cell in cells if cell], f"'{self.file}': {picture}")
-            for picture, *cells in lines
-        }
-
-
-class ClassMapping:
-    """Which class of the model answers for a class of the data, where the two differ.
-
-    "Dog" is no class of an ImageNet model, but each of its 118 breeds is a dog. On each picture the
-    breed with the highest logit answers for "dog", and no other breed competes with it. So classes
-    compete by what they mean: by the M classes of the data that the model knows, each with the
-    highest logit of its members, and by every class of the model that is member of none.
-
-    Args:
-        members: [M, N] bool, the model's classes that answer for each class of the data, none for
-            two; a row may be empty when that class is never asked about. None: class i of the data
-            is class i of the model.
-
-    Raises:
-        ValueError: a class of the model that answers for two classes of the data.
-    """
-
-    def __init__(self, members: Bool[Tensor, "M N"] | None = None) -> None:
-        self._meaning: Tensor | None = None
-        if members is None:
-            return
-        if (members.sum(0) > 1).any():
-            raise ValueError("a class of the model can answer for one class of the data only.")
-        known = members.any(1)
-        self._of_data = torch.where(known, known.cumsum(0) - 1, -1)  # [M], its number by meaning
-        alone = ~members.any(0)
-        by_itself = int(known.sum()) + alone.cumsum(0) - 1
-        self._meaning = torch.where(alone, by_itself, self._of_data[members.int().argmax(0)])
-
-    def __call__(self, logits: Logits) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
-        """Logits by meaning, and the class of the model that has each; equal logits: the first."""
-        numbers = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape)
-        if self._meaning is None:
-            return logits, numbers
-        meaning = self._meaning.to(logits.device).expand(logits.shape)
-        count = len(logits), int(self._meaning.max()) + 1
-        best = logits.new_empty(count).scatter_reduce(
-            1, meaning, logits, "amax", include_self=False
-        )
-        beaten = logits < best.gather(1, meaning)
-        first = numbers.masked_fill(beaten, logits.shape[1])
-        answering = numbers.new_empty(count)
-        return best, answering.scatter_reduce(1, meaning, first, "amin", include_self=False)
-
-    def meanings(self, classes: Int[Tensor, "B A"]) -> Int[Tensor, "B A"]:
-        """Numbers by meaning of classes of the data.
-
-        Raises:
-            ValueError: no class of the model answers for one of them.
-        """
-        if self._meaning is None:
-            return classes
-        found = self._of_data.to(classes.device)[classes]
-        if (found < 0).any():
-            raise ValueError("no class of the model answers for one of the classes asked about.")
-        return found
 
 
 def random_others(
