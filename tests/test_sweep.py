@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from var_exp.results.rows import Row, write_rows
 from var_exp.results.summary import summarise, write_summary
+from var_exp.runs.jobs import find_jobs
 from var_exp.runs.run_record import RunRecord
-from var_exp.sweep import MergeRuns, directions_of, find_jobs, main, merge
+from var_exp.sweep import MergeRuns, directions_of, main, merge
 from var_exp.types import BadData
 
 GAINS = {("gbp", "cnn"): 0.5, ("gbp", "vit"): 0.2, ("ig", "cnn"): 0.0, ("ig", "vit"): -0.1}

@@ -23,7 +23,8 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
 
 if TYPE_CHECKING:
     from var_exp import metrics
-    from var_exp.explanation import Explanation, explain
+    from var_exp.explaining import explain
+    from var_exp.explanation import Explanation
     from var_exp.methods import get_method, list_methods
     from var_exp.models import list_models, load_model
     from var_exp.refine.shared import shared_evidence
@@ -47,7 +48,7 @@ _HOMES = {
     "VAR": "var_exp.refine.var",
     "Explanation": "var_exp.explanation",
     "InputSpec": "var_exp.types",
-    "explain": "var_exp.explanation",
+    "explain": "var_exp.explaining",
     "get_method": "var_exp.methods",
     "list_methods": "var_exp.methods",
     "list_models": "var_exp.models",

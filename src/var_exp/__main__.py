@@ -124,7 +124,7 @@ def _explain(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     from pathlib import Path
 
-    from var_exp.explanation import explain
+    from var_exp.explaining import explain
 
     out = Path(options.out or f"{Path(options.picture).stem}_why.png")
     try:

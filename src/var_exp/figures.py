@@ -44,8 +44,8 @@ from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.evaluation import attribution_module
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, panels_of
+from var_exp.runs.jobs import Job, find_jobs, label_jobs, read_run, traits_of
 from var_exp.seeds import sample_generator
-from var_exp.sweep import Job, find_jobs, label_jobs, read_run, traits_of
 from var_exp.types import BadData, Batch, VarExpError
 from var_exp.variants import BASE
 

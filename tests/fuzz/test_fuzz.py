@@ -35,8 +35,9 @@ from var_exp.results.batch_scores import BatchScores
 from var_exp.results.rows import Row, read_rows, write_rows
 from var_exp.results.store import Store
 from var_exp.results.summary import SummaryRow, read_summary, write_summary
+from var_exp.runs.jobs import find_jobs, label_jobs
 from var_exp.runs.run_record import RunRecord
-from var_exp.sweep import directions_of, find_jobs, label_jobs
+from var_exp.sweep import directions_of
 from var_exp.types import InputSpec, VarExpError
 
 COUNT = int(os.environ.get("VAR_EXP_FUZZ", "15"))

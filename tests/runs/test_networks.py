@@ -5,8 +5,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from var_exp.registry import conf_dir
+from var_exp.runs.jobs import find_jobs, label_jobs
 from var_exp.runs.networks import network_label, network_names, offer_networks
-from var_exp.sweep import find_jobs, label_jobs
 
 
 def test_a_name_of_timms_composes_like_an_alias():

@@ -5,7 +5,8 @@ execution, that the logits depend on at spatial positions. In a ViT that reads o
 this is the normalisation before the last attention, since the patch tokens of anything later are
 thrown away; with average pooling it is the last output.
 
-How the output lies over the image is proposed by its shape (`models.watched_pass`) and then has to show
+How the output lies over the image is proposed by its shape (`models.watched_pass`) and then has to
+show
 itself: the cell over a changed patch must change most, or its neighbour (`models.locality`). Tokens
 that were pruned, put in an unknown order, resampled or mixed until none stands for a place are
 refused, and never replaced by an earlier layer whose places are known.

@@ -1,9 +1,7 @@
 """`evaluate`: one run, from a composed configuration to the table, the files and the report."""
 
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from lightning import Trainer
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -21,8 +18,6 @@ from var_exp.data.datamodule import SampleModule
 from var_exp.data.unreadable import not_scored, write_skipped
 from var_exp.files import write_whole
 from var_exp.modules.attribution import AttributionModule
-from var_exp.modules.progress import SampleProgress
-from var_exp.registry import build
 from var_exp.report.console import summary_table
 from var_exp.report.loggers import LoggedRun, log_results
 from var_exp.report.page import write_report
@@ -39,14 +34,13 @@ from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.estimate import estimate
 from var_exp.runs.experiment import GIVEN, Experiment, prepare
 from var_exp.runs.gallery import gallery, save_maps
-from var_exp.runs.messages import translated
 from var_exp.runs.provenance import record_of
 from var_exp.runs.run_record import RunRecord
 from var_exp.runs.stopping import Interrupted, Stopping
+from var_exp.runs.trainer import logger_of, trainer_of
 from var_exp.text import without_folders
 from var_exp.types import AlreadyFinished, ConfigError
 
-_PRECISIONS = ("32-true", "bf16-mixed")
 _MAPS = "maps"  # folder of a run that holds its maps
 
 
@@ -69,7 +63,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     experiment = prepare(root)
     dataset = experiment.dataset
     stopping = Stopping()
-    trainer = _trainer(root, run_dir, stopping)
+    trainer = trainer_of(root, run_dir, stopping)
     module = attribution_module(root, experiment)
     keeps_maps = _wanted_maps(root["maps"], experiment.own_pictures)
     if root["dry_run"]:
@@ -80,7 +74,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     _leave_finished(run_dir, root, experiment, module)
     with Store(run_dir, ids, trainer.global_rank) as store:
         done = _open(root, experiment, module, run_dir, trainer, store)
-        trainer.logger = _logger(root, run_dir)
+        trainer.logger = logger_of(root, run_dir)
         data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
         module.keep = store.commit
         if keeps_maps:
@@ -189,42 +183,6 @@ def _say_where(store: Store, trainer: Trainer) -> None:
     """How far a run came that Ctrl-C ended."""
     far = f" at {len(store.done())} of {len(store)}" if trainer.world_size == 1 else ""
     print(f"stopped{far}; the same command goes on.", file=sys.stderr)
-
-
-def _trainer(root: Mapping[str, Any], run_dir: Path, stopping: Stopping) -> Trainer:
-    # Lightning's advice is for training loops; ours to give are errors in one sentence.
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.pytorch")
-    try:
-        trainer: Trainer = build(
-            root["trainer"],
-            where="trainer",
-            logger=False,  # until the run has begun
-            callbacks=[SampleProgress(), stopping],
-            enable_progress_bar=False,
-            default_root_dir=str(run_dir),
-            inference_mode=False,  # attribution needs gradients
-            use_distributed_sampler=False,  # it would repeat samples to even out the processes
-            enable_checkpointing=False,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ConfigError) as error:
-        if isinstance(error, ConfigError) and translated(error) is None:
-            raise
-        raise ConfigError(translated(error) or f"trainer: {error}") from error
-    if trainer.precision not in _PRECISIONS:
-        raise ConfigError(
-            f"trainer.precision must be {' or '.join(_PRECISIONS)}, got {trainer.precision}; "
-            "float16 loses small gradients, so set trainer.precision=bf16-mixed."
-        )
-    return trainer
-
-
-def _logger(root: Mapping[str, Any], run_dir: Path) -> Logger | None:
-    if not root["logger"]:
-        return None
-    logger: Logger = build(root["logger"], where="logger", save_dir=str(run_dir))
-    return logger
 
 
 def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModule:

@@ -1,0 +1,61 @@
+"""Lightning's trainer and logger of a run, and what they must not be."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import Logger
+
+from var_exp.modules.progress import SampleProgress
+from var_exp.registry import build
+from var_exp.runs.messages import translated
+from var_exp.runs.stopping import Stopping
+from var_exp.types import ConfigError
+
+_PRECISIONS = ("32-true", "bf16-mixed")
+
+
+def trainer_of(root: Mapping[str, Any], run_dir: Path, stopping: Stopping) -> Trainer:
+    """The trainer of a run; it tests, and nothing else.
+
+    Raises:
+        ConfigError: its options do not fit together, or this machine.
+    """
+    # Lightning's advice is for training loops; ours to give are errors in one sentence.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.pytorch")
+    try:
+        trainer: Trainer = build(
+            root["trainer"],
+            where="trainer",
+            logger=False,  # until the run has begun
+            callbacks=[SampleProgress(), stopping],
+            enable_progress_bar=False,
+            default_root_dir=str(run_dir),
+            inference_mode=False,  # attribution needs gradients
+            use_distributed_sampler=False,  # it would repeat samples to even out the processes
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ConfigError) as error:
+        if isinstance(error, ConfigError) and translated(error) is None:
+            raise
+        raise ConfigError(translated(error) or f"trainer: {error}") from error
+    if trainer.precision not in _PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision must be {' or '.join(_PRECISIONS)}, got {trainer.precision}; "
+            "float16 loses small gradients, so set trainer.precision=bf16-mixed."
+        )
+    return trainer
+
+
+def logger_of(root: Mapping[str, Any], run_dir: Path) -> Logger | None:
+    """The dashboard that is told of a run; None where none is wanted."""
+    if not root["logger"]:
+        return None
+    logger: Logger = build(root["logger"], where="logger", save_dir=str(run_dir))
+    return logger
