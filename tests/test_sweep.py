@@ -10,11 +10,12 @@ import yaml
 from named_variants import variant as named
 from omegaconf import OmegaConf
 
+from var_exp.metrics.base import Traits
 from var_exp.results.rows import Row, write_rows
 from var_exp.results.summary import summarise, write_summary
-from var_exp.runs.jobs import find_jobs
+from var_exp.runs.jobs import find_jobs, traits_of
 from var_exp.runs.run_record import RunRecord
-from var_exp.sweep import MergeRuns, directions_of, main, merge
+from var_exp.sweep import MergeRuns, main, merge
 from var_exp.types import BadData
 
 GAINS = {("gbp", "cnn"): 0.5, ("gbp", "vit"): 0.2, ("ig", "cnn"): 0.0, ("ig", "vit"): -0.1}
@@ -216,9 +217,9 @@ def test_a_run_that_says_which_way_its_metrics_point_is_believed(tmp_path):
     record = RunRecord(tmp_path / "one")
     deciding = {"options": {"seed": 0}, "weights": "w", "data": "d", "code": "c", "versions": {}}
     record.begin(deciding, processes=1, device="cpu")
-    record.finish(["summary.csv"], {"game": False})
+    record.finish(["summary.csv"], {"game": Traits(higher_is_better=False, average="classes")})
     (job,) = find_jobs(tmp_path)
-    assert directions_of(job) == {"game": False}
+    assert traits_of(job) == {"game": Traits(higher_is_better=False, average="classes")}
     assert record.changed_files() == []
     (tmp_path / "one" / "summary.csv").unlink()
     assert record.changed_files() == ["summary.csv was removed"]

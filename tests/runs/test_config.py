@@ -34,7 +34,7 @@ def sentence(capsys, composed, *overrides):
 def test_default_configuration_has_no_problem(composed):
     root = check(composed(), schema=EvaluateConfig, given=GIVEN)
     assert root["method"]["_target_"] == "var_exp.methods.guided_backprop.GuidedBackprop"
-    assert list(root["refine"]) == ["none", "var"]
+    assert list(root["refine"]) == ["var"]
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_classes_are_found_in_the_folder_of_the_command(monkeypatch, tmp_path):
         ("method.activation=relu", "method: there is no option 'activation' (did you mean"),
         ("+method.activation=relu", "method: there is no option 'activation' (did you mean"),
         ("+batchsize=3", "there is no option 'batchsize' (did you mean 'batch_size'?)"),
-        ("refine.tau=3", "'tau' is not among the chosen refine members (none, var)"),
+        ("refine.tau=3", "'tau' is not among the chosen refine members (var)"),
         ("refine.var.temprature=3", "refine.var: there is no option 'temprature' (did you mean"),
         ("refine.var.temperature=hot", "refine.var: option 'temperature' must be float, got 'hot'"),
-        ("refine.vra.tau=3", "'vra' is not among the chosen refine members (none, var)"),
+        ("refine.vra.tau=3", "'vra' is not among the chosen refine members (var)"),
         ("trainer.acelerator=gpu", "trainer: there is no option 'acelerator' (did you mean"),
         ("layout.cell=half", "layout: option 'cell' must be"),
         ("data=folder", "data: option 'root' must be given; add data.root=…"),

@@ -59,7 +59,7 @@ def test_a_run_goes_on_whatever_became_of_code_that_no_score_depends_on(package,
         ("refine/var.py", "temperature: float = 10.0", "temperature: float = 11.0"),
         ("engine/deeplift/multipliers.py", "x0.expand_as(x)[at]) / 2", "x0.expand_as(x)[at]) / 3"),
         ("seeds.py", '"little"', '"big"'),
-        ("classes.py", "descending=True", "descending=False"),
+        ("classes/rules.py", "descending=True", "descending=False"),
     ],
 )
 def test_a_formula_is_other_code(package, file, old, new):

@@ -28,8 +28,8 @@ class AskedAbout(SampleDataset):
         self.model_names = dataset.model_names
         self.members = dataset.members
         self.siblings = dataset.siblings
-        self.notes = dataset.notes
-        self.skipped = dataset.skipped
+        self.notes = dict(dataset.notes)
+        self.skipped = dict(dataset.skipped)
         self._asked = [list(question(dataset.sample_id(i))) for i in range(len(dataset))]
         self.fewest = torch.tensor(min(self._asked, key=len))
 

@@ -22,7 +22,6 @@ SCORED_BY = (
         "registry",
         "files",
         "variants",
-        "class_names",
         "classes",
         "models",
         "data",
