@@ -23,11 +23,9 @@ from var_exp.classes import TopK
 from var_exp.data.datamodule import collate, to_display
 from var_exp.data.imagenet_classes import names_of_classes
 from var_exp.data.pictures import Geometry, as_rgb, read_picture
-from var_exp.engine.scores import check_logits
 from var_exp.methods import Method, get_method
-from var_exp.models import class_names, head_of, input_spec, load_model, network_name
+from var_exp.models import class_names, describe, input_spec, load_model, network_name
 from var_exp.models import probabilities as by_head
-from var_exp.models.frozen import frozen
 from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
@@ -230,14 +228,12 @@ class _Question:
         self._checked: tuple[str, Method] | None = None
         self._refine = refine
         self._refiner: Refiner = from_alias("refine", refine) if isinstance(refine, str) else refine
-        parameter = next(iter(network.parameters()), torch.zeros(()))
-        self._place = parameter.device, parameter.dtype
+        self._device = next(iter(network.parameters()), torch.zeros(())).device
 
     def ask(self, picture: Picture) -> Explanation:
         """Explain one picture."""
         shown, images, name = self._prepared(picture)
-        with torch.no_grad(), frozen(self.network):
-            logits = check_logits(self.network(images))
+        seen, logits = describe(self.network, images)
         known = self._names(logits.shape[1])
         competing = self._competing(known, logits)
         alias, method = self._method_for(images)
@@ -250,7 +246,7 @@ class _Question:
         return Explanation(
             classes=numbers,
             names=[known.names[number] for number in numbers],
-            probabilities=by_head(logits, head_of(self.network))[0, numbers].cpu(),
+            probabilities=by_head(logits, seen.head)[0, numbers].cpu(),
             base=maps[0].cpu(),
             maps=refined[0].cpu(),
             shares=competition.distribution(maps)[0].mean(1).cpu(),
@@ -273,13 +269,13 @@ class _Question:
                     f"{picture.dtype} {list(picture.shape)}; pass a file or a PIL image instead, "
                     "or normalise it as the network expects."
                 )
-            images = picture.detach().clone()[None].to(*self._place)
+            images = picture.detach().clone()[None].to(self._device)
             return self._displayed(picture.detach().cpu().float()), images, ""
         rgb, name = _read(picture)
         spec = self._spec()
         sample = Sample(Geometry.of(spec).picture(rgb), torch.tensor([PREDICTED]), None, name)
         (batch,) = collate([sample], spec)
-        return sample.image, batch.images.to(*self._place), name
+        return sample.image, batch.images.to(self._device), name
 
     def _displayed(self, image: Tensor) -> Tensor:
         """A normalised tensor as people see it: in its own range where nobody knows the scale."""
@@ -297,8 +293,8 @@ class _Question:
             except ConfigError as error:
                 raise ConfigError(
                     f"nobody says how {self.called} expects its pictures; give "
-                    "spec=var_exp.InputSpec(size=224, mean=(…), std=(…)), or pass a normalised "
-                    "tensor [C, H, W]."
+                    "spec=var_exp.InputSpec(size=224, mean=(…), std=(…)), say it once with "
+                    "var_exp.models.declare, or pass a normalised tensor [C, H, W]."
                 ) from error
         return self.spec
 

@@ -182,7 +182,7 @@ SENTENCE = "Egyptian cat 0.60 rather than tabby 0.30 or tiger cat <0.01"
 
 
 def test_a_page_of_photographs_begins_with_what_is_explained(tmp_path):
-    nothing = {"summary": [], "higher_is_better": {}, "curves": [], "chance": None}
+    nothing = {"summary": [], "traits": {}, "curves": [], "chance": None}
     _, page = report(
         tmp_path, panels=[photograph(0), photograph(1)], pictures_first=True, **nothing
     )
@@ -203,7 +203,7 @@ def test_a_page_of_photographs_begins_with_what_is_explained(tmp_path):
 def test_scores_are_not_put_where_they_would_be_taken_for_probabilities(tmp_path):
     measured = {"scores": {"base": [0.777], "var": [0.888]}, "metric": "insertion_auc"}
     given = photograph(kind="best", **measured)
-    nothing = {"summary": [], "higher_is_better": {}, "curves": [], "chance": None}
+    nothing = {"summary": [], "traits": {}, "curves": [], "chance": None}
     _, first = report(tmp_path, panels=[given], pictures_first=True, **nothing)
     _, other = report(tmp_path, panels=[given], **nothing)
     for figure in ("0.777", "0.888", "0.78", "0.89", "among the best"):
@@ -212,7 +212,7 @@ def test_scores_are_not_put_where_they_would_be_taken_for_probabilities(tmp_path
 
 
 def test_the_page_of_one_photograph_has_the_sentence_for_a_title(tmp_path):
-    nothing = {"summary": [], "higher_is_better": {}, "curves": [], "chance": None}
+    nothing = {"summary": [], "traits": {}, "curves": [], "chance": None}
     _, page = report(tmp_path, panels=[photograph()], pictures_first=True, **nothing)
     words = " ".join(page.text.split())
     assert words.count(SENTENCE) == 2

@@ -61,7 +61,7 @@ def test_what_is_won_by_losing_least_is_said_and_not_drawn():
         (["Egyptian cat", "tabby"], [0.604, 0.096], 1, "Egyptian cat 0.60 rather than tabby 0.10"),
         (["a", "b", "c", "d"], (), 1, "a rather than b, c or d"),
         (["a", "b", "c"], [0.9, 0.001, 0.0], 1, "a 0.90 rather than b <0.01 or c 0.00"),
-        (["a", "b", "c"], [0.4, 0.3, 0.2], 2, "a 0.40, b 0.30 or c 0.20?"),
+        (["a", "b", "c"], [0.3, 0.4, 0.2], 2, "b 0.40 rather than a 0.30 or c 0.20"),
         (["a"], [1.0], 1, "a 1.00"),
     ],
 )
@@ -71,6 +71,12 @@ def test_the_sentence_says_what_is_explained(names, probabilities, asked, senten
         class_names=names, maps=maps, asked=asked, regions=None, probabilities=probabilities
     )
     assert given.sentence == sentence
+
+
+def test_what_is_known_to_be_in_the_picture_is_a_question():
+    given = panel(class_names=["cat", "dog"], asked=2, probabilities=[0.3, 0.4])
+    assert given.regions is not None
+    assert given.sentence == "cat 0.30 or dog 0.40?"
 
 
 def test_competitors_nobody_asked_about_have_no_region():
