@@ -11,8 +11,9 @@ gradient, against x + h d alone. It runs in float64 where the network can, so th
 is the tolerance: a detached branch, quantised weights, a wrong backward pass or batch statistics
 miss by far. Only where it fails are further passes spent, on the reason.
 
-Cost: three forward and two backward passes of one picture, once for each network; float64 takes
-about three times as long on a CPU as float32. Methods that differentiate nothing are spared it.
+Cost: three forward and two backward passes of one picture, once for each network. In float64 they
+take several times as long on a CPU, so that there a part of a large picture is compared where the
+network takes it, and one pass goes to the whole. Methods that differentiate nothing are spared it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ Needs: TypeAlias = Literal["logits", "calls", "gradients"]
 _MOST_BYTES = 16 * 2**30  # of weights in float64; larger networks are checked in their own type
 _STEPS, _TOLERANCE = (1e-7, 1e-5, 1e-4), 1e-3  # of h in float64: rounding or a kink may spoil one
 _OWN_STEPS, _OWN_TOLERANCE = (1e-3, 1e-4, 1e-2), 0.3  # in the network's own type, which rounds more
+_PART = 96  # pixels a side; float64 convolutions are slow on a CPU
 _BESIDE = 0.05  # standard deviations of normalised pixels
 _INSTEAD = "use a forward-only method such as occlusion"
 
@@ -63,7 +65,7 @@ def check_network(model: nn.Module, image: Images, needs: Needs) -> None:
         check_parts(model, needs)
         with torch.inference_mode(False), global_streams() as drawn_from:
             image = image.detach().clone()
-            agrees = needs == "gradients" and _agrees_in_float64(model, image)
+            agrees = needs == "gradients" and _agrees(model, image)
             if not agrees:  # the reason, or only that it cannot compute in float64
                 _check_function(model, image, drawn_from)
                 if needs == "gradients":
@@ -97,6 +99,19 @@ def check_parts(model: nn.Module, needs: Needs) -> None:
             "the model was made in torch.inference_mode, so that no gradient can pass its weights; "
             f"build or load it outside of that, or {_INSTEAD}."
         )
+
+
+def _agrees(model: nn.Module, image: Tensor) -> bool:
+    """Whether the network passes the comparison in float64; on a CPU, that of a part is enough."""
+    height, width = image.shape[2:]
+    top, left = (height - _PART) // 2, (width - _PART) // 2
+    if image.device.type == "cpu" and min(top, left) > 0:
+        part = image[:, :, top : top + _PART, left : left + _PART]
+        if _agrees_in_float64(model, part):  # False also where it takes one size only
+            with private_tensors(model) as changed, torch.no_grad():
+                _finite(run_or_refuse(model, image))
+                return not changed()
+    return _agrees_in_float64(model, image)
 
 
 def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
@@ -181,7 +196,7 @@ def _check_gradient(model: nn.Module, image: Tensor) -> None:
 
 def _error(model: nn.Module, image: Tensor, step: float) -> float:
     """How far the gradient is from the difference quotient, as a share of the usual size."""
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator().manual_seed(3)
 
     def random(shape: Sequence[int]) -> Tensor:
         return torch.randn(shape, generator=draw, dtype=torch.float64).to(image)
@@ -199,8 +214,11 @@ def _error(model: nn.Module, image: Tensor, step: float) -> float:
         moved = _finite(_logits(model, image + step * direction))
         change = ((moved - logits) * weights).sum() / step
         error = (change - (gradient * direction).sum()).abs()
+        # where the logits hardly depend on the picture, as with some random weights, they only
+        # round: by about eps, over steps of eps^1/4, the widest that are taken
+        rounding = 16 * torch.finfo(image.dtype).eps ** 0.75 * (logits * weights).abs().sum()
         usual = gradient.norm().maximum(change.abs()).clamp_min(1e-30)
-        share: float = (error / usual).item()
+        share: float = ((error - rounding).clamp_min(0) / usual).item()
         return share
 
 
