@@ -1,4 +1,4 @@
-"""Figures of finished runs: maps made again score as in the run, interventions as done by hand."""
+"""Figures of finished runs: maps made again score as in the run, cut-outs as done by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +10,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from var_exp.figures import _runs, intervene, main
+from var_exp.figures import _runs, cut_out, main
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.refine.var import VAR
 from var_exp.registry import conf_dir
-from var_exp.report.line_figures import intervention_table
+from var_exp.report.line_figures import cutout_table
 from var_exp.report.map_figures import distinct, grid_blocks, sheet
 from var_exp.report.overlays import greyed
 from var_exp.report.tables import markdown
@@ -66,6 +66,10 @@ def test_methods_are_columns_and_networks_stand_beside_the_picture(run, tmp_path
     assert [block.picture.caption.split("\n")[-1] for block in blocks] == ["cnn", "vit"] * 2
     assert all(len(row) == len(b.heads) for b in blocks for row in b.rows.values())
     assert len(sheet(tmp_path / "sheet", blocks)) == 3
+    start = "a very long and common beginning of what was chosen for this network and"
+    panels = {(f"{start} {end}", "gbp"): [shown] for end in ("one", "two")}
+    ends = [block.picture.caption.split()[-1] for block in grid_blocks(panels, ["base"])]
+    assert ends == ["one", "two"]
 
 
 def test_heads_differ_however_long_they_are():
@@ -100,9 +104,9 @@ def test_maps_made_again_score_as_in_the_run(run):
         assert again.tolist() == pytest.approx(panel.scores[variant], abs=1e-5)
 
 
-def test_intervention_against_a_plain_loop(run):
+def test_cutouts_against_a_plain_loop(run):
     (id,) = run.picks(1)
-    found = intervene(run, id, ["base", "var"], share=0.02, classes=3)
+    found = cut_out(run, id, ["base", "var"], share=0.02, classes=3)
     (panel,) = run.panels([id])
     spec, model = run.experiment.spec, run.experiment.model
     dataset = run.experiment.dataset
@@ -130,13 +134,13 @@ def test_intervention_against_a_plain_loop(run):
     [
         ["grid", "--count", "1"],
         ["classes", "--variants", "base", "var", "--classes", "3"],
-        ["intervention", "--variants", "base", "var", "--classes", "2"],
+        ["cutout", "--variants", "base", "var", "--classes", "2"],
         ["curves"],
     ],
 )
 def test_each_figure_is_one_command(sweep, tmp_path, capsys, arguments):
     kind, *options = arguments
-    runs = sweep / "0_gbp_critters_cnn" if kind == "intervention" else sweep
+    runs = sweep / "0_gbp_critters_cnn" if kind == "cutout" else sweep
     assert main([kind, str(runs), "--out", str(tmp_path / "new" / kind), *options]) == 0
     written = capsys.readouterr().out.removeprefix("written: ").split()
     kinds = {path.rpartition(".")[2] for path in written}
@@ -152,8 +156,8 @@ def test_each_figure_is_one_command(sweep, tmp_path, capsys, arguments):
 
 def test_the_table_holds_the_probabilities(run):
     (id,) = run.picks(1)
-    found = intervene(run, id, ["base"], share=0.02, classes=2)
-    lines = markdown(intervention_table(found)).splitlines()
+    found = cut_out(run, id, ["base"], share=0.02, classes=2)
+    lines = markdown(cutout_table(found)).splitlines()
     assert lines[2].endswith(f"| {found.before[0]:.3f} | {found.before[1]:.3f} |")
     assert lines[4].endswith(
         f"| {found.after['base'][1][0]:.3f} | {found.after['base'][1][1]:.3f} |"

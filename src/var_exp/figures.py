@@ -2,7 +2,7 @@
 
     python -m var_exp.figures grid SWEEP            methods as columns, base and refined as rows
     python -m var_exp.figures classes RUN RUN       several classes of one picture, on two models
-    python -m var_exp.figures intervention RUN      probabilities before and after maps are cut out
+    python -m var_exp.figures cutout RUN            probabilities before and after maps are cut out
     python -m var_exp.figures curves RUN …          base dashed, refined solid
 
 Each is written as PDF, SVG and PNG, with its numbers in LaTeX and Markdown beside it. The picture
@@ -27,10 +27,10 @@ from var_exp.data.datamodule import collate
 from var_exp.metrics.ranking import rank
 from var_exp.report.comparison_tables import comparison_tables
 from var_exp.report.line_figures import (
-    Intervention,
+    Cutout,
     curve_figure,
-    intervention_figure,
-    intervention_table,
+    cutout_figure,
+    cutout_table,
 )
 from var_exp.report.map_figures import Tile, class_blocks, grid_blocks, sheet
 from var_exp.report.panels import Panel
@@ -165,14 +165,14 @@ def _classes(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[P
     return files + write_tables(out, [Table(f"{metric} of {id}", columns, rows, names=2)])
 
 
-def _intervention(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
+def _cutout(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
     files, tables = [], []
     for place, run in enumerate(runs):
         (id, *_) = options.samples or runs[0].picks(1)
-        found = intervene(run, id, _variants(runs, options), options.share, options.classes)
+        found = cut_out(run, id, _variants(runs, options), options.share, options.classes)
         stem = out if len(runs) == 1 else out.with_name(f"{out.name}_{place}")
-        files += intervention_figure(stem, found)
-        tables.append(intervention_table(found))
+        files += cutout_figure(stem, found)
+        tables.append(cutout_table(found))
     return files + write_tables(out, tables)
 
 
@@ -188,14 +188,14 @@ def _curves(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Pa
 FIGURES: dict[str, Callable[[Sequence[FinishedRun], Path, Options], list[Path]]] = {
     "grid": _grid,
     "classes": _classes,
-    "intervention": _intervention,
+    "cutout": _cutout,
     "curves": _curves,
 }
 
 
-def intervene(
+def cut_out(
     run: FinishedRun, id: str, variants: Sequence[str], share: float, classes: int
-) -> Intervention:
+) -> Cutout:
     """Take the strongest pixels of each class's map out of a picture and ask the model again.
 
     A pixel taken out becomes 0, the mean colour. Only pixels that speak for the class go; where
@@ -241,7 +241,7 @@ def intervene(
         ]
     picture = Tile(pixels, caption=run.name)
     (before,) = probabilities(batch.images)
-    return Intervention(run.name, id, names, share, picture, before, masked, after)
+    return Cutout(run.name, id, names, share, picture, before, masked, after)
 
 
 def _variants(runs: Sequence[FinishedRun], options: Options) -> list[str]:

@@ -122,13 +122,41 @@ def test_a_layer_must_run_and_return_a_tensor(net, images):
     with pytest.raises(UnsupportedModel, match="the layer runs 0 times"):
         class_gradients(net, images, CLASSES, layer=nn.ReLU())
 
-    class Pair(nn.Module):
+    class Named(nn.Module):
         def forward(self, images):
-            return images, images
+            return {"images": images}
 
-    pair = Pair()
-    with pytest.raises(UnsupportedModel, match="returns tuple"):
-        class_gradients(nn.Sequential(pair), images, CLASSES, layer=pair)
+    named = Named()
+    with pytest.raises(UnsupportedModel, match="returns dict"):
+        class_gradients(nn.Sequential(named), images, CLASSES, layer=named)
+
+
+def test_of_a_layer_that_returns_several_things_the_first_counts(net, images):
+    class WithSize(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            x = self.inner(x)
+            return x, x.shape
+
+    class Unpacked(nn.Module):
+        def __init__(self, first, *rest):
+            super().__init__()
+            self.first, self.rest = WithSize(first), nn.Sequential(*rest)
+
+        def forward(self, images):
+            values, size = self.first(images)
+            assert values.shape == size
+            return self.rest(values)
+
+    packed = Unpacked(*net)
+    found = class_gradients(packed, images, CLASSES, layer=packed.first)
+    expected = class_gradients(net, images, CLASSES, layer=net[0])
+    assert torch.equal(found.gradients, expected.gradients)
+    assert torch.equal(found.point, expected.point)
+    assert torch.equal(found.logits, expected.logits)
 
 
 @contextmanager

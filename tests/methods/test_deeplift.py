@@ -10,7 +10,7 @@ from captum.attr import DeepLift
 from torch import nn
 from torchvision.models import get_model
 
-from var_exp.engine.differences import contributions
+from var_exp.engine.deeplift.differences import contributions
 from var_exp.methods import get_method
 from var_exp.types import UnsupportedModel
 

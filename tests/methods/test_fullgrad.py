@@ -5,7 +5,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from var_exp.engine.full_gradients import full_gradients
+from var_exp.engine.full_gradients.attribution import full_gradients
 from var_exp.methods import get_method
 from var_exp.types import UnsupportedModel
 
@@ -95,3 +95,38 @@ def test_a_model_with_hidden_parts_is_refused_by_check(images):
     for run, arguments in [("check", given), ("attribute", (*given, CLASSES[:1]))]:
         with pytest.raises(UnsupportedModel, match=r"not be complete; use another .* such as ig"):
             getattr(get_method("fullgrad"), run)(*arguments)
+
+
+class Merged(nn.Module):
+    """8 x 8 tokens, merged 2 x 2; the logits read what lies at row 1, column 2 of the 4 x 4."""
+
+    def __init__(self, order):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.merge = nn.Conv2d(3, 6, 4, 4, bias=False), nn.Linear(24, 5, bias=False)
+        self.norm, self.order, self.read = nn.LayerNorm(5), order, int(order.tolist().index(6))
+        nn.init.normal_(self.norm.bias)
+
+    def forward(self, images):
+        tokens = (
+            self.patches(images).unflatten(2, (4, 2)).unflatten(4, (4, 2))
+        )  # [B, 6, 4, 2, 4, 2]
+        tokens = self.merge(tokens.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
+        return self.norm(tokens[:, self.order])[:, self.read]
+
+
+def test_biases_of_merged_tokens_lie_where_these_are():
+    model, image = Merged(torch.arange(16)).eval(), torch.zeros(1, 3, 32, 32)
+    (maps,) = get_method("fullgrad").attribute(model, image, CLASSES[:1])[:, :, 0]
+    for k, c in enumerate(CLASSES[0].tolist()):
+        there = maps[k, 4:20, 12:28].sum()  # the cell, and half of one around it
+        torch.testing.assert_close(there, model.norm.bias[c].detach())
+        torch.testing.assert_close(maps[k].sum(), there)
+
+
+def test_biases_of_tokens_in_an_unknown_order_belong_to_the_whole_image():
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
+    model, image = Merged(order).eval(), torch.zeros(1, 3, 32, 32)
+    (maps,) = get_method("fullgrad").attribute(model, image, CLASSES[:1])[:, :, 0]
+    evenly = (model.norm.bias.detach()[CLASSES[0]] / 1024)[:, None, None]
+    torch.testing.assert_close(maps, evenly.expand_as(maps))

@@ -5,6 +5,7 @@ from torch import nn
 
 from var_exp.methods import get_method
 from var_exp.methods.scorecam import _masks
+from var_exp.models.targets import Target
 
 METHOD = get_method("scorecam")
 
@@ -62,10 +63,10 @@ def test_a_channel_that_is_constant_once_upsampled_has_no_mask():
     value = torch.tensor(0.3225223517417908)
     channel = value.expand(1, 4, 4).clone()
     channel[0, 1, 1] = torch.nextafter(value, torch.tensor(1.0))
-    images = torch.zeros(1, 3, 8, 8)
-    assert torch.equal(_masks(channel, images), images[:, :1])
+    images, target = torch.zeros(1, 3, 8, 8), Target("", "channels_first", (4, 4))
+    assert torch.equal(_masks(channel, target, images), images[:, :1])
     channel[0, 1, 1] = 1.0
-    assert _masks(channel, images).amax() == 1
+    assert _masks(channel, target, images).amax() == 1
 
 
 def test_a_model_that_always_answers_the_same_gives_zero(images, classes):
@@ -76,9 +77,10 @@ def test_a_model_that_always_answers_the_same_gives_zero(images, classes):
 
 def test_further_classes_cost_nothing(images):
     model, seen = pooled(0.3), []
+    METHOD.check(model, images[:1])  # finds the layer
     model.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
     for count in (1, 8):
         METHOD.attribute(model, images, torch.arange(count).repeat(2, 1))
     half = len(seen) // 2
     assert seen[:half] == seen[half:]
-    assert sum(seen[:half]) == 1 + 2 + 2 * (4 + 1)  # the layer, the features, the masks
+    assert sum(seen[:half]) == 2 + 2 * (4 + 1)  # the features, the masks

@@ -5,6 +5,12 @@ import torch
 from torch import nn
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Random tensors of a test do not depend on which tests ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def small_model():
     """From [n, 3, 8, 6] to five logits."""

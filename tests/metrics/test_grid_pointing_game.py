@@ -27,7 +27,8 @@ def loop(maps, regions, magnitude, smoothing):
                 ]
                 smooth[y, x] = window.sum() / smoothing**2
         values = smooth.abs() if magnitude == "abs" else smooth.clamp(min=0)
-        scores.append((values[region].sum() / values.sum()).item())
+        total = values.sum()
+        scores.append((values[region].sum() / total).item() if total else 0.0)
     return torch.tensor(scores, dtype=torch.float64)
 
 

@@ -285,15 +285,6 @@ def test_a_model_without_feature_map_is_refused():
         find_target(model, torch.randn(1, 3, 4, 4))
 
 
-def test_reading_maps_from_every_layout():
-    expected = torch.randn(2, 5, 3, 4)
-    assert Target("x", CHANNELS_FIRST, (3, 4)).to_map(expected) is expected
-    last = expected.permute(0, 2, 3, 1)
-    assert torch.equal(Target("x", "channels_last", (3, 4)).to_map(last), expected)
-    tokens = torch.cat([torch.randn(2, 2, 5), last.flatten(1, 2)], dim=1)
-    assert torch.equal(Target("x", "tokens", (3, 4), prefix=2).to_map(tokens), expected)
-
-
 def test_works_in_inference_mode():
     model = timm.create_model("resnet18", pretrained=False).eval()
     with torch.inference_mode():

@@ -244,6 +244,7 @@ def test_the_first_of_each_kind_is_played_with():
     assert live_samples(panels) == [0, 2, 3]
     alone = panel(torch.zeros(1, 1, 4, 4), "worst")
     assert live_samples([alone, *panels]) == [1, 3, 4]
+    assert live_samples([alone, *panels] * 9, every=True) == [1, 2, 3, 4, 5, 7, 8, 9]
 
 
 def test_the_script_starts_from_the_settings_of_the_run():

@@ -183,19 +183,20 @@ SENTENCE = "Egyptian cat 0.60 rather than tabby 0.30 or tiger cat <0.01"
 
 def test_a_page_of_photographs_begins_with_what_is_explained(tmp_path):
     nothing = {"summary": [], "traits": {}, "curves": [], "chance": None}
-    _, page = report(
-        tmp_path, panels=[photograph(0), photograph(1)], pictures_first=True, **nothing
-    )
+    given = [photograph(1, kind="random"), photograph(0, kind="random")]
+    _, page = report(tmp_path, panels=given, pictures_first=True, **nothing)
     words = " ".join(page.text.split())
     assert words.count(SENTENCE) == 2
+    assert words.index("val-0") < words.index("val-1")  # by name, not as chance drew them
     assert words.index(SENTENCE) < words.index("Let them compete", 400)
+    assert "same_sparsity" not in words
     assert "the model says" not in words  # the sentence has said it
     assert "tiger cat<0.01" in words.replace(" <", "<")
     assert "what the classes share" in words
     assert "Figures" not in words
     assert "score" not in words[: words.index("How to read this", 400)]
-    # photo, who wins, how decided, shared, three maps twice and their shares; and one to choose
-    assert len(page.all("img")) == 2 * (4 + 3 * 3) + 1
+    # photo, who wins, how decided, shared, three maps twice and their shares; and both to choose
+    assert len(page.all("img")) == 2 * (4 + 3 * 3) + 2
     lengths = [a["style"] for a in page.all("span") if "width" in a.get("style", "")]
     assert [length.split("width: ")[1] for length in lengths] == ["60.0%", "30.0%", "0.1%"] * 2
 

@@ -52,7 +52,7 @@ def boxes(layout):
 
 
 SHAPES = [
-    (count, size) for count in (1, 2, 3, 4, 5, 6, 9) for size in ((60, 80), (120, 60), (64, 64))
+    (count, size) for count in (1, 2, 3, 4, 5, 6, 9, 16) for size in ((60, 80), (120, 60), (64, 64))
 ] + [(3, (40, 700)), (3, (700, 40)), (2, (7, 7))]
 
 
@@ -66,8 +66,10 @@ def test_nothing_overlaps_and_nothing_leaves_the_picture(count, size):
     assert min(box[:2].min() for box in found) >= 36
     assert max(box[2] for box in found) <= layout.width - 30
     assert max(box[3] for box in found) <= layout.height - 12
-    if count <= 6:
-        assert layout.width <= 1210
+    assert layout.width <= 1210
+    pictures = [piece for piece in layout.pieces if isinstance(piece, Picture)]
+    competing = count > 1  # a class alone has no competition to be shown
+    assert len(pictures) == 1 + (1 + competing + 1) + count * (2 + competing)
 
 
 def test_it_says_all_that_one_needs_to_read_it():
@@ -171,6 +173,18 @@ def test_both_painters_draw_the_same():
     assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.98
 
 
+@pytest.mark.parametrize("dpi", [100, 150, 300])
+def test_words_of_a_figure_stay_within_its_margins(dpi):
+    given = panel(2, source="a source of many words " * 9)
+    figure = panel_figure(given)
+    figure.set_dpi(dpi)
+    (axis,) = figure.axes
+    right = max(text.get_window_extent().x1 for text in axis.texts)
+    width = layout_of(given).width
+    assert right * 100 / dpi <= width - 35
+    assert right * 100 / dpi > 0.8 * width  # the caption fills its lines
+
+
 def test_a_figure_keeps_words_as_words_and_dollars_as_they_are():
     given = panel(2, source="$100 $\\alpha$")
     figure = panel_figure(given)
@@ -196,3 +210,13 @@ def test_broken_lines_fit(width):
         assert all(font(17, bold=True).getlength(line) <= width for line in found)
         assert text.startswith(found[0].rstrip("…").rstrip())
     assert broken("short", 700, 17, lines=3) == ["short"]
+
+
+def test_what_is_not_finite_is_said_and_the_rest_is_drawn():
+    base = torch.randn(2, 1, 60, 80, generator=torch.Generator().manual_seed(0))
+    base[0, 0, :3, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    given = panel(2, maps={"base": base, "var_scaled": SETTINGS(base[None])[0]})
+    told = words(layout_of(given))
+    assert "not finite in 9 pixels" in told
+    assert "nan" not in told.lower().split()
+    assert np.asarray(panel_picture(given)).std() > 10

@@ -63,6 +63,8 @@ def test_what_is_won_by_losing_least_is_said_and_not_drawn():
         (["a", "b", "c"], [0.9, 0.001, 0.0], 1, "a 0.90 rather than b <0.01 or c 0.00"),
         (["a", "b", "c"], [0.3, 0.4, 0.2], 2, "b 0.40 rather than a 0.30 or c 0.20"),
         (["a"], [1.0], 1, "a 1.00"),
+        (list("abcdef"), (), 1, "a rather than b, c, d, e or f"),
+        (list("abcdefgh"), (), 1, "a rather than b, c, d, e or 3 others"),
     ],
 )
 def test_the_sentence_says_what_is_explained(names, probabilities, asked, sentence):
@@ -71,6 +73,11 @@ def test_the_sentence_says_what_is_explained(names, probabilities, asked, senten
         class_names=names, maps=maps, asked=asked, regions=None, probabilities=probabilities
     )
     assert given.sentence == sentence
+
+
+def test_where_several_classes_are_known_to_be_there_the_sentence_is_a_question():
+    assert panel().regions is not None
+    assert panel(probabilities=[0.4, 0.3]).sentence == "cat 0.40 or dog 0.30?"
 
 
 def test_what_is_known_to_be_in_the_picture_is_a_question():

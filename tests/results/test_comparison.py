@@ -1,6 +1,7 @@
 """Tests and ranks over runs, on scores made so that the answer is known."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,16 @@ from scipy import stats
 from var_exp.metrics.base import Traits
 from var_exp.report.comparison_tables import significance_tables
 from var_exp.report.tables import markdown
-from var_exp.results.comparison import Run, compare, refiner_tests, run_tests, write_tests
-from var_exp.results.significance import holm, pictures_needed
+from var_exp.results.comparison import (
+    Comparison,
+    Run,
+    compare,
+    letter_display,
+    refiner_tests,
+    run_tests,
+    write_tests,
+)
+from var_exp.results.significance import PairedTest, Rank, holm, pictures_needed
 from var_exp.results.summary import SummaryRow
 
 FIGURES = [
@@ -71,6 +80,30 @@ def test_pictures_needed_count_the_tests_of_the_family():
     assert alone.difference == among.difference
     assert among.needed > 1.3 * alone.needed
     assert alone.needed == pytest.approx(pictures_needed(alone.difference, deviation), rel=0.1)
+
+
+def test_letters_join_neighbours_that_are_not_told_apart():
+    """Of few pictures no run is told from another."""
+    scores = {"a": 0.9, "bb": 0.5, "ccc": 0.5, "dddd": 0.1}
+    runs = [run(name, base, 0.1) for name, base in scores.items()]
+    letters = letter_display(compare(runs, {"game": UP}), "game", "base")
+    assert letters == {"a": "a", "bb": "b", "ccc": "b", "dddd": "c"}
+    few = [
+        replace(one, scores={k: dict(list(v.items())[:9]) for k, v in one.scores.items()})
+        for one in runs
+    ]
+    assert set(letter_display(compare(few, {"game": UP}), "game", "base").values()) == {"a"}
+
+
+def test_a_run_may_have_two_letters():
+    def test(left, right, p):
+        return PairedTest(left, right, 0.1, 0, 0.2, p, 0.1, 60, 60, 10, p)
+
+    ranks = [Rank(name, 0.0, place, 1, 3) for place, name in enumerate("xyz", 1)]
+    tests = [test("x m", "y m", 0.2), test("z m", "y m", 0.3), test("x m", "z m", 0.01)]
+    comparison = Comparison([], {"game": UP}, {}, {"game": tests}, {("game", "m"): ranks})
+    assert letter_display(comparison, "game", "m") == {"x": "a", "y": "ab", "z": "b"}
+    assert letter_display(comparison, "game", "absent") == {}
 
 
 def test_a_metric_averaged_by_class_is_compared_so():

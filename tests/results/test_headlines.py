@@ -46,7 +46,7 @@ def test_a_decided_sweep():
 def test_eight_pictures_cannot_decide():
     """Sixteen tests, all with a difference that no one would doubt: not "helps in 0 of 16"."""
     runs = [run(f"m{i}", 0.5, count=8) for i in range(16)]
-    assert said(*runs) == "game: var in 16 runs: in 16, 8 pictures cannot decide; take 10"
+    assert said(*runs) == "game: var in 16 runs: 8 pictures cannot decide; take 10"
 
 
 def test_what_is_open_after_the_correction_says_how_many_pictures_to_take():

@@ -173,6 +173,25 @@ def test_needed_pictures_find_the_difference_in_four_of_five_studies(size, tests
     assert found == pytest.approx(0.8, abs=0.04)
 
 
+@pytest.mark.parametrize("pictures", [10, 20, 200])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda g, n: g.normal(size=n),
+        lambda g, n: g.standard_t(3, size=n),
+        lambda g, n: g.exponential(size=n) - 1,
+        lambda g, n: g.lognormal(size=n) - math.exp(0.5),
+    ],
+    ids=["gaussian", "heavy tails", "skewed", "very skewed"],
+)
+def test_verdicts_on_nothing_are_rare(draw, pictures):
+    """Differences whose true mean is 0; Wilcoxon's test finds the skewed ones in up to 97 %."""
+    generator = np.random.default_rng(7)
+    trials = [estimate(draw(generator, pictures), np.arange(pictures)) for _ in range(1500)]
+    wrong = np.mean([found.p_value < verdict_level(pictures) for found in trials])
+    assert wrong <= 0.06
+
+
 def test_needed_pictures_have_bounds():
     assert pictures_needed(100.0, 1.0) == FEWEST
     assert pictures_needed(0.0, 1.0) is None

@@ -4,10 +4,12 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
+import torch
 from named_variants import variant as named
 
+from var_exp.metrics.base import Flag, SampleMetric, flag_names
 from var_exp.results.intervals import estimate
-from var_exp.results.rows import Row
+from var_exp.results.rows import FLAGS, Row
 from var_exp.results.summary import (
     SummaryRow,
     read_summary,
@@ -76,6 +78,50 @@ def test_a_mean_over_classes_weighs_every_class_alike():
     assert {figure.n for figure in figures} == {6}
     random.Random(0).shuffle(rows)
     assert set(map(repr, summarise(rows, class_means=["m"]))) == set(map(repr, figures))
+
+
+class Recording(SampleMetric):
+    """Records what it is given."""
+
+    higher_is_better = True
+
+    def update(self, scores, flags, classes, ids):
+        self.record(scores, flags, classes, ids)
+
+
+@pytest.mark.parametrize("average", ["samples", "classes"])
+def test_a_metric_and_the_summary_of_its_rows_say_the_same(average):
+    """The torchmetrics state, for those who use a metric alone, and the figures of a run."""
+    generator = np.random.default_rng(0)
+    metric = Recording()
+    metric.average = average
+    rows = []
+    for _ in range(5):
+        ids = [f"id-{i}" for i in generator.integers(12, size=7)]
+        classes = [int(label) for label in generator.integers(3, size=7)]
+        # one score for each id and class, so that a sample that is repeated repeats its score
+        scores = [hash_score(id, label) for id, label in zip(ids, classes, strict=True)]
+        flags = [Flag.EMPTY_REGION if math.isnan(score) else Flag.TIED for score in scores]
+        state = torch.tensor(scores, dtype=torch.float64)
+        metric.update(state, torch.tensor(flags), torch.tensor(classes), ids)
+        columns = zip(ids, classes, scores, flags, strict=True)
+        rows += [
+            Row(id, c, "m", named("base"), score, flag_names(flag))
+            for id, c, score, flag in columns
+        ]
+    figure = only(rows, class_means=["m"] if average == "classes" else [])
+    assert figure.value == pytest.approx(metric.compute().item(), rel=1e-14)
+    ledger = metric.ledger()
+    assert (ledger["samples"], ledger["undefined"]) == (figure.rows, figure.rows - figure.n)
+    assert 0 < figure.n < figure.rows < len(rows)
+    for flag in FLAGS:
+        assert ledger[flag] == getattr(figure, flag)
+
+
+def hash_score(id, label):
+    """A score that the sample and the class alone decide, undefined for some."""
+    number = (31 * int(id[3:]) + 17 * label) % 23
+    return math.nan if number < 4 else number / 23
 
 
 def test_undefined_rows_are_left_out_and_counted():

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from var_exp.methods import get_method
 from var_exp.methods.gradient import Gradient
 from var_exp.support import findings
-from var_exp.support.findings import examine
-from var_exp.support.networks import Subject
+from var_exp.support.__main__ import network
+from var_exp.support.findings import examine, support
+from var_exp.support.networks import Subject, subject
 from var_exp.types import UnsupportedModel
 
 
@@ -116,3 +118,83 @@ def test_a_method_with_something_wrong_fails(on, monkeypatch, kind, reason):
 def test_the_same_method_without_anything_wrong_acts(on, monkeypatch):
     monkeypatch.setattr(findings, "get_method", lambda alias: get_method("gradient"))
     assert examine("gradient", on).status == "acts"
+
+
+class Blurred(nn.Module):
+    """Logits of an image in single precision, whatever its type."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(3 * 8 * 8, 9)
+
+    def forward(self, images):
+        return self.head(images.flatten(1).float().tanh().to(images))
+
+
+class HiddenActivation(nn.Module):
+    """An activation in place on a view, whose node in the graph is that of the copy."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6 * 6, 9)
+
+    def forward(self, images):
+        x = self.first(images)
+        nn.functional.relu(x.permute(0, 2, 3, 1), inplace=True)
+        return self.head(x.flatten(1))
+
+
+class Standardised(nn.Module):
+    """Weights that are standardised by a batch norm of their own, as in NFNets."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.head = nn.Linear(4 * 6 * 6, 9)
+
+    def forward(self, images):
+        flat = self.weight.reshape(1, 4, -1)
+        weight = nn.functional.batch_norm(flat, None, None, training=True).view_as(self.weight)
+        return self.head(nn.functional.conv2d(images, weight).relu().flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "alias", "status", "reason"),
+    [
+        (Blurred, "gradient", "unchecked", "the finite differences of the check do not settle"),
+        (HiddenActivation, "gbp", "unchecked", "an activation may be hidden"),
+        (HiddenActivation, "gradient", "acts", ""),
+        (Standardised, "lrp", "acts", ""),
+        (Standardised, "fullgrad", "acts", ""),
+    ],
+)
+def test_what_a_check_cannot_tell_is_unchecked(model, alias, status, reason):
+    finding = examine(alias, subject(model(), torch.randn(3, 8, 8)))
+    assert (finding.status, finding.reason[: len(reason)]) == (status, reason)
+
+
+def test_a_wrong_gradient_is_not_excused_by_differences_that_settle(on, monkeypatch):
+    monkeypatch.setattr(findings, "get_method", lambda alias: Wrong(kind="a share too large"))
+    assert examine("gradient", on).status == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [
+        ("test_efficientnet_evos", ["gradient", "lrp"]),
+        ("test_efficientnet_ln", ["gbp", "deconvnet", "idg", "lrp"]),
+        ("test_maxvit", ["attnlrp"]),
+        ("test_nfnet", ["fullgrad", "lrp"]),
+        ("test_vit3", ["fullgrad", "deeplift"]),
+        ("test_vit_relpos", ["attention_rollout", "transformer_attribution"]),
+    ],
+)
+def test_nothing_fails_on_networks_that_the_checks_were_not_written_for(name, methods):
+    if name not in timm.list_models():
+        pytest.skip(f"this version of timm has no {name}")
+    for finding in support(network([f"model={name}", "model.pretrained=false"]), methods=methods):
+        assert finding.status in ("acts", "unchecked"), f"{finding.method}: {finding.reason}"

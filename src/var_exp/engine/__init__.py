@@ -1,1 +1,1 @@
-"""The two primitives that carry every method, and what bends them: rules, chunks, scores."""
+"""What runs the network: passes for many classes at once, and what gets between their calls."""

@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from var_exp.engine.calls import Call, Calls
 from var_exp.engine.scores import check_logits
 from var_exp.models.frozen import frozen
-from var_exp.models.targets import find_target
+from var_exp.models.spatial import Frame, to_pixels
+from var_exp.models.targets import Target, find_token_grid
 from var_exp.types import Images, Maps, UnsupportedModel
 
 _PRODUCTS = frozenset({"matmul", "bmm", "einsum"})
@@ -53,11 +53,13 @@ class Tokens:
         count: N, all tokens.
         grid: (h, w) of the patch tokens, which come last.
         read: Positions that the logits read; their mean is the read-out.
+        frame: What of the image the grid covers, as of `models.targets.Target`.
     """
 
     count: int
     grid: tuple[int, int]
     read: tuple[int, ...]
+    frame: Frame | None = None
 
     def read_out(self, matrix: Float[Tensor, "B N N"]) -> Float[Tensor, "B N"]:
         """Weights of the tokens in the read-out, in the type and on the device of a matrix."""
@@ -69,8 +71,7 @@ class Tokens:
         """Drop the prefix tokens and bring the rest to image size, bilinearly."""
         h, w = self.grid
         coarse = relevance[..., self.count - h * w :].unflatten(2, self.grid)
-        size = (images.shape[2], images.shape[3])
-        return interpolate(coarse, size, mode="bilinear", align_corners=False).unsqueeze(2)
+        return to_pixels(coarse, images, self.frame)
 
 
 def mean_of_heads(matrix: Float[Tensor, "B heads N N"]) -> Float[Tensor, "B N N"]:
@@ -118,9 +119,9 @@ def find_tokens(model: nn.Module, image: Images) -> Tokens:
         raise UnsupportedModel(f"the logits of {name} do not depend on its attention; {_ELSE}.")
     read = gradient.isnan().any(3).any(1).any(0).nonzero().flatten().tolist()
     count = gradient.shape[-1]
-    grid = _grid(model, image, count)
-    _check_read_out(name, probe, read, prefix=count - grid[0] * grid[1], count=count)
-    return Tokens(count, grid, tuple(read))
+    patches = _patches(model, image, count)
+    _check_read_out(name, probe, read, prefix=patches.prefix, count=count)
+    return Tokens(count, patches.grid, tuple(read), patches.frame)
 
 
 class _Collect(Calls):
@@ -232,16 +233,11 @@ def _gradient(output: Tensor, value: float, point: Tensor) -> Tensor | None:
     return gradient
 
 
-def _grid(model: nn.Module, image: Tensor, count: int) -> tuple[int, int]:
-    """Find the grid (h, w) of the patch tokens among `count` tokens."""
-    try:
-        target = find_target(model, image)
-    except UnsupportedModel:
-        target = None
-    if target is not None:
-        h, w = target.grid
-        if h * w + target.prefix == count:
-            return target.grid
+def _patches(model: nn.Module, image: Tensor, count: int) -> Target:
+    """Find the grid of the patch tokens among `count` tokens, and what of the image it covers."""
+    target = find_token_grid(model, image, count)
+    if target is not None and target.grid[0] * target.grid[1] + target.prefix == count:
+        return target
     raise UnsupportedModel(
         f"the places of the {count} tokens of {type(model).__name__} in the image were not found; "
         "use a patch embedding whose output is [B, D, h, w], or a method without a grid, such as "

@@ -12,6 +12,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from var_exp.engine.calls import Call, Calls
 from var_exp.engine.scores import check_logits, class_scores
 from var_exp.models.frozen import frozen
+from var_exp.models.spatial import first_of
 from var_exp.types import Classes, Images, Logits, UnsupportedModel
 
 Score: TypeAlias = Callable[[Logits, Classes], Float[Tensor, "B K"]]
@@ -198,17 +199,19 @@ def _cut_at(layer: nn.Module, run: int) -> Iterator[list[Tensor]]:
     points: list[Tensor] = []
     n_runs = 0
 
-    def cut(_module: nn.Module, _inputs: tuple[object, ...], output: object) -> Tensor | None:
+    def cut(_module: nn.Module, _inputs: tuple[object, ...], output: object) -> object:
         nonlocal n_runs
         n_runs += 1
         if n_runs != run + 1:
             return None
-        if not isinstance(output, Tensor):
+        first = first_of(output)
+        if not isinstance(first, Tensor):
             raise UnsupportedModel(
-                f"the layer returns {type(output).__name__}, not one tensor; name another layer."
+                f"the layer returns {type(first).__name__}, not one tensor; name another layer."
             )
-        points.append(output.detach().requires_grad_())
-        return points[0].clone()  # a later layer may work in place on it
+        points.append(first.detach().requires_grad_())
+        point = points[0].clone()  # a later layer may work in place on it
+        return (point, *output[1:]) if isinstance(output, tuple) else point
 
     handle = layer.register_forward_hook(cut)
     try:

@@ -1,15 +1,44 @@
 """Normalising calls written out in sums, products, roots and quotients, which have rules.
 
-As `engine.calls` writes out attention. `engine.multipliers` says why the division is a quotient.
+As `engine.calls` writes out attention. How the division by the root mean square is made is said by
+who asks: it is what the rules differ in.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from var_exp.types import UnsupportedModel
+
+Normalise: TypeAlias = Callable[[Tensor, tuple[int, ...], float, bool], Tensor]
+"""A tensor over its root mean square along axes, with an epsilon, its mean taken out or not."""
+
+
+def written_out(normalise: Normalise) -> dict[str, Callable[..., Any]]:
+    """Calls by name, as functions of the same arguments."""
+    return {
+        "batch_norm": _batch_norm,
+        "layer_norm": partial(_layer_norm, normalise),
+        "group_norm": partial(_group_norm, normalise),
+        "rms_norm": partial(_rms_norm, normalise),
+        "normalize": _normalize,
+        "norm": _norm,
+        "linalg_vector_norm": _norm,
+        "addcmul": _addcmul,
+    }
+
+
+def scale_and_shift(
+    mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The two numbers of each channel that batch normalisation multiplies with and adds."""
+    scale = (variance + eps).rsqrt()
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale
+    return scale, shift if bias is None else shift + bias
 
 
 def _batch_norm(
@@ -28,14 +57,12 @@ def _batch_norm(
             "each other; use a model with running statistics."
         )
     # as one product, of which autograd need not keep the input
-    scale = (running_var + eps).rsqrt()
-    scale = scale if weight is None else scale * weight
-    shift = -running_mean * scale
-    shift = shift if bias is None else shift + bias
+    scale, shift = scale_and_shift(running_mean, running_var, weight, bias, eps)
     return _scaled(input, _per_channel(scale, input), _per_channel(shift, input))
 
 
 def _layer_norm(
+    normalise: Normalise,
     input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
@@ -44,10 +71,11 @@ def _layer_norm(
     *_: object,
 ) -> Tensor:
     dims = tuple(range(-len(normalized_shape), 0))
-    return _scaled(_over_root_mean_square(_centred(input, dims), dims, eps), weight, bias)
+    return _scaled(normalise(input, dims, eps, True), weight, bias)
 
 
 def _group_norm(
+    normalise: Normalise,
     input: Tensor,
     num_groups: int,
     weight: Tensor | None = None,
@@ -56,11 +84,12 @@ def _group_norm(
     *_: object,
 ) -> Tensor:
     groups = input.reshape(len(input), num_groups, -1)
-    normalised = _over_root_mean_square(_centred(groups, (-1,)), (-1,), eps).view(input.shape)
+    normalised = normalise(groups, (-1,), eps, True).view(input.shape)
     return _scaled(normalised, _per_channel(weight, input), _per_channel(bias, input))
 
 
 def _rms_norm(
+    normalise: Normalise,
     input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
@@ -68,7 +97,7 @@ def _rms_norm(
 ) -> Tensor:
     dims = tuple(range(-len(normalized_shape), 0))
     eps = torch.finfo(input.dtype).eps if eps is None else eps
-    return _scaled(_over_root_mean_square(input, dims, eps), weight, None)
+    return _scaled(normalise(input, dims, eps, False), weight, None)
 
 
 def _normalize(
@@ -100,27 +129,6 @@ def _per_channel(values: Tensor | None, input: Tensor) -> Tensor | None:
     return None if values is None else values.view(-1, *[1] * (input.ndim - 2))
 
 
-def _centred(input: Tensor, dims: tuple[int, ...]) -> Tensor:
-    return input - input.mean(dims, keepdim=True)
-
-
-def _over_root_mean_square(input: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
-    return input / (input.square().mean(dims, keepdim=True) + eps).sqrt()
-
-
 def _scaled(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     scaled = input if weight is None else input * weight
     return scaled if bias is None else scaled + bias
-
-
-WRITTEN_OUT: dict[str, Callable[..., Any]] = {
-    "batch_norm": _batch_norm,
-    "layer_norm": _layer_norm,
-    "group_norm": _group_norm,
-    "rms_norm": _rms_norm,
-    "normalize": _normalize,
-    "norm": _norm,
-    "linalg_vector_norm": _norm,
-    "addcmul": _addcmul,
-}
-"""Calls by name, as functions of the same arguments."""

@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from var_exp.engine.gradients import Score, class_gradients
 from var_exp.engine.scores import class_scores
@@ -44,12 +42,14 @@ class CAM(Method):
 
     def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without a spatial feature map that the logits depend on."""
-        feature_gradients(model, image, torch.zeros(1, 1, dtype=torch.int64), self.layer)
+        find_target(model, image, self.layer)
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        return upsample(self.coarse(model, images, classes), images)
+        return find_target(model, images[:1], self.layer).to_pixels(
+            self.coarse(model, images, classes), images
+        )
 
     @abstractmethod
     def coarse(
@@ -131,9 +131,3 @@ def other_logits(
     eligible = ranking.detach().scatter(2, classes[:, :, None], float("-inf"))
     chosen = eligible.topk(min(count, logits.shape[1] - 1), dim=2).indices
     return logits[:, None].expand_as(ranking).gather(2, chosen)
-
-
-def upsample(cams: Float[Tensor, "B K h w"], images: Images) -> Maps:
-    """Bring maps to image size bilinearly, with one map channel."""
-    size = (images.shape[2], images.shape[3])
-    return interpolate(cams, size, mode="bilinear", align_corners=False).unsqueeze(2)

@@ -9,10 +9,10 @@ space, the data set's mean colour.
 The paper has layers that are affine, activations of one input, and max pooling (its code): ResNet,
 VGG, DenseNet and other networks of ReLU, GELU or SiLU are its rule proper. Products, quotients,
 softmax and normalisation by the input's own statistics, as in transformers, ConvNeXt and
-squeeze-and-excitation, follow our extension of it (`engine.multipliers`), for which the maps sum
-to the change as well. Where values of the baseline are level in a max pooling window they share;
-SHAP and Captum take the first. Cost: one forward pass of the images, one of the baseline, which
-runs once for all images where the network treats them apart, and K backward passes.
+squeeze-and-excitation, follow our extension of it (`engine.deeplift.multipliers`), for which the
+maps sum to the change as well. Where values of the baseline are level in a max pooling window they
+share; SHAP and Captum take the first. Cost: one forward pass of the images, one of the baseline,
+which runs once for all images where the network treats them apart, and K backward passes.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from var_exp.engine.differences import contributions
+from var_exp.engine.deeplift.differences import contributions
 from var_exp.engine.scores import check_logits
 from var_exp.methods.completeness import change_from_zero
 from var_exp.methods.method import Method

@@ -2,9 +2,9 @@
 
     φ_c = Σ_channels x · d y_c / d x + Σ_calls ψ( Σ_channels b · d y_c / d f(z) )
 
-Srinivas & Fleuret 2019, arXiv 1905.00780. `engine.full_gradients` says what the biases b of a
-network are, those of batch normalisation and the implicit ones of smooth activations, normalisation
-and attention included; ψ brings a layer's map to image size.
+Srinivas & Fleuret 2019, arXiv 1905.00780. `engine.full_gradients.attribution` says what the biases
+b of a network are, those of batch normalisation and the implicit ones of smooth activations,
+normalisation and attention included; ψ brings a layer's map to image size.
 
 Departures from the paper: ψ takes no absolute value and rescales nothing, so the map is signed, in
 units of the logit, and sums to y_c exactly; upsampling keeps sums. Biases without a place, such as
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from var_exp.engine.full_gradients import full_gradients
+from var_exp.engine.full_gradients.attribution import full_gradients
 from var_exp.methods.method import Method
 from var_exp.types import Classes, Images, Logits, Maps
 

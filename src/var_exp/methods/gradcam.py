@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from var_exp.engine.activations import Activations
-from var_exp.methods.cam import CAM, feature_gradients, upsample, weighted_sum
+from var_exp.methods.cam import CAM, feature_gradients, weighted_sum
 from var_exp.methods.guided_backprop import GuidedBackprop
 from var_exp.methods.method import Method
+from var_exp.models.targets import find_target
 from var_exp.types import Classes, Images, Maps
 
 
@@ -68,8 +69,9 @@ class GuidedGradCAM(Method):
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
         cams = self._gradcam().coarse(model, images, classes).relu_()
+        target = find_target(model, images[:1], self.layer)
         guided = self._guided_backprop()._attribute(model, images, classes, ids)
-        return guided.mul_(upsample(cams, images))
+        return guided.mul_(target.to_pixels(cams, images))
 
     def _guided_backprop(self) -> GuidedBackprop:
         return GuidedBackprop(activations=self.activations)

@@ -3,7 +3,7 @@
     R_i = Σ_j c_ij / Σ_i c_ij · R_j,   R = y_c at the logit of class c and 0 at the others
 
 (Bach et al. 2015, PLoS ONE 10(7)) where c_ij is what input i contributes to output j, by a rule for
-each kind of layer (`engine.relevance_rules`):
+each kind of layer (`engine.relevance.rules`):
 
     composite            layers on the image   convolutions   dense layers
     epsilon              epsilon               epsilon        epsilon
@@ -12,10 +12,10 @@ each kind of layer (`engine.relevance_rules`):
 
 Names and default values are those of zennit (Anders et al. 2021, arXiv 2106.13200), and on VGG and
 ResNet so are the maps; a linear layer on maps with the channels last counts as the convolution that
-it is. `engine.relevance` says what happens outside layers. With a small epsilon the composite
-"epsilon" is input x gradient on a ReLU network. Cost: two forward and K backward passes, without
-the dear one to the pixels where the rule is flat; with gamma and z_box, twice and three times that
-in the layers concerned (docs/speed.md).
+it is. `engine.relevance.propagation` says what happens outside layers. With a small epsilon the
+composite "epsilon" is input x gradient on a ReLU network. Cost: two forward and K backward passes,
+without the dear one to the pixels where the rule is flat; with gamma and z_box, twice and three
+times that in the layers concerned (docs/speed.md).
 """
 
 from collections.abc import Sequence

@@ -27,9 +27,9 @@ from torch.nn.functional import pad
 from var_exp.engine.gradients import layer_output
 from var_exp.engine.perturb import masked_scores
 from var_exp.engine.scores import named_scores
-from var_exp.methods.cam import CAM, upsample, weighted_sum
+from var_exp.methods.cam import CAM, weighted_sum
 from var_exp.models.selfcheck import Needs
-from var_exp.models.targets import find_target
+from var_exp.models.targets import Target, find_target
 from var_exp.types import Classes, Images
 
 
@@ -56,7 +56,7 @@ class ScoreCAM(CAM):
             model,
             images,
             classes,
-            lambda rows, indices: _masks(channels[rows, indices], images),
+            lambda rows, indices: _masks(channels[rows, indices], target, images),
             channels.shape[1],
             limit=self._limit,
             score=partial(named_scores, score="probability"),
@@ -65,9 +65,11 @@ class ScoreCAM(CAM):
         return weighted_sum(weights.to(features), features)
 
 
-def _masks(channels: Float[Tensor, "n h w"], images: Images) -> Float[Tensor, "n 1 H W"]:
+def _masks(
+    channels: Float[Tensor, "n h w"], target: Target, images: Images
+) -> Float[Tensor, "n 1 H W"]:
     """Upsample each channel and stretch it to [0, 1]; a constant one becomes 0."""
-    fine = upsample(channels[:, None], images)[:, 0]
+    fine = target.to_pixels(channels[:, None], images)[:, 0]
     low, high = fine.amin((2, 3), keepdim=True), fine.amax((2, 3), keepdim=True)
     # asked of the channel too: upsampled, a constant differs by rounding, which would be stretched
     constant = channels.amax((1, 2)) == channels.amin((1, 2))

@@ -4,25 +4,31 @@
 
 What any order of the pixels costs the model cancels: a random order scores 0 in the mean, and a map
 turned upside down the negative. The symmetric relevance gain (SRG, Blücher et al. 2024) is this
-number, so `srg` is another name and no other metric. Averaging the difference of the curves over
-the steps, as some tools do, differs by the trapezoid rule's ends, where both curves meet. Costs no
-forward pass where deletion AUC and LeRF AUC of the same options are measured.
+number. Averaging the difference of the curves over the steps, as some tools do, differs by the
+trapezoid rule's ends, where both curves meet. Costs no forward pass where deletion AUC and LeRF AUC
+of the same options are measured.
 
 Source: Schulz et al., "Restricting the Flow", ICLR 2020 (degradation test, the area between both
 curves); Blücher, Vielhaben, Strodthoff, "Decoupling Pixel Flipping and Occlusion Strategy for
 Consistent XAI Benchmarks", TMLR 2024 (SRG).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationAUC
-from var_exp.metrics.perturbation import area_under, as_perturber, perturbation_curves
-from var_exp.metrics.perturber import Perturber, Score
+from var_exp.metrics.perturbation import (
+    AskOptions,
+    Question,
+    area_under,
+    as_perturber,
+    curves_of,
+)
+from var_exp.metrics.perturber import Perturber
+from var_exp.metrics.share import ScoresAndFlags
 from var_exp.types import Images, Predict
 
 
@@ -33,12 +39,7 @@ def abpc(
     maps: Float[Tensor, "N c h w"],
     steps: int = 224,
     baseline: Baseline = "zero",
-    *,
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "probability",
+    **options: Unpack[AskOptions],
 ) -> Float[Tensor, " N"]:
     """Area between the curves of both orders of deletion.
 
@@ -47,20 +48,8 @@ def abpc(
     Returns:
         [N] float64, in [-1, 1] but for logits; NaN for a map that is not finite.
     """
-    curves, _ = _differences(
-        as_perturber(model),
-        images,
-        classes,
-        maps,
-        steps=steps,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )
-    return area_under(curves)
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return area_under(_differences(question, steps)[0])
 
 
 class ABPC(PerturbationAUC):
@@ -72,16 +61,12 @@ class ABPC(PerturbationAUC):
         """What the curve shows."""
         return f"mean {self.score}, least first - most first"
 
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> tuple[Tensor, Tensor]:
-        return _differences(model, images, classes, maps, **given, **self.options())
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        return _differences(question, self.steps)
 
 
-def _differences(
-    model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **options: Any
-) -> tuple[Tensor, Tensor]:
+def _differences(question: Question, steps: int) -> ScoresAndFlags:
     """Differences of both curves [N, steps + 1] and flags."""
-    least, odd = perturbation_curves(model, images, classes, maps, "lerf", **options)
-    most, odd_too = perturbation_curves(model, images, classes, maps, "deletion", **options)
+    least, odd = curves_of(question, "lerf", steps)
+    most, odd_too = curves_of(question, "deletion", steps)
     return least - most, odd | odd_too

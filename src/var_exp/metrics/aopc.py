@@ -13,8 +13,7 @@ Cost: L + 1 forward passes per map. Source: Samek et al., "Evaluating the Visual
 Deep Neural Network Has Learned", TNNLS 2017, arXiv:1509.06321.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int
@@ -23,9 +22,9 @@ from torch import Tensor
 from var_exp.engine.chunks import check_at_least_one
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationMetric, Ties
-from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
-from var_exp.metrics.perturber import Perturber, Score, read_scores
-from var_exp.metrics.share import Scored
+from var_exp.metrics.perturbation import AskOptions, Question, as_perturber
+from var_exp.metrics.perturber import Perturber, Readout
+from var_exp.metrics.share import ScoresAndFlags
 from var_exp.types import Images, Predict
 
 
@@ -37,12 +36,7 @@ def aopc(
     regions: int = 100,
     patch: int = 8,
     baseline: Baseline = "zero",
-    *,
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "probability",
+    **options: Unpack[AskOptions],
 ) -> Float[Tensor, " N"]:
     """Mean drop of the score over the first regions.
 
@@ -54,11 +48,7 @@ def aopc(
         regions: L, the most regions that go; all of them where a picture has fewer.
         patch: Side of a region in pixels; those at the lower and right edge may be smaller.
         baseline: "zero", "mean", "blur" or "noisy_linear".
-        base_maps: [N, c, h, w] that rank the regions which `maps` leaves equal.
-        ids: N sample ids, for the random order of what is still equal.
-        seed: Seed of that order, and of noise.
-        max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        options: base_maps, ids, seed, max_batch and score; see `AskOptions`.
 
     Returns:
         [N] float64, in [-1, 1] but for logits; NaN for a map that is not finite.
@@ -66,20 +56,8 @@ def aopc(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    return _drops(
-        as_perturber(model),
-        images,
-        classes,
-        maps,
-        regions=regions,
-        patch=patch,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )[0]
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return _drops(question, regions, patch)[0]
 
 
 class AOPC(PerturbationMetric):
@@ -93,7 +71,7 @@ class AOPC(PerturbationMetric):
         ties: What ranks equal regions: "random", or "base" for `base_maps` and then at random.
         seed: Seed of the random order, and of noise.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.
@@ -110,46 +88,22 @@ class AOPC(PerturbationMetric):
         ties: Ties = "random",
         seed: int = 0,
         max_batch: int = 64,
-        score: Score = "probability",
+        score: Readout = "probability",
     ) -> None:
         super().__init__(model, baseline, score, ties, seed, max_batch)
         check_at_least_one(regions=regions, patch=patch)
         self.regions = regions
         self.patch = patch
 
-    def options(self) -> dict[str, Any]:
-        """The options that go on to the pure function."""
-        return {"regions": self.regions, "patch": self.patch, **super().options()}
-
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> Scored:
-        return _drops(model, images, classes, maps, **given, **self.options())
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        return _drops(question, self.regions, self.patch)
 
 
-def _drops(
-    model: Perturber,
-    images: Tensor,
-    classes: Tensor,
-    maps: Tensor,
-    *,
-    regions: int,
-    patch: int,
-    baseline: Baseline,
-    base_maps: Tensor | None,
-    ids: Sequence[str] | None,
-    seed: int,
-    max_batch: int,
-    score: Score,
-) -> Scored:
+def _drops(question: Question, regions: int, patch: int) -> ScoresAndFlags:
     """Scores and flags."""
-    check_inputs(images, classes, maps, base_maps)
-    check_options(1, baseline, max_batch, score)
     check_at_least_one(regions=regions, patch=patch)
-    batch = model.batch(images, ids, seed)
-    ranking = batch.ranking(maps, base_maps, patch)
+    ranking = question.ranking(patch)
     counts = range(min(regions, ranking.cells) + 1)
-    logits = batch.ranked(ranking, "most_first", counts, baseline, max_batch)
-    curves = read_scores(logits, classes, score, batch.head)
+    curves = question.read(question.ranked(ranking, "most_first", counts))
     drops = (curves[:, :1] - curves).mean(1)
     return drops.where(ranking.finite(), torch.nan), ranking.flags(counts)

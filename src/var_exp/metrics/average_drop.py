@@ -15,8 +15,7 @@ Cost: one forward pass per map and measure, and one per picture that all maps sh
 Chattopadhay et al., "Grad-CAM++", WACV 2018, arXiv:1710.11063.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int
@@ -24,9 +23,9 @@ from torch import Tensor
 
 from var_exp.metrics.base import Flag
 from var_exp.metrics.curve_metric import PerturbationMetric
-from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
-from var_exp.metrics.perturber import Perturber, read_scores
-from var_exp.metrics.share import TIE, Scored, pixel_values
+from var_exp.metrics.perturbation import Question, RunOptions, as_perturber
+from var_exp.metrics.perturber import Perturber
+from var_exp.metrics.share import TIE, ScoresAndFlags, pixel_values
 from var_exp.types import Images, Predict
 
 
@@ -35,10 +34,7 @@ def average_drop(
     images: Images,
     classes: Int[Tensor, " N"],
     maps: Float[Tensor, "N c h w"],
-    *,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
+    **options: Unpack[RunOptions],
 ) -> Float[Tensor, " N"]:
     """Share of the class's probability that is lost when only the map's pixels are kept.
 
@@ -47,10 +43,8 @@ def average_drop(
         images: [N, C, H, W], normalised as the model expects.
         classes: [N] int64, the class of each map.
         maps: [N, c, h, w], raw and signed; channels are summed, then resized to the images' size.
-        ids: N sample ids.
-        seed: That of the other measures of the same perturber, so that they share the whole
-            picture; nothing here is random.
-        max_batch: Most images in one forward, halved when memory runs out.
+        options: ids, seed and max_batch; see `RunOptions`. Nothing here is random, but measures of
+            one perturber and seed share the whole picture.
 
     Returns:
         [N] float64 in [0, 1]; NaN for a map that is constant but not 0, or not finite.
@@ -58,7 +52,7 @@ def average_drop(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    whole, kept, _ = _kept(as_perturber(model), images, classes, maps, ids, seed, max_batch)
+    whole, kept, _ = _kept(Question(as_perturber(model), images, classes, maps, **options))
     return _drop(whole, kept)
 
 
@@ -67,16 +61,13 @@ def average_increase(
     images: Images,
     classes: Int[Tensor, " N"],
     maps: Float[Tensor, "N c h w"],
-    *,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
+    **options: Unpack[RunOptions],
 ) -> Float[Tensor, " N"]:
     """Whether the class's probability rises when only the map's pixels are kept.
 
     Arguments, shapes and errors are those of `average_drop`; the result is 0, 1 or NaN.
     """
-    whole, kept, _ = _kept(as_perturber(model), images, classes, maps, ids, seed, max_batch)
+    whole, kept, _ = _kept(Question(as_perturber(model), images, classes, maps, **options))
     return _increase(whole, kept)
 
 
@@ -97,11 +88,8 @@ class AverageDrop(PerturbationMetric):
     def __init__(self, model: Predict | Perturber, seed: int = 0, max_batch: int = 64) -> None:
         super().__init__(model, "zero", "probability", seed=seed, max_batch=max_batch)
 
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> Scored:
-        options = (given["ids"], self.seed, self.max_batch)
-        whole, kept, flags = _kept(model, images, classes, maps, *options)
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        whole, kept, flags = _kept(question)
         return self._read(whole, kept), flags
 
     def _read(self, whole: Float[Tensor, " N"], kept: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -127,19 +115,11 @@ def _increase(whole: Float[Tensor, " N"], kept: Float[Tensor, " N"]) -> Float[Te
 
 
 def _kept(
-    model: Perturber,
-    images: Tensor,
-    classes: Tensor,
-    maps: Tensor,
-    ids: Sequence[str] | None,
-    seed: int,
-    max_batch: int,
+    question: Question,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Int[Tensor, " N"]]:
     """Probability of the whole picture, of what the map keeps (NaN without a mask), and flags."""
-    check_inputs(images, classes, maps)
-    check_options(1, "zero", max_batch)
-    batch = model.batch(images, ids, seed)
-    values = pixel_values(maps, (images.shape[2], images.shape[3]))
+    images = question.images
+    values = pixel_values(question.maps, (images.shape[2], images.shape[3]))
     finite, magnitudes = values.isfinite().flatten(1).all(1), values.abs()
     low, high = magnitudes.amin((1, 2), keepdim=True), magnitudes.amax((1, 2), keepdim=True)
     span = high - low
@@ -149,11 +129,10 @@ def _kept(
     def work(rows: Tensor) -> Tensor:
         rows = rows.to(images.device)
         with torch.inference_mode():
-            return model(images[rows] * masks[rows, None])
+            return question.model(images[rows] * masks[rows, None])
 
-    answers = torch.cat([logits for _, logits in model.limit(max_batch).chunks(len(images), work)])
-    clean = batch.clean(max_batch)
-    kept = read_scores(answers[:, None], classes, "probability", batch.head)[:, 0]
-    whole = read_scores(clean[:, None], classes, "probability", batch.head)[:, 0]
+    chunks = question.model.limit(question.max_batch).chunks(len(images), work)
+    kept = question.read(torch.cat([logits for _, logits in chunks])[:, None])[:, 0]
     flags = Flag.EMPTY_MAP * empty + Flag.NON_FINITE * ~finite + Flag.TIED * (constant & finite)
-    return whole, kept.where(finite & (empty | ~constant), torch.nan), flags
+    kept = kept.where(finite & (empty | ~constant), torch.nan)
+    return question.whole()[:, 0], kept, flags

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.base import Flag, SampleMetric
-from var_exp.metrics.share import Scored, pixel_values
+from var_exp.metrics.share import ScoresAndFlags, pixel_values
 from var_exp.metrics.similarity import correlation
 
 
@@ -63,7 +63,7 @@ class ClassSensitivity(SampleMetric):
         self.record(*_scores(maps, other_maps), classes, ids)
 
 
-def _scores(maps: Tensor, other_maps: Tensor) -> Scored:
+def _scores(maps: Tensor, other_maps: Tensor) -> ScoresAndFlags:
     """Scores and flags."""
     if maps.ndim != 4 or other_maps.ndim != 4 or _place(maps) != _place(other_maps):
         raise ValueError(

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.base import Flag, SampleMetric
-from var_exp.metrics.share import Scored, magnitudes
+from var_exp.metrics.share import ScoresAndFlags, magnitudes
 
 
 def complexity(maps: Float[Tensor, "N c h w"], normalise: bool = False) -> Float[Tensor, " N"]:
@@ -70,7 +70,7 @@ class Complexity(SampleMetric):
         self.record(*_scores(maps, self.normalise), classes, ids)
 
 
-def _scores(maps: Tensor, normalise: bool) -> Scored:
+def _scores(maps: Tensor, normalise: bool) -> ScoresAndFlags:
     """Scores and flags."""
     values, finite = magnitudes(maps)
     total = values.sum(1, keepdim=True)

@@ -12,15 +12,22 @@ Source: this project; the score is the difference that contrastive explanations 
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationAUC
-from var_exp.metrics.perturbation import Mode, area_under, perturbation_curves
-from var_exp.metrics.perturber import Perturber, Score
+from var_exp.metrics.perturbation import (
+    AskOptions,
+    CurveKind,
+    Question,
+    area_under,
+    as_perturber,
+    curves_of,
+)
+from var_exp.metrics.perturber import Perturber
 from var_exp.types import Images, Predict
 
 
@@ -32,12 +39,7 @@ def contrastive_deletion(
     maps: Float[Tensor, "N c h w"],
     steps: int = 224,
     baseline: Baseline = "zero",
-    *,
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "probability",
+    **options: Unpack[AskOptions],
 ) -> Float[Tensor, " N"]:
     """Area under the lead of the class over its competitor, as its first pixels are deleted first.
 
@@ -49,11 +51,7 @@ def contrastive_deletion(
         maps: [N, c, h, w], raw and signed.
         steps: Number of steps.
         baseline: "zero", "mean", "blur" or "noisy_linear".
-        base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
-        ids: N sample ids, for the random order of what is still equal.
-        seed: Seed of that order, and of noise.
-        max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        options: base_maps, ids, seed, max_batch and score; see `AskOptions`.
 
     Returns:
         [N] float64, in [-1, 1] but for logits; NaN for a map that is not finite.
@@ -61,29 +59,15 @@ def contrastive_deletion(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    curves, _ = perturbation_curves(
-        model,
-        images,
-        classes,
-        maps,
-        "deletion",
-        competitors=competitors,
-        steps=steps,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )
-    return area_under(curves)
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return area_under(curves_of(question, "deletion", steps, competitors)[0])
 
 
 class ContrastiveDeletion(PerturbationAUC):
     """Mean of `contrastive_deletion`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = False
-    mode: ClassVar[Mode] = "deletion"
+    kind: ClassVar[CurveKind] = "deletion"
 
     def y_label(self) -> str:
         """What the curve shows."""
@@ -104,7 +88,7 @@ class ContrastiveDeletion(PerturbationAUC):
         Raises:
             ValueError: ties="base" without base maps, or what `contrastive_deletion` refuses.
         """
-        given: dict[str, Any] = {"base_maps": self.ranked_by(base_maps), "ids": ids}
-        with self.asking() as model:
-            measured = self._measure(model, images, classes, maps, competitors=competitors, **given)
+        question = self.question(images, classes, maps, base_maps, ids)
+        measured = curves_of(question, self.kind, self.steps, competitors)
+        self.forget()
         self.keep(*measured, classes, ids)

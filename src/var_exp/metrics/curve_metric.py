@@ -1,23 +1,25 @@
 """What metrics share that keep a curve, and those that perturb pictures: a model, options."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Sequence
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from var_exp.engine.chunks import check_at_least_one
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.perturbation import (
-    Mode,
+    CurveKind,
+    Question,
     area_under,
     as_perturber,
     check_options,
-    perturbation_curves,
+    curves_of,
 )
-from var_exp.metrics.perturber import Perturber, Score
+from var_exp.metrics.perturber import Perturber, Readout
+from var_exp.metrics.share import ScoresAndFlags
 from var_exp.types import Images, Predict
 
 Ties = Literal["random", "base"]
@@ -77,7 +79,7 @@ class PerturbationMetric(SampleMetric):
         model: From images to logits, in eval mode; or a `Perturber` of it, shared with other
             metrics, which then remembers from one update to the next.
         baseline: What stands where a pixel is taken away.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
         ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
         seed: Seed of everything random.
         max_batch: Most images in one forward, halved when memory runs out.
@@ -90,36 +92,46 @@ class PerturbationMetric(SampleMetric):
         self,
         model: Predict | Perturber,
         baseline: Baseline,
-        score: Score,
+        score: Readout,
         ties: Ties = "random",
         seed: int = 0,
         max_batch: int = 64,
     ) -> None:
         super().__init__()
-        check_options(1, baseline, max_batch, score)
+        check_options(baseline, max_batch, score)
         if ties not in get_args(Ties):
             raise ValueError(f"ties must be random or base, got '{ties}'.")
         self.model = as_perturber(model)  # no module, so the model does not move with the metric
         self.baseline: Baseline = baseline
-        self.score: Score = score
+        self.score: Readout = score
         self.ties = ties
         self.seed = seed
         self.max_batch = max_batch
         self._shared = isinstance(model, Perturber)
 
-    @contextmanager
-    def asking(self) -> Iterator[Perturber]:
-        """The perturber for one update; one of the metric's own forgets at the end."""
-        yield self.model
+    def question(
+        self,
+        images: Images,
+        classes: Int[Tensor, " N"],
+        maps: Float[Tensor, "N c h w"],
+        base_maps: Float[Tensor, "N _ _ _"] | None,
+        ids: Sequence[str] | None,
+    ) -> Question:
+        """What the model is asked, with the options of the metric.
+
+        Raises:
+            ValueError: ties="base" without base maps, or what `Question` refuses.
+        """
+        base = self._ranked_by(base_maps)
+        how = (self.baseline, base, ids, self.seed, self.max_batch, self.score)
+        return Question(self.model, images, classes, maps, *how)
+
+    def forget(self) -> None:
+        """Let a perturber of the metric's own forget; one that is shared remembers."""
         if not self._shared:
             self.model.forget()
 
-    def options(self) -> dict[str, Any]:
-        """The options that go on to the pure function."""
-        names = ("baseline", "score", "seed", "max_batch")
-        return {name: getattr(self, name) for name in names}
-
-    def ranked_by(self, base_maps: Tensor | None) -> Tensor | None:
+    def _ranked_by(self, base_maps: Tensor | None) -> Tensor | None:
         """The base maps, where they rank ties.
 
         Raises:
@@ -145,9 +157,8 @@ class PerturbationMetric(SampleMetric):
         Raises:
             ValueError: ties="base" without base maps, or what the pure function refuses.
         """
-        base = self.ranked_by(base_maps)
-        with self.asking() as model:
-            measured = self._measure(model, images, classes, maps, base_maps=base, ids=ids)
+        measured = self._measure(self.question(images, classes, maps, base_maps, ids))
+        self.forget()
         self.keep(*measured, classes, ids)
 
     def keep(
@@ -160,10 +171,8 @@ class PerturbationMetric(SampleMetric):
         """Record what was measured of each map."""
         self.record(self._value(measured), flags, classes, ids)
 
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Scores [N] or curves [N, points], and flags [N]; given are base_maps and ids."""
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        """Scores [N] or curves [N, points], and flags [N]."""
         raise NotImplementedError
 
     def _value(self, measured: Float[Tensor, "N ..."]) -> Float[Tensor, " N"]:
@@ -189,13 +198,13 @@ class PerturbationAUC(PerturbationCurve):
         ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
         seed: Seed of the random order, and of noise.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.
     """
 
-    mode: ClassVar[Mode]
+    kind: ClassVar[CurveKind]
 
     def __init__(
         self,
@@ -205,26 +214,19 @@ class PerturbationAUC(PerturbationCurve):
         ties: Ties = "random",
         seed: int = 0,
         max_batch: int = 64,
-        score: Score = "probability",
+        score: Readout = "probability",
     ) -> None:
         super().__init__(model, baseline, score, ties, seed, max_batch)
-        check_options(steps, baseline, max_batch, score)
+        check_at_least_one(steps=steps)
         self.steps = steps
 
     def places(self) -> list[float]:
         """Where on x the points of the curve are."""
         return [step / self.steps for step in range(self.steps + 1)]
 
-    def options(self) -> dict[str, Any]:
-        """The options that go on to the pure function."""
-        return {"steps": self.steps, **super().options()}
-
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Curves [N, points] and flags [N]; given are base_maps and ids."""
-        given |= self.options()
-        return perturbation_curves(model, images, classes, maps, self.mode, **given)
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        """Curves [N, points] and flags [N]."""
+        return curves_of(question, self.kind, self.steps)
 
     def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
         """One number per curve."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.share import (
-    Magnitude,
-    Scored,
+    Counted,
+    ScoresAndFlags,
     check_magnitude,
     score_in_blocks,
     share_inside,
@@ -27,7 +27,7 @@ from var_exp.metrics.share import (
 def energy_pointing_game(
     maps: Float[Tensor, "N c h w"],
     regions: Bool[Tensor, "N H W"],
-    magnitude: Magnitude = "positive",
+    magnitude: Counted = "positive",
 ) -> Float[Tensor, " N"]:
     """Share of the relevance that lies inside the region.
 
@@ -66,7 +66,7 @@ class EnergyPointingGame(SampleMetric):
     higher_is_better = True
     chance_is_area = True
 
-    def __init__(self, magnitude: Magnitude = "positive") -> None:
+    def __init__(self, magnitude: Counted = "positive") -> None:
         super().__init__()
         check_magnitude(magnitude)
         self.magnitude = magnitude
@@ -83,7 +83,7 @@ class EnergyPointingGame(SampleMetric):
         self.record(*_scores(maps, regions, self.magnitude), classes, ids)
 
 
-def _scores(maps: Tensor, regions: Tensor, magnitude: Magnitude) -> Scored:
+def _scores(maps: Tensor, regions: Tensor, magnitude: Counted) -> ScoresAndFlags:
     """Scores and flags."""
     check_magnitude(magnitude)
     return score_in_blocks(partial(share_inside, magnitude=magnitude), maps, regions)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from var_exp.metrics.base import SampleMetric
-from var_exp.metrics.share import Scored, score_in_blocks, share_inside
+from var_exp.metrics.share import ScoresAndFlags, score_in_blocks, share_inside
 
 
 def energy_share(
@@ -75,7 +75,7 @@ class IrrelevantEnergyShare(EnergyShare):
     higher_is_better = False
 
 
-def _scores(maps: Tensor, regions: Tensor, scope: Tensor) -> Scored:
+def _scores(maps: Tensor, regions: Tensor, scope: Tensor) -> ScoresAndFlags:
     """Scores and flags."""
     if scope.shape != regions.shape or scope.dtype != torch.bool:
         raise ValueError(
@@ -83,6 +83,6 @@ def _scores(maps: Tensor, regions: Tensor, scope: Tensor) -> Scored:
             f"{scope.dtype} of shape {list(scope.shape)}; pass one reference per map."
         )
     return score_in_blocks(
-        lambda values, inside, within: share_inside(values, inside, "positive", within),
+        lambda values, inside, scope: share_inside(values, inside, "positive", scope),
         *(maps, regions, scope),
     )

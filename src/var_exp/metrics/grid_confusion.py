@@ -21,13 +21,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from var_exp.metrics.matrix_metric import MatrixMetric
-from var_exp.metrics.share import Magnitude, check_magnitude, score_in_blocks, share_inside
+from var_exp.metrics.share import Counted, check_magnitude, score_in_blocks, share_inside
 
 
 def grid_confusion(
     maps: Float[Tensor, "N c h w"],
     cells: Bool[Tensor, "N A H W"],
-    magnitude: Magnitude = "positive",
+    magnitude: Counted = "positive",
 ) -> Float[Tensor, "N A"]:
     """Share of the relevance in each cell.
 
@@ -71,10 +71,10 @@ class GridConfusion(MatrixMetric):
     higher_is_better = True
     matrix_axes = ("class of cell", "share in cell")
 
-    def __init__(self, magnitude: Magnitude = "positive") -> None:
+    def __init__(self, magnitude: Counted = "positive") -> None:
         super().__init__()
         check_magnitude(magnitude)
-        self.magnitude: Magnitude = magnitude
+        self.magnitude: Counted = magnitude
 
     def update(
         self,
@@ -98,7 +98,7 @@ class GridConfusion(MatrixMetric):
 
 
 def _shares(
-    maps: Tensor, cells: Tensor, magnitude: Magnitude
+    maps: Tensor, cells: Tensor, magnitude: Counted
 ) -> tuple[Float[Tensor, "N A"], Int[Tensor, " N"]]:
     """Shares and flags."""
     check_magnitude(magnitude)
@@ -114,7 +114,7 @@ def _shares_of(
     values: Float[Tensor, "N H W"],
     _: Bool[Tensor, "N H W"],
     cells: Bool[Tensor, "N A H W"],
-    magnitude: Magnitude,
+    magnitude: Counted,
 ) -> tuple[Float[Tensor, "N A"], Int[Tensor, " N"]]:
     """Shares and flags of pixel values."""
     scored = [share_inside(values, cell, magnitude) for cell in cells.unbind(1)]

@@ -22,8 +22,8 @@ from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.share import (
-    Magnitude,
-    Scored,
+    Counted,
+    ScoresAndFlags,
     check_magnitude,
     score_in_blocks,
     share_inside,
@@ -33,7 +33,7 @@ from var_exp.metrics.share import (
 def grid_pointing_game(
     maps: Float[Tensor, "N c h w"],
     regions: Bool[Tensor, "N H W"],
-    magnitude: Magnitude = "positive",
+    magnitude: Counted = "positive",
     smoothing: int = 1,
 ) -> Float[Tensor, " N"]:
     """Share of the relevance that lies inside the class's cell.
@@ -68,7 +68,7 @@ class GridPointingGame(SampleMetric):
     higher_is_better = True
     chance_is_area = True
 
-    def __init__(self, magnitude: Magnitude = "positive", smoothing: int = 1) -> None:
+    def __init__(self, magnitude: Counted = "positive", smoothing: int = 1) -> None:
         super().__init__()
         check_magnitude(magnitude)
         _check_smoothing(smoothing)
@@ -87,12 +87,12 @@ class GridPointingGame(SampleMetric):
         self.record(*_scores(maps, regions, self.magnitude, self.smoothing), classes, ids)
 
 
-def _scores(maps: Tensor, regions: Tensor, magnitude: Magnitude, smoothing: int) -> Scored:
+def _scores(maps: Tensor, regions: Tensor, magnitude: Counted, smoothing: int) -> ScoresAndFlags:
     """Scores and flags."""
     check_magnitude(magnitude)
     _check_smoothing(smoothing)
 
-    def score(values: Tensor, cells: Tensor) -> Scored:
+    def score(values: Tensor, cells: Tensor) -> ScoresAndFlags:
         if smoothing > 1:
             values = F.avg_pool2d(values, smoothing, stride=1, padding=smoothing // 2)
         return share_inside(values, cells, magnitude)

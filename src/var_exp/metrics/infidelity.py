@@ -18,7 +18,7 @@ Explanations", NeurIPS 2019, arXiv:1901.09392; best factor as Captum's `normaliz
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,9 +29,9 @@ from var_exp.engine.chunks import check_at_least_one
 from var_exp.metrics.base import Flag
 from var_exp.metrics.baselines import CANVASES, Baseline
 from var_exp.metrics.curve_metric import PerturbationMetric
-from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
-from var_exp.metrics.perturber import Perturber, Score, read_scores
-from var_exp.metrics.share import Scored, pixel_values
+from var_exp.metrics.perturbation import Question, RunOptions, as_perturber
+from var_exp.metrics.perturber import Perturber, Readout
+from var_exp.metrics.share import ScoresAndFlags, pixel_values
 from var_exp.seeds import sample_generator
 from var_exp.types import Images, Predict
 
@@ -48,10 +48,8 @@ def infidelity(
     reading: Reading = "contributions",
     baseline: Baseline = "zero",
     *,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "logit",
+    score: Readout = "logit",
+    **options: Unpack[RunOptions],
 ) -> Float[Tensor, " N"]:
     """Mean squared error of the best multiple of the map.
 
@@ -64,10 +62,8 @@ def infidelity(
         size: Largest side of a square, as a share of the picture's shorter side, in (0, 1].
         reading: "contributions" or "gradients".
         baseline: "zero", "mean", "blur", or for contributions "noisy_linear".
-        ids: N sample ids, for the squares.
-        seed: Seed of the squares.
-        max_batch: Most images in one forward, halved when memory runs out.
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
+        options: ids, seed and max_batch; see `RunOptions`.
 
     Returns:
         [N] float64, at least 0, in squared units of the score; NaN for a map that is not finite.
@@ -75,20 +71,9 @@ def infidelity(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    return _errors(
-        as_perturber(model),
-        images,
-        classes,
-        maps,
-        samples=samples,
-        size=size,
-        reading=reading,
-        baseline=baseline,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )[0]
+    perturber = as_perturber(model)
+    question = Question(perturber, images, classes, maps, baseline, score=score, **options)
+    return _errors(question, samples, size, reading)[0]
 
 
 class Infidelity(PerturbationMetric):
@@ -102,7 +87,7 @@ class Infidelity(PerturbationMetric):
         baseline: "zero", "mean", "blur", or for contributions "noisy_linear".
         seed: Seed of the squares.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.
@@ -119,7 +104,7 @@ class Infidelity(PerturbationMetric):
         baseline: Baseline = "zero",
         seed: int = 0,
         max_batch: int = 64,
-        score: Score = "logit",
+        score: Readout = "logit",
     ) -> None:
         super().__init__(model, baseline, score, "random", seed, max_batch)
         _check_options(samples, size, reading, baseline)
@@ -127,40 +112,17 @@ class Infidelity(PerturbationMetric):
         self.size = size
         self.reading: Reading = reading
 
-    def options(self) -> dict[str, Any]:
-        """The options that go on to the pure function."""
-        own = {"samples": self.samples, "size": self.size, "reading": self.reading}
-        return {**own, **super().options()}
-
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> Scored:
-        return _errors(model, images, classes, maps, ids=given["ids"], **self.options())
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        return _errors(question, self.samples, self.size, self.reading)
 
 
-def _errors(
-    model: Perturber,
-    images: Tensor,
-    classes: Tensor,
-    maps: Tensor,
-    *,
-    samples: int,
-    size: float,
-    reading: Reading,
-    baseline: Baseline,
-    ids: Sequence[str] | None,
-    seed: int,
-    max_batch: int,
-    score: Score,
-) -> Scored:
+def _errors(question: Question, samples: int, size: float, reading: Reading) -> ScoresAndFlags:
     """Scores and flags."""
-    check_inputs(images, classes, maps)
-    check_options(1, baseline, max_batch, score)
-    _check_options(samples, size, reading, baseline)
-    batch = model.batch(images, ids, seed)
+    _check_options(samples, size, reading, question.baseline)
+    images, maps, batch = question.images, question.maps, question.batch
     height, width = images.shape[2:]
     key = ("squares", samples, size)
-    squares = batch.once(key, lambda: _draw(batch.ids, seed, samples, size, height, width))
+    squares = batch.once(key, lambda: _draw(batch.ids, question.seed, samples, size, height, width))
     squares = squares.to(images.device)
 
     def missing(rows: Tensor, points: Tensor) -> Bool[Tensor, "n H W"]:
@@ -170,13 +132,12 @@ def _errors(
         inside: Tensor = in_rows[:, :, None] & in_columns[:, None]
         return inside
 
-    logits = batch.sampled(key, missing, samples, baseline, max_batch)
-    whole = read_scores(batch.clean(max_batch)[:, None], classes, score, batch.head)
-    drops = whole - read_scores(logits, classes, score, batch.head)
+    logits = batch.sampled(key, missing, samples, question.baseline, question.max_batch)
+    drops = question.whole() - question.read(logits)
     values = pixel_values(maps, (height, width))
     finite = values.isfinite().flatten(1).all(1)
     if reading == "gradients":
-        change = (images - CANVASES[baseline](images)).double()
+        change = (images - CANVASES[question.baseline](images)).double()
         values = (change * _resized(maps.double(), (height, width))).sum(1)
     sums = _sums_inside(values, squares)
     energy = (sums**2).sum(1, keepdim=True)

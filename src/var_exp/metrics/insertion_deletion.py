@@ -5,16 +5,22 @@ takes them out of the image, and lower is better: the area under the MoRF curve 
 first) is the deletion AUC. Formula, cost and source are in `var_exp.metrics.perturbation`.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationAUC, Ties
-from var_exp.metrics.perturbation import Mode, area_under, perturbation_curves
-from var_exp.metrics.perturber import Perturber, Score
+from var_exp.metrics.perturbation import (
+    AskOptions,
+    CurveKind,
+    Question,
+    area_under,
+    as_perturber,
+    curves_of,
+)
+from var_exp.metrics.perturber import Perturber, Readout
 from var_exp.types import Images, Predict
 
 
@@ -25,12 +31,7 @@ def insertion_auc(
     maps: Float[Tensor, "N c h w"],
     steps: int = 224,
     baseline: Baseline = "blur",
-    *,
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "probability",
+    **options: Unpack[AskOptions],
 ) -> Float[Tensor, " N"]:
     """Area under the probability of the class while pixels are inserted, first ones first.
 
@@ -41,11 +42,7 @@ def insertion_auc(
         maps: [N, c, h, w], raw and signed.
         steps: Number of steps; `steps + 1` forward passes per map.
         baseline: "zero", "mean", "blur" or "noisy_linear".
-        base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
-        ids: N sample ids, for the random order of what is still equal.
-        seed: Seed of that order, and of noise.
-        max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        options: base_maps, ids, seed, max_batch and score; see `AskOptions`.
 
     Returns:
         [N] float64, in [0, 1] but for logits; NaN for a map that is not finite.
@@ -53,21 +50,8 @@ def insertion_auc(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    curves, _ = perturbation_curves(
-        model,
-        images,
-        classes,
-        maps,
-        "insertion",
-        steps=steps,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )
-    return area_under(curves)
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return area_under(curves_of(question, "insertion", steps)[0])
 
 
 def deletion_auc(
@@ -77,39 +61,21 @@ def deletion_auc(
     maps: Float[Tensor, "N c h w"],
     steps: int = 224,
     baseline: Baseline = "zero",
-    *,
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "probability",
+    **options: Unpack[AskOptions],
 ) -> Float[Tensor, " N"]:
     """Area under the probability of the class while pixels are deleted, first ones first.
 
     Arguments, shapes, range and errors are those of `insertion_auc`.
     """
-    curves, _ = perturbation_curves(
-        model,
-        images,
-        classes,
-        maps,
-        "deletion",
-        steps=steps,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )
-    return area_under(curves)
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return area_under(curves_of(question, "deletion", steps)[0])
 
 
 class InsertionAUC(PerturbationAUC):
     """Mean of `insertion_auc`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = True
-    mode: ClassVar[Mode] = "insertion"
+    kind: ClassVar[CurveKind] = "insertion"
 
     def __init__(
         self,
@@ -119,7 +85,7 @@ class InsertionAUC(PerturbationAUC):
         ties: Ties = "random",
         seed: int = 0,
         max_batch: int = 64,
-        score: Score = "probability",
+        score: Readout = "probability",
     ) -> None:
         super().__init__(model, steps, baseline, ties, seed, max_batch, score)
 
@@ -128,16 +94,4 @@ class DeletionAUC(PerturbationAUC):
     """Mean of `deletion_auc`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = False
-    mode: ClassVar[Mode] = "deletion"
-
-    def __init__(
-        self,
-        model: Predict | Perturber,
-        steps: int = 224,
-        baseline: Baseline = "zero",
-        ties: Ties = "random",
-        seed: int = 0,
-        max_batch: int = 64,
-        score: Score = "probability",
-    ) -> None:
-        super().__init__(model, steps, baseline, ties, seed, max_batch, score)
+    kind: ClassVar[CurveKind] = "deletion"

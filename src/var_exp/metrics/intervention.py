@@ -14,7 +14,7 @@ Source: the figure of class probabilities before and after masking in Walter et 
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -23,12 +23,12 @@ from torch import Tensor
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationMetric, Ties
 from var_exp.metrics.matrix_metric import MatrixMetric
-from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
+from var_exp.metrics.perturbation import Question, RunOptions, as_perturber
 from var_exp.metrics.perturber import Perturber
 from var_exp.models.description import probabilities
 from var_exp.types import Images, Predict
 
-Mode = Literal["deleted", "kept"]
+Masking = Literal["deleted", "kept"]
 
 
 def intervention(
@@ -37,14 +37,12 @@ def intervention(
     classes: Int[Tensor, " N"],
     asked: Int[Tensor, "N A"],
     maps: Float[Tensor, "N c h w"],
-    mode: Mode = "deleted",
+    mode: Masking = "deleted",
     share: float = 0.25,
     baseline: Baseline = "zero",
     *,
     base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
+    **options: Unpack[RunOptions],
 ) -> tuple[Float[Tensor, "N A"], Float[Tensor, "N A"]]:
     """Probabilities of all classes asked about before and after one map's pixels go or stay.
 
@@ -58,9 +56,7 @@ def intervention(
         share: Of the pixels that count as the strongest; above 0, below 1.
         baseline: What stands where a pixel is taken out: "zero", "mean", "blur" or "noisy_linear".
         base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
-        ids: N sample ids, for the random order of what is still equal.
-        seed: Seed of that order, and of noise.
-        max_batch: Most images in one forward, halved when memory runs out.
+        options: ids, seed and max_batch; see `RunOptions`.
 
     Returns:
         Two tensors [N, A] float64 in [0, 1]; the second is NaN for a map that is not finite.
@@ -68,20 +64,8 @@ def intervention(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    before, after, _ = _probabilities(
-        as_perturber(model),
-        images,
-        classes,
-        asked,
-        maps,
-        mode=mode,
-        share=share,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-    )
+    question = Question(as_perturber(model), images, classes, maps, baseline, base_maps, **options)
+    before, after, _ = _probabilities(question, asked, mode, share)
     return before, after
 
 
@@ -107,7 +91,7 @@ class Intervention(MatrixMetric, PerturbationMetric):
     def __init__(
         self,
         model: Predict | Perturber,
-        mode: Mode = "deleted",
+        mode: Masking = "deleted",
         share: float = 0.25,
         baseline: Baseline = "zero",
         ties: Ties = "random",
@@ -116,7 +100,7 @@ class Intervention(MatrixMetric, PerturbationMetric):
     ) -> None:
         super().__init__(model, baseline, "probability", ties, seed, max_batch)
         _check(mode, share)
-        self.mode: Mode = mode
+        self.mode: Masking = mode
         self.share = share
 
     def update(  # type: ignore[override]  # the classes asked about are further keywords
@@ -138,21 +122,9 @@ class Intervention(MatrixMetric, PerturbationMetric):
         """
         if asked.shape[1] < 2:
             raise ValueError("asked must name two classes or more, got one; use layout=grid.")
-        with self.asking() as model:
-            before, after, flags = _probabilities(
-                model,
-                images,
-                classes,
-                asked,
-                maps,
-                mode=self.mode,
-                share=self.share,
-                baseline=self.baseline,
-                base_maps=self.ranked_by(base_maps),
-                ids=ids,
-                seed=self.seed,
-                max_batch=self.max_batch,
-            )
+        question = self.question(images, classes, maps, base_maps, ids)
+        before, after, flags = _probabilities(question, asked, self.mode, self.share)
+        self.forget()
         gain = after if self.mode == "kept" else before - after
         one = torch.nn.functional.one_hot(own, asked.shape[1]).bool()
         lead = gain[one] - gain.masked_fill(one, -torch.inf).amax(1)
@@ -161,34 +133,19 @@ class Intervention(MatrixMetric, PerturbationMetric):
 
 
 def _probabilities(
-    model: Perturber,
-    images: Tensor,
-    classes: Tensor,
-    asked: Tensor,
-    maps: Tensor,
-    *,
-    mode: Mode,
-    share: float,
-    baseline: Baseline,
-    base_maps: Tensor | None,
-    ids: Sequence[str] | None,
-    seed: int,
-    max_batch: int,
+    question: Question, asked: Int[Tensor, "N A"], mode: Masking, share: float
 ) -> tuple[Float[Tensor, "N A"], Float[Tensor, "N A"], Int[Tensor, " N"]]:
     """Probabilities before and after, and flags."""
     _check(mode, share)
-    check_inputs(images, classes, maps, base_maps)
-    check_options(1, baseline, max_batch, "probability")
-    batch = model.batch(images, ids, seed)
-    ranking = batch.ranking(maps, base_maps)
+    ranking = question.ranking()
     marked = round(share * ranking.cells)
     if mode == "deleted":
-        logits = batch.ranked(ranking, "most_first", [0, marked], baseline, max_batch)
+        logits = question.ranked(ranking, "most_first", [0, marked])
     else:
-        missing = [0, ranking.cells - marked]
-        logits = batch.ranked(ranking, "least_first", missing, baseline, max_batch)
+        logits = question.ranked(ranking, "least_first", [0, ranking.cells - marked])
+    head = question.model.head
     before, after = (
-        probabilities(some.double(), batch.head).gather(1, asked) for some in logits.unbind(1)
+        probabilities(some.double(), head).gather(1, asked) for some in logits.unbind(1)
     )
     after = after.where(ranking.finite()[:, None], torch.nan)
     return before, after, ranking.flags([marked])
@@ -196,7 +153,7 @@ def _probabilities(
 
 def _check(mode: str, share: float) -> None:
     """Refuse an option out of its range."""
-    if mode not in get_args(Mode):
+    if mode not in get_args(Masking):
         raise ValueError(f"mode must be deleted or kept, got '{mode}'.")
     if not 0 < share < 1:
         raise ValueError(f"share must be above 0 and below 1, got {share}.")

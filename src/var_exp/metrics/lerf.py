@@ -5,16 +5,22 @@ one number (`insertion_auc` blurs, this one blanks). Its counterpart, most relev
 `deletion_auc`. Formula, cost and source are in `var_exp.metrics.perturbation`.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationAUC
-from var_exp.metrics.perturbation import Mode, area_under, perturbation_curves
-from var_exp.metrics.perturber import Perturber, Score
+from var_exp.metrics.perturbation import (
+    AskOptions,
+    CurveKind,
+    Question,
+    area_under,
+    as_perturber,
+    curves_of,
+)
+from var_exp.metrics.perturber import Perturber
 from var_exp.types import Images, Predict
 
 
@@ -25,36 +31,18 @@ def lerf_auc(
     maps: Float[Tensor, "N c h w"],
     steps: int = 224,
     baseline: Baseline = "zero",
-    *,
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "probability",
+    **options: Unpack[AskOptions],
 ) -> Float[Tensor, " N"]:
     """Area under the score of the class while pixels are deleted, least relevant ones first.
 
     Arguments, shapes, range and errors are those of `insertion_auc`.
     """
-    curves, _ = perturbation_curves(
-        model,
-        images,
-        classes,
-        maps,
-        "lerf",
-        steps=steps,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )
-    return area_under(curves)
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return area_under(curves_of(question, "lerf", steps)[0])
 
 
 class LerfAUC(PerturbationAUC):
     """Mean of `lerf_auc`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = True
-    mode: ClassVar[Mode] = "lerf"
+    kind: ClassVar[CurveKind] = "lerf"

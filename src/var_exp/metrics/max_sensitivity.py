@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from var_exp.metrics.base import Flag, SampleMetric
 from var_exp.metrics.reattribution import Change, Reattribute
-from var_exp.metrics.share import Scored, pixel_values
+from var_exp.metrics.share import ScoresAndFlags, pixel_values
 from var_exp.seeds import sample_generator
 from var_exp.types import Images
 
@@ -91,7 +91,7 @@ class MaxSensitivity(SampleMetric):
         return ("noise", self.radius, self.seed, draw), change
 
 
-def _scores(maps: Tensor, perturbed_maps: Iterable[Tensor]) -> Scored:
+def _scores(maps: Tensor, perturbed_maps: Iterable[Tensor]) -> ScoresAndFlags:
     """Scores and flags."""
     size = (maps.shape[2], maps.shape[3])
     values = pixel_values(maps, size).flatten(1)

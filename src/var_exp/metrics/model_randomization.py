@@ -30,7 +30,7 @@ from var_exp.metrics.similarity import Looks, Similarity, check_similarity, comp
 from var_exp.models.randomize import RandomizedModels
 from var_exp.types import Images
 
-Order = Literal["top_down", "bottom_up", "independent"]
+LayerOrder = Literal["top_down", "bottom_up", "independent"]
 
 
 class RandomizationCurve(CurveMetric):
@@ -45,10 +45,12 @@ class RandomizationCurve(CurveMetric):
         ValueError: an option out of its range.
     """
 
-    def __init__(self, order: Order = "top_down", stages: int = 5, seed: int = 0) -> None:
+    def __init__(self, order: LayerOrder = "top_down", stages: int = 5, seed: int = 0) -> None:
         super().__init__()
-        if order not in get_args(Order):
-            raise ValueError(f"order must be one of {', '.join(get_args(Order))}, got '{order}'.")
+        if order not in get_args(LayerOrder):
+            raise ValueError(
+                f"order must be one of {', '.join(get_args(LayerOrder))}, got '{order}'."
+            )
         least = 2 if order == "independent" else 1
         if stages < least:
             raise ValueError(f"stages must be at least {least} with order={order}, got {stages}.")
@@ -110,7 +112,7 @@ class ModelRandomization(RandomizationCurve):
 
     def __init__(
         self,
-        order: Order = "top_down",
+        order: LayerOrder = "top_down",
         similarity: Similarity = "spearman",
         stages: int = 5,
         seed: int = 0,

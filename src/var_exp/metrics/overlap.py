@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from var_exp.metrics.base import Flag, SampleMetric
-from var_exp.metrics.share import TIE, Scored, score_in_blocks
+from var_exp.metrics.share import TIE, ScoresAndFlags, score_in_blocks
 
 Measure = Literal["iou", "precision", "recall", "f1"]
 Threshold = Literal["fixed_fraction", "mean_threshold", "best_threshold"]
@@ -112,7 +112,7 @@ class Overlap(SampleMetric):
 
 def _scores(
     maps: Tensor, regions: Tensor, measure: Measure, threshold: Threshold, fraction: float
-) -> Scored:
+) -> ScoresAndFlags:
     """Scores and flags."""
     _check_options(measure, threshold, fraction)
     score = partial(_overlaps, measure=measure, threshold=threshold, fraction=fraction)
@@ -125,7 +125,7 @@ def _overlaps(
     measure: Measure,
     threshold: Threshold,
     fraction: float,
-) -> Scored:
+) -> ScoresAndFlags:
     """Scores and flags of pixel values."""
     values, inside = values.flatten(1), regions.flatten(1)
     highest, area = values.amax(1), inside.sum(1)

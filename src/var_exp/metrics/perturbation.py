@@ -12,23 +12,118 @@ so both ends are included and every step takes the same share of the picture. Wi
 Cost: steps + 1 forward passes per map and curve, batched over steps and images; none for a curve
 that another metric of the run has asked for (see `var_exp.metrics.perturber`).
 
+All measures that ask a model about perturbed pictures share what is here: the options of the pure
+functions (`RunOptions`, `AskOptions`) and the `Question` that they and the metrics put.
+
 Source: Petsiuk, Das, Saenko, "RISE", BMVC 2018 (the score there is that of the top-1 class; here of
 the class asked about); Samek et al., "Evaluating the Visualization of What a Deep Neural Network
 Has Learned", TNNLS 2017 (MoRF, LeRF).
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypedDict, Unpack, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from var_exp.engine.chunks import check_at_least_one
 from var_exp.metrics.baselines import Baseline
-from var_exp.metrics.perturber import Order, Perturber, Score, read_scores
+from var_exp.metrics.perturber import (
+    PerturbedBatch,
+    Perturber,
+    PixelOrder,
+    Readout,
+    read_scores,
+)
+from var_exp.metrics.ranking import Ranking
+from var_exp.metrics.share import ScoresAndFlags
 from var_exp.types import Images, Predict
 
-Mode = Literal["insertion", "deletion", "lerf"]
+CurveKind = Literal["insertion", "deletion", "lerf"]
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of every pure function that asks a model about perturbed pictures.
+
+    Attributes:
+        ids: N sample ids, for all that is random, such as the order of equal pixels.
+        seed: Seed of that; 0 unless told otherwise.
+        max_batch: Most images in one forward, halved when memory runs out; 64.
+    """
+
+    ids: Sequence[str] | None
+    seed: int
+    max_batch: int
+
+
+class AskOptions(RunOptions, total=False):
+    """And of those that rank the pixels of a map and read one score.
+
+    Attributes:
+        base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
+        score: "probability", the default, "logit", "accuracy" or "sigmoid"; see `read_scores`.
+    """
+
+    base_maps: Float[Tensor, "N _ _ _"] | None
+    score: Readout
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked about pictures, one class and map for each; checked when it is made.
+
+    Attributes:
+        model: Who is asked.
+        images: [N, C, H, W], normalised as the model expects.
+        classes: [N] int64, the class of each map.
+        maps: [N, c, h, w], raw and signed; channels are summed, then resized to the images' size.
+        baseline: What stands where a pixel is taken away; see `var_exp.metrics.baselines`.
+        base_maps: As in `AskOptions`, and so on.
+
+    Raises:
+        ValueError: shapes that do not belong together, or an option out of its range.
+    """
+
+    model: Perturber
+    images: Images
+    classes: Int[Tensor, " N"]
+    maps: Float[Tensor, "N c h w"]
+    baseline: Baseline = "zero"
+    base_maps: Float[Tensor, "N _ _ _"] | None = None
+    ids: Sequence[str] | None = None
+    seed: int = 0
+    max_batch: int = 64
+    score: Readout = "probability"
+
+    def __post_init__(self) -> None:
+        _check_shapes(self.images, self.classes, self.maps, self.base_maps)
+        check_options(self.baseline, self.max_batch, self.score)
+
+    @cached_property
+    def batch(self) -> PerturbedBatch:
+        """What the model remembers of the pictures."""
+        return self.model.batch(self.images, self.ids, self.seed)
+
+    def ranking(self, patch: int = 1) -> Ranking:
+        """The order of the pixels, or of patches of them, in each map."""
+        return self.batch.ranking(self.maps, self.base_maps, patch)
+
+    def ranked(
+        self, ranking: Ranking, order: PixelOrder, counts: Sequence[int]
+    ) -> Float[Tensor, "N points classes"]:
+        """Logits without the first `counts` cells from one end of the ranking."""
+        return self.batch.ranked(ranking, order, counts, self.baseline, self.max_batch)
+
+    def read(self, logits: Float[Tensor, "N points classes"]) -> Float[Tensor, "N points"]:
+        """The score of each map's class, float64."""
+        return read_scores(logits, self.classes, self.score, self.model.head)
+
+    def whole(self) -> Float[Tensor, "N 1"]:
+        """The score of the pictures as they are."""
+        return self.read(self.batch.clean(self.max_batch)[:, None])
 
 
 def perturbation_curves(
@@ -36,17 +131,13 @@ def perturbation_curves(
     images: Images,
     classes: Int[Tensor, " N"],
     maps: Float[Tensor, "N c h w"],
-    mode: Mode,
+    kind: CurveKind,
     *,
     steps: int,
     baseline: Baseline,
-    score: Score = "probability",
     competitors: Int[Tensor, " N"] | None = None,
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-) -> tuple[Float[Tensor, "N points"], Int[Tensor, " N"]]:
+    **options: Unpack[AskOptions],
+) -> ScoresAndFlags:
     """Score of the class while pixels are exchanged in the order of the map.
 
     Args:
@@ -54,16 +145,12 @@ def perturbation_curves(
         images: [N, C, H, W], normalised as the model expects.
         classes: [N] int64, the class that is asked about.
         maps: [N, c, h, w]; channels are summed, then resized to the size of the images.
-        mode: "deletion", "lerf" or "insertion", see above.
+        kind: "deletion", "lerf" or "insertion", see above.
         steps: Number of steps, at least 1.
         baseline: "zero" (the mean colour, in normalised space), "mean" (of the image), "blur" or
             "noisy_linear"; see `var_exp.metrics.baselines`.
-        score: "probability", "logit", or "accuracy": 1 where the class is the top one.
         competitors: [N] int64, classes whose score is subtracted.
-        base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
-        ids: N sample ids, for the random order of what is still equal, and for noise.
-        seed: Seed of both.
-        max_batch: Most images in one forward, halved when memory runs out.
+        options: See `AskOptions`.
 
     Returns:
         Curves [N, steps + 1] float64, NaN for a map that is not finite; flags [N].
@@ -71,23 +158,37 @@ def perturbation_curves(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    check_inputs(images, classes, maps, base_maps)
-    check_options(steps, baseline, max_batch, score)
-    if competitors is not None and competitors.shape != classes.shape:
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return curves_of(question, kind, steps, competitors)
+
+
+def curves_of(
+    question: Question,
+    kind: CurveKind,
+    steps: int,
+    competitors: Int[Tensor, " N"] | None = None,
+) -> ScoresAndFlags:
+    """Curves [N, steps + 1] and flags [N] of a question; see `perturbation_curves`.
+
+    Raises:
+        ValueError: steps below 1, or not one competitor per map.
+    """
+    check_at_least_one(steps=steps)
+    if competitors is not None and competitors.shape != question.classes.shape:
         raise ValueError(
-            f"competitors must be one per map, got {len(competitors)} for {len(maps)} maps."
+            f"competitors must be one per map, got {len(competitors)} for "
+            f"{len(question.maps)} maps."
         )
-    batch = as_perturber(model).batch(images, ids, seed)
-    ranking = batch.ranking(maps, base_maps)
+    ranking = question.ranking()
     counts = [round(step * ranking.cells / steps) for step in range(steps + 1)]
     opposite = [ranking.cells - count for count in counts]
-    missing = opposite if mode == "insertion" else counts
-    order: Order = "most_first" if mode == "deletion" else "least_first"
-    logits = batch.ranked(ranking, order, missing, baseline, max_batch)
-    curves = read_scores(logits, classes, score, batch.head)
+    missing = opposite if kind == "insertion" else counts
+    order: PixelOrder = "most_first" if kind == "deletion" else "least_first"
+    logits = question.ranked(ranking, order, missing)
+    curves = question.read(logits)
     if competitors is not None:
-        curves = curves - read_scores(logits, competitors, score, batch.head)
-    flags = ranking.flags(opposite if mode == "lerf" else counts)
+        curves = curves - read_scores(logits, competitors, question.score, question.model.head)
+    flags = ranking.flags(opposite if kind == "lerf" else counts)
     return curves.where(ranking.finite()[:, None], torch.nan), flags
 
 
@@ -101,23 +202,20 @@ def as_perturber(model: Predict | Perturber) -> Perturber:
     return model if isinstance(model, Perturber) else Perturber(model)
 
 
-def check_options(steps: int, baseline: str, max_batch: int, score: str = "probability") -> None:
+def check_options(baseline: str, max_batch: int, score: str) -> None:
     """Refuse options out of their range.
 
     Raises:
-        ValueError: steps or max_batch below 1, an unknown baseline or an unknown score.
+        ValueError: max_batch below 1, an unknown baseline or an unknown score.
     """
-    if steps < 1 or max_batch < 1:
-        raise ValueError(f"steps and max_batch must be at least 1, got {steps} and {max_batch}.")
+    check_at_least_one(max_batch=max_batch)
     if baseline not in get_args(Baseline):
         raise ValueError(f"baseline must be zero, mean, blur or noisy_linear, got '{baseline}'.")
-    if score not in get_args(Score):
-        raise ValueError(f"score must be one of {', '.join(get_args(Score))}, got '{score}'.")
+    if score not in get_args(Readout):
+        raise ValueError(f"score must be one of {', '.join(get_args(Readout))}, got '{score}'.")
 
 
-def check_inputs(
-    images: Tensor, classes: Tensor, maps: Tensor, base_maps: Tensor | None = None
-) -> None:
+def _check_shapes(images: Tensor, classes: Tensor, maps: Tensor, base_maps: Tensor | None) -> None:
     """Refuse tensors that do not belong together.
 
     Raises:

@@ -25,12 +25,12 @@ from var_exp.models.frozen import logits_from
 from var_exp.seeds import sample_generator
 from var_exp.types import Images, Predict
 
-Order = Literal["most_first", "least_first"]
-Score = Literal["probability", "logit", "accuracy", "sigmoid"]
+PixelOrder = Literal["most_first", "least_first"]
+Readout = Literal["probability", "logit", "accuracy", "sigmoid"]
 Result = TypeVar("Result")
 Missing: TypeAlias = Callable[[Int[Tensor, " n"], Int[Tensor, " n"]], Bool[Tensor, "n H W"]]
 """From rows of the batch and numbers of points to the pixels that are missing there."""
-_Key: TypeAlias = tuple[Baseline, Order, int] | Baseline | None
+_Key: TypeAlias = tuple[Baseline, PixelOrder, int] | Baseline | None
 """A perturbed picture; a baseline alone is the bare one, None the picture as it is."""
 
 
@@ -164,7 +164,7 @@ class PerturbedBatch:
     def ranked(
         self,
         ranking: Ranking,
-        order: Order,
+        order: PixelOrder,
         counts: Sequence[int],
         baseline: Baseline,
         max_batch: int,
@@ -238,7 +238,7 @@ class PerturbedBatch:
 def read_scores(
     logits: Float[Tensor, "N points classes"],
     classes: Int[Tensor, " N"],
-    score: Score,
+    score: Readout,
     head: Head = "softmax",
 ) -> Float[Tensor, "N points"]:
     """The score of each row's class, float64.

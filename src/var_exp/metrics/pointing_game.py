@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.metrics.base import Average, Flag, SampleMetric
-from var_exp.metrics.share import TIE, Scored, score_in_blocks
+from var_exp.metrics.share import TIE, ScoresAndFlags, score_in_blocks
 
 
 def pointing_game(
@@ -81,7 +81,7 @@ class PointingGame(SampleMetric):
         self.record(*_scores(maps, regions, self.tolerance), classes, ids)
 
 
-def _scores(maps: Tensor, regions: Tensor, tolerance: float) -> Scored:
+def _scores(maps: Tensor, regions: Tensor, tolerance: float) -> ScoresAndFlags:
     """Scores and flags."""
     _check_tolerance(tolerance)
     return score_in_blocks(partial(_hit_rates, tolerance=tolerance), maps, regions)
@@ -89,7 +89,7 @@ def _scores(maps: Tensor, regions: Tensor, tolerance: float) -> Scored:
 
 def _hit_rates(
     values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"], tolerance: float
-) -> Scored:
+) -> ScoresAndFlags:
     """Scores and flags of pixel values."""
     finite = values.sum((1, 2)).isfinite()
     size = values.abs().amax((1, 2), keepdim=True)

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from var_exp.metrics.base import Flag, SampleMetric
-from var_exp.metrics.share import TIE, Scored, score_in_blocks
+from var_exp.metrics.share import TIE, ScoresAndFlags, score_in_blocks
 
 
 def relevance_rank_accuracy(
@@ -68,7 +68,7 @@ class RelevanceRankAccuracy(SampleMetric):
         self.record(*score_in_blocks(_accuracies, maps, regions), classes, ids)
 
 
-def _accuracies(values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"]) -> Scored:
+def _accuracies(values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"]) -> ScoresAndFlags:
     """Scores and flags of pixel values."""
     values, inside = values.flatten(1), regions.flatten(1)
     finite, size = values.isfinite().all(1), values.abs().amax(1, keepdim=True)

@@ -18,17 +18,18 @@ forward passes of ResNet-18 on a CPU. Source: Rong et al., "A Consistent and Eff
 Strategy for Attribution Methods", ICML 2022, arXiv:2202.00449.
 """
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from var_exp.engine.chunks import check_at_least_one
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationCurve, Ties
-from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
-from var_exp.metrics.perturber import Order, Perturber, Score, read_scores
+from var_exp.metrics.perturbation import AskOptions, Question, as_perturber
+from var_exp.metrics.perturber import Perturber, PixelOrder, Readout
+from var_exp.metrics.share import ScoresAndFlags
 from var_exp.types import Images, Predict
 
 
@@ -40,12 +41,8 @@ def road(
     steps: int = 9,
     baseline: Baseline = "noisy_linear",
     *,
-    order: Order = "most_first",
-    base_maps: Float[Tensor, "N _ _ _"] | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "probability",
+    order: PixelOrder = "most_first",
+    **options: Unpack[AskOptions],
 ) -> Float[Tensor, " N"]:
     """Mean score over the shares of pixels taken away.
 
@@ -57,11 +54,7 @@ def road(
         steps: Number of shares.
         baseline: "noisy_linear", "zero", "mean" or "blur".
         order: Which pixels go first: "most_first" or "least_first".
-        base_maps: [N, c, h, w] that rank the pixels which `maps` leaves equal.
-        ids: N sample ids, for the noise and for the random order of what is still equal.
-        seed: Seed of both.
-        max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        options: base_maps, ids, seed, max_batch and score; see `AskOptions`.
 
     Returns:
         [N] float64, in [0, 1] but for logits; NaN for a map that is not finite.
@@ -69,20 +62,8 @@ def road(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    return _curves(
-        as_perturber(model),
-        images,
-        classes,
-        maps,
-        order,
-        steps=steps,
-        baseline=baseline,
-        base_maps=base_maps,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )[0].mean(1)
+    question = Question(as_perturber(model), images, classes, maps, baseline, **options)
+    return _curves(question, order, steps)[0].mean(1)
 
 
 class Road(PerturbationCurve):
@@ -95,14 +76,14 @@ class Road(PerturbationCurve):
         ties: What ranks equal pixels: "random", or "base" for `base_maps` and then at random.
         seed: Seed of the noise and the random order.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "probability", "logit" or "accuracy".
+        score: "probability", "logit", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.
     """
 
     higher_is_better = False
-    order: ClassVar[Order] = "most_first"
+    order: ClassVar[PixelOrder] = "most_first"
 
     def __init__(
         self,
@@ -112,24 +93,18 @@ class Road(PerturbationCurve):
         ties: Ties = "random",
         seed: int = 0,
         max_batch: int = 64,
-        score: Score = "probability",
+        score: Readout = "probability",
     ) -> None:
         super().__init__(model, baseline, score, ties, seed, max_batch)
-        check_options(steps, baseline, max_batch, score)
+        check_at_least_one(steps=steps)
         self.steps = steps
 
     def places(self) -> list[float]:
         """Where on x the points of the curve are."""
         return [step / (self.steps + 1) for step in range(1, self.steps + 1)]
 
-    def options(self) -> dict[str, Any]:
-        """The options that go on to the pure function."""
-        return {"steps": self.steps, **super().options()}
-
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> tuple[Tensor, Tensor]:
-        return _curves(model, images, classes, maps, self.order, **given, **self.options())
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        return _curves(question, self.order, self.steps)
 
     def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
         return measured.mean(1)
@@ -139,31 +114,14 @@ class RoadLerf(Road):
     """Mean of `road`, least relevant pixels first; the arguments are those of `Road`."""
 
     higher_is_better = True
-    order: ClassVar[Order] = "least_first"
+    order: ClassVar[PixelOrder] = "least_first"
 
 
-def _curves(
-    model: Perturber,
-    images: Tensor,
-    classes: Tensor,
-    maps: Tensor,
-    order: Order,
-    *,
-    steps: int,
-    baseline: Baseline,
-    base_maps: Tensor | None,
-    ids: Sequence[str] | None,
-    seed: int,
-    max_batch: int,
-    score: Score,
-) -> tuple[Tensor, Tensor]:
+def _curves(question: Question, order: PixelOrder, steps: int) -> ScoresAndFlags:
     """Curves [N, steps] and flags [N]."""
-    check_inputs(images, classes, maps, base_maps)
-    check_options(steps, baseline, max_batch, score)
-    batch = model.batch(images, ids, seed)
-    ranking = batch.ranking(maps, base_maps)
+    check_at_least_one(steps=steps)
+    ranking = question.ranking()
     counts = [round(step * ranking.cells / (steps + 1)) for step in range(1, steps + 1)]
-    logits = batch.ranked(ranking, order, counts, baseline, max_batch)
-    curves = read_scores(logits, classes, score, batch.head)
+    curves = question.read(question.ranked(ranking, order, counts))
     cuts = counts if order == "most_first" else [ranking.cells - count for count in counts]
     return curves.where(ranking.finite()[:, None], torch.nan), ranking.flags(cuts)

@@ -18,7 +18,7 @@ Understanding of Gradient-based Attribution Methods", ICLR 2018, arXiv:1711.0610
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -28,10 +28,10 @@ from var_exp.engine.chunks import check_at_least_one
 from var_exp.metrics.base import Flag
 from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationCurve
-from var_exp.metrics.perturbation import as_perturber, check_inputs, check_options
-from var_exp.metrics.perturber import Perturber, Score, read_scores
+from var_exp.metrics.perturbation import Question, RunOptions, as_perturber
+from var_exp.metrics.perturber import Perturber, Readout
 from var_exp.metrics.ranking import patch_sums, spread
-from var_exp.metrics.share import pixel_values
+from var_exp.metrics.share import ScoresAndFlags, pixel_values
 from var_exp.seeds import sample_generator
 from var_exp.types import Images, Predict
 
@@ -48,10 +48,8 @@ def sensitivity_n(
     patch: int = 8,
     baseline: Baseline = "zero",
     *,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    max_batch: int = 64,
-    score: Score = "logit",
+    score: Readout = "logit",
+    **options: Unpack[RunOptions],
 ) -> Float[Tensor, " N"]:
     """Mean correlation between sums of the map and changes of the score.
 
@@ -64,10 +62,8 @@ def sensitivity_n(
         sizes: How many sizes.
         patch: Side of a feature in pixels.
         baseline: "zero", "mean", "blur" or "noisy_linear".
-        ids: N sample ids, for the sets.
-        seed: Seed of the sets.
-        max_batch: Most images in one forward, halved when memory runs out.
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
+        options: ids, seed and max_batch; see `RunOptions`.
 
     Returns:
         [N] float64 in [-1, 1]; NaN for a map that is not finite, and where the score never changes.
@@ -75,20 +71,9 @@ def sensitivity_n(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
-    return _measured(
-        as_perturber(model),
-        images,
-        classes,
-        maps,
-        samples=samples,
-        sizes=sizes,
-        patch=patch,
-        baseline=baseline,
-        ids=ids,
-        seed=seed,
-        max_batch=max_batch,
-        score=score,
-    )[0].mean(1)
+    perturber = as_perturber(model)
+    question = Question(perturber, images, classes, maps, baseline, score=score, **options)
+    return _measured(question, samples, sizes, patch)[0].mean(1)
 
 
 class SensitivityN(PerturbationCurve):
@@ -102,7 +87,7 @@ class SensitivityN(PerturbationCurve):
         baseline: "zero", "mean", "blur" or "noisy_linear".
         seed: Seed of the sets.
         max_batch: Most images in one forward, halved when memory runs out.
-        score: "logit", "probability" or "accuracy".
+        score: "logit", "probability", "accuracy" or "sigmoid".
 
     Raises:
         ValueError: an option out of its range.
@@ -119,7 +104,7 @@ class SensitivityN(PerturbationCurve):
         baseline: Baseline = "zero",
         seed: int = 0,
         max_batch: int = 64,
-        score: Score = "logit",
+        score: Readout = "logit",
     ) -> None:
         super().__init__(model, baseline, score, "random", seed, max_batch)
         _check_options(samples, sizes, patch)
@@ -135,40 +120,17 @@ class SensitivityN(PerturbationCurve):
         """What the curve shows."""
         return f"mean correlation with the change of the {self.score}"
 
-    def options(self) -> dict[str, Any]:
-        """The options that go on to the pure function."""
-        own = {"samples": self.samples, "sizes": self.sizes, "patch": self.patch}
-        return {**own, **super().options()}
-
-    def _measure(
-        self, model: Perturber, images: Tensor, classes: Tensor, maps: Tensor, **given: Any
-    ) -> tuple[Tensor, Tensor]:
-        return _measured(model, images, classes, maps, ids=given["ids"], **self.options())
+    def _measure(self, question: Question) -> ScoresAndFlags:
+        return _measured(question, self.samples, self.sizes, self.patch)
 
     def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
         return measured.mean(1)
 
 
-def _measured(
-    model: Perturber,
-    images: Tensor,
-    classes: Tensor,
-    maps: Tensor,
-    *,
-    samples: int,
-    sizes: int,
-    patch: int,
-    baseline: Baseline,
-    ids: Sequence[str] | None,
-    seed: int,
-    max_batch: int,
-    score: Score,
-) -> tuple[Tensor, Tensor]:
+def _measured(question: Question, samples: int, sizes: int, patch: int) -> ScoresAndFlags:
     """Correlation per map and size [N, sizes], and flags [N]."""
-    check_inputs(images, classes, maps)
-    check_options(1, baseline, max_batch, score)
     _check_options(samples, sizes, patch)
-    batch = model.batch(images, ids, seed)
+    images, maps, batch = question.images, question.maps, question.batch
     size = (images.shape[2], images.shape[3])
     values = patch_sums(pixel_values(maps, size), patch)
     down, across = values.shape[1:]
@@ -176,7 +138,7 @@ def _measured(
     names = list(dict.fromkeys(batch.ids))
     key = ("sets", samples, sizes, patch)
     levels = batch.once(
-        key, lambda: _draw(names, seed, samples, counts, down * across).to(images.device)
+        key, lambda: _draw(names, question.seed, samples, counts, down * across).to(images.device)
     )
     owner = torch.tensor([names.index(name) for name in batch.ids], device=images.device)
 
@@ -184,9 +146,9 @@ def _measured(
         sets = levels[owner[rows], points // sizes] <= (points % sizes)[:, None]
         return spread(sets.view(-1, down, across), patch, size)
 
-    logits = batch.sampled(key, missing, samples * sizes, baseline, max_batch)
-    whole = read_scores(batch.clean(max_batch)[:, None], classes, score, batch.head)
-    drops = (whole - read_scores(logits, classes, score, batch.head)).unflatten(1, (samples, sizes))
+    points, baseline = samples * sizes, question.baseline
+    logits = batch.sampled(key, missing, points, baseline, question.max_batch)
+    drops = (question.whole() - question.read(logits)).unflatten(1, (samples, sizes))
     flat = values.flatten(1)
     sums = _sums_inside(flat, [levels[index] for index in owner.tolist()], sizes)
     finite, empty = flat.isfinite().all(1), (flat == 0).all(1)

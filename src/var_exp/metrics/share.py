@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.metrics.base import Flag
 
-Magnitude = Literal["positive", "abs"]
-Scored: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
+Counted = Literal["positive", "abs"]
+ScoresAndFlags: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
 """Scores and flags."""
 
 TIE = 1e-12
@@ -30,7 +30,7 @@ def pixel_values(maps: Float[Tensor, "N c h w"], size: tuple[int, int]) -> Float
 
 
 def score_in_blocks(
-    score: Callable[..., Scored],
+    score: Callable[..., ScoresAndFlags],
     maps: Float[Tensor, "N c h w"],
     regions: Bool[Tensor, "N H W"],
     *masks: Bool[Tensor, "N ... H W"],
@@ -54,9 +54,9 @@ def score_in_blocks(
 def share_inside(
     values: Float[Tensor, "N H W"],
     regions: Bool[Tensor, "N H W"],
-    magnitude: Magnitude,
+    magnitude: Counted,
     scope: Bool[Tensor, "N H W"] | None = None,
-) -> Scored:
+) -> ScoresAndFlags:
     """Return sum inside / sum everywhere of the positive or absolute values, and the flags.
 
     With a scope, only values in it count. A map without any that counts scores 0; an empty region

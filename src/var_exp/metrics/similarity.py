@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from var_exp.metrics.base import Flag
-from var_exp.metrics.share import Scored, pixel_values
+from var_exp.metrics.share import ScoresAndFlags, pixel_values
 
 Similarity = Literal["spearman", "spearman_abs", "spearman_union", "ssim"]
 _SIDE = 11  # pixels of the window of SSIM
@@ -81,7 +81,7 @@ class Looks:
         return cls(values, empty, finite)
 
 
-def compare(left: Looks, right: Looks, similarity: Similarity) -> Scored:
+def compare(left: Looks, right: Looks, similarity: Similarity) -> ScoresAndFlags:
     """Similarities [N] and flags.
 
     Raises:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from var_exp.metrics.base import Flag, SampleMetric
-from var_exp.metrics.share import Scored, magnitudes
+from var_exp.metrics.share import ScoresAndFlags, magnitudes
 
 
 def sparseness(maps: Float[Tensor, "N c h w"]) -> Float[Tensor, " N"]:
@@ -61,7 +61,7 @@ class Sparseness(SampleMetric):
         self.record(*_scores(maps), classes, ids)
 
 
-def _scores(maps: Tensor) -> Scored:
+def _scores(maps: Tensor) -> ScoresAndFlags:
     """Scores and flags."""
     values, finite = magnitudes(maps)
     pixels = values.shape[1]

@@ -1,199 +1,204 @@
 """Find the last spatial feature map of a model by watching one forward pass.
 
-Nothing is decided by class names. A module's output is spatial when its shape says so:
+Nothing is decided by class names. The target is the last module's output, in the order of
+execution, that the logits depend on at spatial positions. In a ViT that reads out its class token
+this is the normalisation before the last attention, since the patch tokens of anything later are
+thrown away; with average pooling it is the last output.
 
-    channels first  [B, D, h, w]  with h : w as in the image (CNNs)
-    channels last   [B, h, w, D]  likewise (Swin)
-    tokens          [B, p + h w, D] (ViTs): (h, w) is the last channels-first map seen before, the
-                    patch embedding; the p tokens in front (class, registers, distillation) are
-                    prefix
-
-The target is the last such output, in the order of execution, that the logits depend on at spatial
-positions. In a ViT that reads out its class token this is the normalisation before the last
-attention, since the patch tokens of anything later are thrown away; with average pooling it is the
-last output.
+How the output lies over the image is proposed by its shape (`models.trace`) and then has to show
+itself: the cell over a changed patch must change most, or its neighbour (`models.locality`). Tokens
+that were pruned, put in an unknown order, resampled or mixed until none stands for a place are
+refused, and never replaced by an earlier layer whose places are known.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from var_exp.models.frozen import frozen
+from var_exp.models.locality import ENOUGH, NEAR, locality
+from var_exp.models.spatial import Layout, Target
+from var_exp.models.trace import Output, trace
 from var_exp.types import ConfigError, Images, UnsupportedModel
 
-Layout: TypeAlias = Literal["channels_first", "channels_last", "tokens"]
+__all__ = ["Layout", "Target", "find_target", "find_token_grid", "token_places"]
 
-
-@dataclass(frozen=True)
-class Target:
-    """A layer with a spatial output, and how to read that output.
-
-    Attributes:
-        name: Dotted name of the module in the model.
-        layout: Order of the output's axes.
-        grid: (h, w) of the feature map.
-        prefix: Tokens in front of the spatial ones; 0 for the other layouts.
-        run: Which run of the module, from 0: a model may use an activation again.
-    """
-
-    name: str
-    layout: Layout
-    grid: tuple[int, int]
-    prefix: int = 0
-    run: int = 0
-
-    def to_map(self, output: Float[Tensor, "B ..."]) -> Float[Tensor, "B D h w"]:
-        """Bring the layer's output (or its gradient) to channels first, without prefix tokens."""
-        if self.layout == "channels_first":
-            return output
-        if self.layout == "channels_last":
-            return output.permute(0, 3, 1, 2)
-        tokens = output[:, self.prefix :]
-        return tokens.transpose(1, 2).reshape(len(output), -1, *self.grid)
+_State: TypeAlias = tuple[object, ...]
+_T = TypeVar("_T")
+_FOUND: WeakKeyDictionary[nn.Module, dict[object, tuple[_State, Any]]] = WeakKeyDictionary()
+"""By model and what was asked for: what it was found in, and what was found."""
 
 
 def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Target:
     """Find the layer for class activation maps, and where its spatial positions are.
 
-    Costs one forward pass of the image and a backward pass through the layers after the one found.
+    Costs one forward pass of three pictures and a backward pass through the layers after the one
+    found, where these leave a doubt one of six more, and nothing until the model, its weights or
+    the image's shape are others.
 
     Args:
         model: Any module from images to logits.
-        image: [1, C, H, W].
+        image: [1, C, H, W], of which only the shape, type and device count.
         layer: Dotted module name to use in place of the one found.
 
     Raises:
         ConfigError: the model has no module of that name.
-        UnsupportedModel: no output, or not that of `layer`, is a spatial map behind the logits.
+        UnsupportedModel: no output, or not that of `layer`, is a spatial map behind the logits
+            whose places could be established; or the model returns no logits.
     """
     if layer is not None and layer not in dict(model.named_modules()):
         raise ConfigError(
             f"{type(model).__name__} has no module '{layer}'; "
             "take a name from model.named_modules()."
         )
-    outputs, logits = _trace(model, image)
-    for output in reversed(outputs):
-        if (output.eligible if layer is None else output.target.name == layer) and _reaches(
-            output, logits
-        ):
-            return output.target
+    return _kept(model, image, layer, lambda: _find(model, image, layer))
+
+
+def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | None:
+    """Find where tokens lie that keep their number and order, by those that answer best.
+
+    As `find_target` without the layer: where attention has mixed the tokens, the last of them may
+    answer anywhere, though each is the one that the patch embedding made.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W], of which only the shape, type and device count.
+        count: Of the tokens, those without a place included.
+
+    Returns:
+        A layer of so many tokens that answers where the image is changed; None where there is none.
+    """
+    return _kept(model, image, ("tokens", count), lambda: _find_tokens(model, image, count))
+
+
+def token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
+    """For each number of tokens that modules return, where they lie in the image.
+
+    None where they are in an unknown order, or where less than a quarter of the outputs of so many
+    tokens answers where the image is changed: then nothing is said about their places.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W], of which only the shape, type and device count.
+    """
+    return _kept(model, image, "places of tokens", lambda: _find_token_places(model, image))
+
+
+def _kept(model: nn.Module, image: Images, asked: object, find: Callable[[], _T]) -> _T:
+    """What was found before in the same state of the model, or is found now."""
+    known, state = _FOUND.setdefault(model, {}), _state(model, image)
+    if asked not in known or known[asked][0] != state:
+        known[asked] = (state, find())
+    found: _T = known[asked][1]
+    return found
+
+
+def _state(model: nn.Module, image: Images) -> _State:
+    """What the target of a model depends on."""
+    tensors = [*model.parameters(), *model.buffers()]
+    weights = ((t.data_ptr(), 0 if t.is_inference() else t._version, t.shape) for t in tensors)
+    modules = (id(module) for module in model.modules())
+    shown = (image.shape[1:], image.dtype, image.device)
+    return (shown, torch.is_autocast_enabled(), *modules, *weights)
+
+
+def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
+    name = type(model).__name__
+    watched = trace(model, image, layer)
+    unplaced: list[Output] = []
+    for output in reversed(watched.outputs):
+        marks = output.marks(watched.logits)
+        if marks is None:
+            continue
+        placed = watched.place(output)
+        if placed is None:
+            if _has_positions(marks):
+                unplaced.append(output)
+            continue
+        target, away = placed
+        if target.to_map(marks).isnan().any():
+            _check_same_tokens(name, output, target, unplaced)
+            if not _is_local(model, image, target, away):
+                raise _not_local(name, output)
+            return target
+    if unplaced:
+        raise _no_place(name, unplaced[0])
     raise UnsupportedModel(
-        f"no spatial feature map that the logits depend on was found in {type(model).__name__}"
+        f"no spatial feature map that the logits depend on was found in {name}"
         + (f" at layer '{layer}'; leave layer out" if layer else "; name one with layer=…")
         + ", or use another method."
     )
 
 
-@dataclass
-class _Output:
-    """A spatial output seen during the trace."""
-
-    target: Target
-    eligible: bool
-    edge: GradientEdge  # where it enters the graph, also when a later layer overwrites it
-
-
-def _trace(model: nn.Module, image: Tensor) -> tuple[list[_Output], Tensor]:
-    """Spatial outputs of all modules in order of execution, and the logits, with their graph."""
-    outputs: list[_Output] = []
-    grids: list[tuple[int, int]] = []
-    kept: list[Tensor] = []  # values of the last eligible output
-    n_runs: Counter[str] = Counter()
-
-    def see(name: str, module: nn.Module, output: object) -> None:
-        n_runs[name] += 1
-        if not isinstance(output, Tensor) or not output.requires_grad or len(output) != len(image):
-            return
-        target = _read(name, output, image.shape[2:], grids)
-        if target is None:
-            return
-        target = replace(target, run=n_runs[name] - 1)
-        eligible = _is_feature(module, target, output, kept)
-        if eligible:
-            if target.layout == "channels_first":
-                grids.append(target.grid)
-            kept[:] = [output.detach().clone()]  # cloned: a later layer may overwrite it
-        outputs.append(_Output(target, eligible, get_gradient_edge(output)))
-
-    with torch.inference_mode(False), torch.enable_grad(), frozen(model), _watching(model, see):
-        logits = model(image.detach().clone().requires_grad_().clone())
-    traced = isinstance(logits, Tensor) and logits.requires_grad
-    return (outputs if traced else []), logits
-
-
-def _reaches(output: _Output, logits: Tensor) -> bool:
-    """Whether the logits depend on an output at spatial positions."""
-    with torch.inference_mode(False), torch.autograd.set_detect_anomaly(False):
-        # NaN marks whatever the logits depend on, also through a head whose weights are still zero
-        (marks,) = torch.autograd.grad(
-            logits,
-            output.edge,
-            torch.full_like(logits, torch.nan),
-            retain_graph=True,
-            allow_unused=True,
-        )
-        return marks is not None and bool(output.target.to_map(marks).isnan().any())
-
-
-@contextmanager
-def _watching(model: nn.Module, see: Callable[[str, nn.Module, object], None]) -> Iterator[None]:
-    """Call `see` with the name, module and output of every module that runs."""
-
-    def hook(name: str) -> Callable[[nn.Module, object, object], None]:
-        return lambda module, _inputs, output: see(name, module, output)
-
-    handles = [
-        module.register_forward_hook(hook(name)) for name, module in model.named_modules() if name
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _read(
-    name: str, output: Tensor, size: torch.Size, grids: list[tuple[int, int]]
-) -> Target | None:
-    """How a module's output is laid out over the image; None when it is not spatial."""
-    shape = output.shape
-    if output.ndim == 4:
-        if _fits(shape[2], shape[3], size):
-            return Target(name, "channels_first", (shape[2], shape[3]))
-        if _fits(shape[1], shape[2], size):
-            return Target(name, "channels_last", (shape[1], shape[2]))
-    if output.ndim == 3 and grids:
-        h, w = grids[-1]
-        if h * w <= shape[1]:
-            return Target(name, "tokens", (h, w), prefix=shape[1] - h * w)
+def _find_tokens(model: nn.Module, image: Images, count: int) -> Target | None:
+    watched = trace(model, image)
+    for output in watched.outputs:
+        if len(output.shape) == 3 and output.shape[1] == count:
+            placed = watched.place(output)
+            if placed is not None and _is_local(model, image, *placed):
+                return placed[0]
     return None
 
 
-def _fits(h: int, w: int, size: torch.Size) -> bool:
-    """Whether h x w positions are a grid over an image of that size, up to rounding."""
-    height, width = size
-    tolerance = 0 if height == width else 1
-    return 1 < h * w <= height * width and abs(w - h * width / height) <= tolerance
+def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
+    watched = trace(model, image)
+    found: dict[int, Target | None] = {}
+    for count in {output.shape[1] for output in watched.outputs if len(output.shape) == 3}:
+        placed = [watched.place(output) for output in watched.outputs if output.kind == (count,)]
+        known = [each for each in placed if each is not None]
+        local = [target for target, away in known if bool((away <= NEAR).all())]
+        found[count] = local[0] if 4 * len(local) >= len(placed) else None
+    return found
 
 
-def _is_feature(module: nn.Module, target: Target, output: Tensor, kept: list[Tensor]) -> bool:
-    """Whether an output is a feature map in its own right.
+def _is_local(model: nn.Module, image: Images, target: Target, away: Tensor) -> bool:
+    """Whether a layer answers where the image is changed; looks closer where that is in doubt.
 
-    Not one is a bare linear projection (queries, keys, values) other than a convolution.
-    Of modules without parameters count only those that change values but not the shape, such as an
-    activation: pooling for the head and identities are left out.
+    The axes of a map are known to be those of the image. It only must not be turned or mirrored:
+    deep convolutions, of random weights above all, see a patch at the border further in, but on the
+    same half.
+    Among few tokens a neighbour proves nothing.
     """
-    if target.layout != "channels_first" and not list(module.children()):
-        own = [parameter.ndim for parameter in module.parameters(recurse=False)]
-        if own and max(own) > 1:
-            return False
-    if any(True for _ in module.parameters()):
+    is_map, side = target.layout != "tokens", min(target.grid)
+    near = NEAR if is_map or side > 3 else 0
+    if side >= ENOUGH and bool((away <= near).all()):
         return True
-    return bool(kept) and kept[0].shape == output.shape and not torch.equal(kept[0], output)
+    cells = locality(model, image, target)
+    if is_map:
+        return cells is None or cells <= max(NEAR, (side - 1) // 2)
+    return cells is not None and cells <= near
+
+
+def _check_same_tokens(name: str, output: Output, target: Target, unplaced: list[Output]) -> None:
+    """Refuse a map behind which the logits read other tokens, whose places are not known."""
+    h, w = target.grid
+    counts = {h * w, target.prefix, output.shape[1] if target.layout == "tokens" else h * w}
+    for later in unplaced:
+        if not counts.intersection(later.shape[1:]):
+            raise _no_place(name, later)
+
+
+def _has_positions(marks: Tensor) -> bool:
+    """Whether several positions of an output that is not placed are read, not one vector."""
+    if marks.ndim not in (3, 4) or (marks.ndim == 3 and marks.shape[2] == 1):
+        return False
+    positions = marks[0].isnan().any(1 if marks.ndim == 3 else 0)
+    return int(positions.sum()) > 1
+
+
+def _no_place(name: str, output: Output) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"the places of the features of {name} at layer '{output.name}' "
+        f"({list(output.shape[1:])}) in the image are not known; "
+        "name an earlier layer with layer=…, or use another method."
+    )
+
+
+def _not_local(name: str, output: Output) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"the features of {name} at layer '{output.name}' ({list(output.shape[1:])}) do not change "
+        "most where the image is changed, so that their places could not be established; "
+        "name an earlier layer with layer=…, or use another method."
+    )

@@ -5,6 +5,8 @@ from functools import cache
 from matplotlib import font_manager
 from PIL import ImageFont
 
+_SPARE = 1.03  # Matplotlib sets the same letters a little wider, by the resolution
+
 
 def broken(text: str, width: float, size: float, *, bold: bool = False, lines: int) -> list[str]:
     """Text in lines of at most a width in pixels; what does not fit ends in an ellipsis."""
@@ -26,8 +28,8 @@ def broken(text: str, width: float, size: float, *, bold: bool = False, lines: i
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """Pixels that one line takes."""
-    return float(font(size, bold=bold).getlength(text))
+    """Pixels that one line takes at most, with Pillow as with Matplotlib."""
+    return _SPARE * float(font(size, bold=bold).getlength(text))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Printed curves, and class probabilities before and after an intervention."""
+"""Printed curves, and class probabilities before and after maps are cut out of a picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def _line(name: str, refiners: Sequence[str]) -> Line2D:
 
 
 @dataclass(frozen=True)
-class Intervention:
+class Cutout:
     """What the model says of one picture before and after the pixels of each class's map are gone.
 
     Attributes:
@@ -113,7 +113,7 @@ class Intervention:
     after: Mapping[str, Sequence[Sequence[float]]]
 
 
-def intervention_figure(stem: Path, found: Intervention) -> list[Path]:
+def cutout_figure(stem: Path, found: Cutout) -> list[Path]:
     """A column for each class whose map is cut out; pictures and bars for each variant.
 
     Outlined bars are the probabilities before; the class of the column has its own colour, and
@@ -158,7 +158,7 @@ def _names(axis: Axes, names: Sequence[str]) -> None:
         axis.text(1.08, place, name, ha="right", va="center", fontsize=6.5)
 
 
-def _bars(axis: Axes, found: Intervention, variant: str, column: int, most: float) -> None:
+def _bars(axis: Axes, found: Cutout, variant: str, column: int, most: float) -> None:
     places = np.arange(len(found.class_names))
     colours = [HUES[0] if place == column else SOFT for place in places]
     axis.barh(places, found.after[variant][column], 0.62, color=colours)
@@ -167,7 +167,7 @@ def _bars(axis: Axes, found: Intervention, variant: str, column: int, most: floa
     axis.tick_params(length=2, pad=1.5)
 
 
-def intervention_table(found: Intervention) -> Table:
+def cutout_table(found: Cutout) -> Table:
     """The same as numbers: a row for each variant and class whose map decides."""
     names = [Cell(name) for name in found.class_names]
     before = [Cell("-"), Cell("before"), *(Cell(number(p)) for p in found.before)]

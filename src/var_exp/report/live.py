@@ -15,16 +15,20 @@ from var_exp.report.panels import Panel
 from var_exp.variants import BASE
 
 _BUDGET = 3_000_000  # characters of all stored maps together
+_PLAYABLE = 8  # most samples to play with
 _PER_NUMBER = 2 * 4 / 3  # characters of base64 per half
 
 
-def live_samples(panels: Sequence[Panel]) -> list[int]:
-    """Places of the panels to play with: the first of each kind that has a competition."""
+def live_samples(panels: Sequence[Panel], *, every: bool = False) -> list[int]:
+    """Places of the panels to play with, of those that have a competition.
+
+    The first of each kind, or the first eight of all.
+    """
     first: dict[str, int] = {}
     for place, panel in enumerate(panels):
         if panel.competes:
-            first.setdefault(panel.kind, place)
-    return list(first.values())
+            first.setdefault(str(place) if every else panel.kind, place)
+    return list(first.values())[:_PLAYABLE]
 
 
 def live_data(panels: Sequence[Panel]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import fsum, isfinite, nan
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -23,6 +22,7 @@ from var_exp.report.panels import Panel
 from var_exp.report.tables import markdown, summary_tables
 from var_exp.results.curves import Curves
 from var_exp.results.rows import ROW_COLUMNS, Row
+from var_exp.results.selection import mean_of
 from var_exp.results.summary import SUMMARY_COLUMNS, SummaryRow
 from var_exp.types import ConfigError
 
@@ -181,14 +181,9 @@ def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
 
 
 def _gallery_row(panel: Panel, variants: Sequence[str]) -> list[object]:
-    scores = [_mean(panel.scores.get(name, [])) for name in variants]
+    scores = [mean_of(panel.scores.get(name, [])) for name in variants]
     picture = wandb.Image(panel_picture(panel))
     return [panel.sample_id, panel.kind, panel.predicted or "", *scores, picture]
-
-
-def _mean(scores: Sequence[float]) -> float:
-    defined = [score for score in scores if isfinite(score)]
-    return fsum(defined) / len(defined) if defined else nan
 
 
 def log_tensorboard(logger: TensorBoardLogger, logged: LoggedRun) -> None:

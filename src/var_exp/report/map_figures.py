@@ -75,9 +75,10 @@ def grid_blocks(
     for (group, head), shown in panels.items():
         groups.setdefault(group, {})[head] = shown
     first, *_ = panels.values()
+    told = dict(zip(groups, distinct(list(groups), _LARGEST), strict=True))
     return [
         Block(
-            _picture(sample, column, group),
+            _picture(sample, column, told[group]),
             list(shown),
             {
                 variant: [_tile(each[place], variant, column) for each in shown.values()]
@@ -98,9 +99,10 @@ def class_blocks(panels: Mapping[str, Panel], variants: Sequence[str], classes: 
         variants: The rows.
         classes: At most so many columns.
     """
+    told = distinct(list(panels), _LARGEST)
     return [
         Block(
-            _picture(panel, None, run),
+            _picture(panel, None, name),
             list(panel.class_names[:classes]),
             {
                 variant: [
@@ -110,7 +112,7 @@ def class_blocks(panels: Mapping[str, Panel], variants: Sequence[str], classes: 
                 for variant in variants
             },
         )
-        for run, panel in panels.items()
+        for name, panel in zip(told, panels.values(), strict=True)
     ]
 
 
@@ -159,7 +161,9 @@ def _height(blocks: Sequence[Block], place: int, cell: float) -> float:
     block = blocks[place]
     head = _head(blocks[place], cell) if _has_heads(blocks, place) else 0.0
     rows = [cell * _aspect(block) + _below(tiles) for tiles in block.rows.values()]
-    return head + sum(rows) + (len(rows) - 1) * _GAP + _LINE
+    told = block.picture.caption.count("\n") + 1  # lines beside the rows, below the picture
+    picture = cell * _aspect(block) + told * _LINE
+    return head + max(sum(rows) + (len(rows) - 1) * _GAP, picture) + _LINE
 
 
 def _head(block: Block, cell: float) -> float:
@@ -219,11 +223,14 @@ def show(axis: Axes, tile: Tile) -> None:
 
 
 def _picture(panel: Panel, column: int | None, group: str = "") -> Tile:
-    """The picture itself over the class in question, whose region is outlined, and its network."""
+    """The picture itself over the class in question, whose region is outlined, and its network.
+
+    `group` comes broken into lines.
+    """
     pixels = panel.image.permute(1, 2, 0).cpu().numpy()
     region = None if column is None else panel.region(column)
-    told = [group] if column is None else [panel.class_names[column], group]
-    return Tile(pixels, region, "\n".join(wrapped(text, 1.3) for text in told if text))
+    told = [group] if column is None else [wrapped(panel.class_names[column], _LARGEST), group]
+    return Tile(pixels, region, "\n".join(text for text in told if text))
 
 
 def _tile(panel: Panel, variant: str, column: int) -> Tile:

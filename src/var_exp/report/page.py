@@ -70,15 +70,18 @@ def write_report(
         matrices: Mean matrices to show.
         chance: Score of guessing per metric, where there is one.
         classes: Per metric the figures class by class.
-        pictures_first: Begin with the pictures, as people's own photographs deserve.
+        pictures_first: Begin with the pictures, in the order of their names, as people's own
+            photographs deserve.
 
     Raises:
         ValueError: a metric of the summary without a direction.
     """
     metrics = by_metric(summary, traits)
     verdicts = judge(summary, traits)
+    if pictures_first:
+        panels = sorted(panels, key=lambda panel: panel.sample_id)
     samples = page_samples(panels)
-    playable = live_samples(panels)
+    playable = live_samples(panels, every=pictures_first)
     script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
     chance = chance or {}
     known = [name for name in metrics if classes and name in classes]

@@ -5,34 +5,24 @@ a column per class and a row per variant, and how strongly each class wins where
 mean at the bottom. The painters (`panel_picture`) only put the pieces where they are told to.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from functools import partial
+from itertools import zip_longest
+from math import ceil
 
-import numpy as np
 from PIL import Image
 
 from var_exp.report.figure_style import INK, LINE, SOFT
 from var_exp.report.letters import broken, width_of
-from var_exp.report.overlays import (
-    class_colours,
-    coloured,
-    greyed,
-    outline_lines,
-    overlay,
-    painted,
-    rgb_of,
-    scale_colours,
-    winners,
-)
+from var_exp.report.overlays import class_colours, outline_lines
+from var_exp.report.panel_parts import SCALE_BAR, Row, Side, rows, scale_bar, sides, told
 from var_exp.report.panels import Panel, probability
-from var_exp.variants import BASE
 
-ACCENT = "#a31627"
 _WIDTH, _MARGIN, _GAP = 1200, 36, 14  # pixels
 _NARROWEST, _WIDEST, _TALLEST = 150, 290, 380  # of a cell, pixels
+_MOST = 6  # classes beside each other
 _HEADLINE, _HEAD, _TEXT, _SMALL = 30, 20, 17, 15  # sizes of letters, pixels
-_SCALE_BAR = 300  # pixels of the colour bar
 _LEADING = 1.3  # of a line of text, per size of its letters
 
 
@@ -83,186 +73,119 @@ class Layout:
     pieces: Sequence[Piece]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One row of maps: what stands over it, a picture per class, a remark under each."""
-
-    name: str
-    meaning: str
-    pictures: Sequence[Image.Image]
-    remarks: Sequence[Sequence[str]]
-
-
 def layout_of(panel: Panel) -> Layout:
-    """Lay out one panel; as wide as its classes need, 1200 pixels for most."""
-    count = len(panel.class_names)
-    height, width = panel.image.shape[1:]
-    room = (_WIDTH - 2 * _MARGIN - count * _GAP) / (count + 1)
-    room = min(_WIDEST, max(_NARROWEST, room))
-    factor = min(room / width, _TALLEST / height)
-    cell = (max(1.0, width * factor), max(1.0, height * factor))
-    column = max(_NARROWEST, cell[0]) + _GAP
-    whole = max(720.0, 2 * _MARGIN + (count + 1) * column - _GAP)
-    text = whole - 2 * _MARGIN
-    pieces: list[Piece] = []
-    y = float(_MARGIN)
-    y = _write(pieces, panel.sentence, _MARGIN, y, text, _HEADLINE, bold=True, lines=3)
-    y = _write(pieces, _subtitle(panel), _MARGIN, y + 4, text, _TEXT, SOFT, lines=2) + 16
-    y = _heads(pieces, panel, _MARGIN + column, y, column)
-    sides = list(_sides(panel))
-    rows = list(_rows(panel))
-    for place in range(max(len(rows), len(sides))):
-        heading = y + _TEXT * _LEADING
-        below = 0.0
-        if place < len(sides):
-            name, side, lines = sides[place]
-            pieces.append(Words(name, _MARGIN, y + _TEXT, _TEXT, SOFT))
-            pieces.append(Picture(side, _MARGIN, heading + 4, *cell, lines))
-        if place < len(rows):
-            row, left = rows[place], _MARGIN + column
-            pieces.append(Words(row.name, left, y + _TEXT, _TEXT, bold=True))
-            after = left + width_of(row.name, _TEXT, bold=True) + 10
-            _write(pieces, row.meaning, after, y, whole - _MARGIN - after, _TEXT, SOFT, lines=1)
-            for k, image in enumerate(row.pictures):
-                x = left + k * column
-                region = panel.region(k)
+    """Lay out one panel: about 1200 pixels wide, six classes at most beside each other."""
+    sheet = _Sheet(panel)
+    sheet.title()
+    beside, maps = list(sides(panel)), list(rows(panel))
+    for columns in sheet.bands:
+        sheet.heads(columns)
+        for side, row in zip_longest(beside, maps):
+            sheet.row(side, row, columns)
+        beside = []  # only beside the first classes
+    sheet.legend()
+    return Layout(sheet.width, sheet.y + _MARGIN - 12, sheet.pieces)
+
+
+class _Sheet:
+    """Adds pieces from the top down.
+
+    Attributes:
+        pieces: Those added.
+        width: Of the whole, pixels.
+        y: Upper end of what comes next.
+        bands: Classes that stand beside each other.
+    """
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        self.pieces: list[Piece] = []
+        self.y = float(_MARGIN)
+        count = len(panel.class_names)
+        beside = ceil(count / ceil(count / _MOST))
+        self.bands = [range(k, min(k + beside, count)) for k in range(0, count, beside)]
+        room = (_WIDTH - 2 * _MARGIN - beside * _GAP) / (beside + 1)
+        room = min(_WIDEST, max(_NARROWEST, room))
+        height, width = panel.image.shape[1:]
+        factor = min(room / width, _TALLEST / height)
+        self._cell = (max(1.0, width * factor), max(1.0, height * factor))
+        self._column = max(_NARROWEST, self._cell[0]) + _GAP
+        self.width = max(720.0, 2 * _MARGIN + (beside + 1) * self._column - _GAP)
+        self._room = self.width - 2 * _MARGIN
+        self._left = _MARGIN + self._column  # of the first class
+        self._colours = class_colours(count)
+
+    def title(self) -> None:
+        """What is explained; below it which picture, what made the maps, and the prediction."""
+        panel, width = self.panel, self._room
+        write = partial(_write, self.pieces, x=_MARGIN, width=width)
+        self.y = write(text=panel.sentence, y=self.y, size=_HEADLINE, bold=True, lines=3)
+        says = panel.predicted is not None and not panel.told
+        parts = (panel.sample_id, panel.source, f"the model says {panel.predicted}" if says else "")
+        told = "   ·   ".join(part for part in parts if part)
+        self.y = 16 + write(text=told, y=self.y + 4, size=_TEXT, colour=SOFT, lines=2)
+
+    def heads(self, columns: Sequence[int]) -> None:
+        """Name, colour and probability of the classes of a band."""
+        room = self._column - _GAP
+        size = _HEAD if room > 200 else _TEXT - 1
+        ends = []
+        for place, k in enumerate(columns):
+            x, indent = self._left + place * self._column, 0
+            if self.panel.competes:
+                self.pieces.append(Bar(x, self.y + size / 5, 14, 14, self._colours[k]))
+                indent = 22
+            name = self.panel.class_names[k]
+            where = (x + indent, self.y, room - indent)
+            ends.append(_write(self.pieces, name, *where, size, bold=True, lines=2))
+        self.y = max(ends) + 2
+        below = self.y
+        for place, k in enumerate(columns if self.panel.probabilities else ()):
+            x, share = self._left + place * self._column, self.panel.probabilities[k]
+            told = f"probability {probability(share)}"
+            below = _write(self.pieces, told, x, self.y, room, _SMALL, SOFT, lines=1) + 3
+            self.pieces.append(Bar(x, below, room, 6, LINE))
+            if share > 0:
+                self.pieces.append(Bar(x, below, room * share, 6, self._colours[k]))
+        self.y = below + (23 if self.panel.probabilities else 10)
+
+    def row(self, side: Side | None, row: Row | None, columns: Sequence[int]) -> None:
+        """A picture at the left and a row of the classes' pictures, with what they are."""
+        top = self.y + _TEXT * _LEADING + 4
+        below = end = top + self._cell[1] + 3
+        if side is not None:
+            self.pieces.append(Words(side.name, _MARGIN, self.y + _TEXT, _TEXT, SOFT))
+            self.pieces.append(Picture(side.image, _MARGIN, top, *self._cell, side.lines))
+        if row is not None:
+            self.pieces.append(Words(row.name, self._left, self.y + _TEXT, _TEXT, bold=True))
+            x = self._left + width_of(row.name, _TEXT, bold=True) + 10
+            where = (x, self.y, self.width - _MARGIN - x)
+            _write(self.pieces, row.meaning, *where, _TEXT, SOFT, lines=1)
+            for place, k in enumerate(columns):
+                x = self._left + place * self._column
+                region = self.panel.region(k)
                 lines = [] if region is None else outline_lines(region)
-                pieces.append(Picture(image, x, heading + 4, *cell, lines))
-                bottom = y_under = heading + 4 + cell[1] + 3
-                for remark in row.remarks[k]:
-                    tone = SOFT if remark[:1].isdigit() else ACCENT
-                    bottom = _write(pieces, remark, x, bottom, column - _GAP, _SMALL, tone, lines=3)
-                below = max(below, bottom - y_under)
-        y = heading + 4 + cell[1] + below + 18
-    y = _legend(pieces, panel, y + 4, text)
-    return Layout(whole, y + _MARGIN - 12, pieces)
+                self.pieces.append(Picture(row.pictures[k], x, top, *self._cell, lines))
+                y = end
+                for remark, colour in row.remarks[k]:
+                    width = self._column - _GAP
+                    y = _write(self.pieces, remark, x, y, width, _SMALL, colour, lines=3)
+                below = max(below, y)
+        self.y = below + 15
 
-
-def _subtitle(panel: Panel) -> str:
-    """Which picture, what made the maps, and the prediction where the title does not say it."""
-    says = "" if panel.predicted is None or panel.told else f"the model says {panel.predicted}"
-    return "   ·   ".join(part for part in (panel.sample_id, panel.source, says) if part)
-
-
-def _heads(pieces: list[Piece], panel: Panel, left: float, y: float, column: float) -> float:
-    """Name, colour and probability of each class; returns where the rows begin."""
-    room = column - _GAP
-    size = _HEAD if room > 200 else _TEXT - 1
-    colours = class_colours(len(panel.class_names))
-    ends = []
-    for k, name in enumerate(panel.class_names):
-        x = left + k * column
-        if panel.competes:
-            pieces.append(Bar(x, y + size / 5, 14, 14, colours[k]))
-        indent = 22 if panel.competes else 0
-        place = (x + indent, y, room - indent)
-        ends.append(_write(pieces, name, *place, size, bold=True, lines=2))
-    y = max(ends) + 2
-    if not panel.probabilities:
-        return y + 10
-    for k, share in enumerate(panel.probabilities):
-        x = left + k * column
-        told = f"probability {probability(share)}"
-        y_after = _write(pieces, told, x, y, room, _SMALL, SOFT, lines=1)
-        pieces.append(Bar(x, y_after + 3, room, 6, LINE))
-        if share > 0:
-            pieces.append(Bar(x, y_after + 3, room * share, 6, colours[k]))
-    return y_after + 26
-
-
-def _sides(panel: Panel) -> Iterator[tuple[str, Image.Image, list[tuple[int, int, int, int]]]]:
-    """The column at the left: name, picture and lines of each."""
-    regions = [] if panel.regions is None else [outline_lines(one) for one in panel.regions]
-    yield "photograph", coloured(panel.image), [line for lines in regions for line in lines]
-    if panel.competes:
-        drawn = winners(panel.shares(), panel.flat(BASE), panel.scale)
-        yield "who wins", _laid(panel, drawn), []
-    if panel.shared is not None:
-        yield "what they share", _laid(panel, overlay(panel.shared, panel.scale)), []
-
-
-def _rows(panel: Panel) -> Iterator[_Row]:
-    """Base, refined, and how strongly each class wins where."""
-    columns = range(len(panel.class_names))
-    for variant in panel.maps:
-        drawn = [_laid(panel, overlay(values, panel.scale)) for values in panel.drawn(variant)]
-        remarks = [_remarks(panel, variant, column) for column in columns]
-        yield _Row(variant, panel.meaning(variant), drawn, remarks)
-    if panel.competes:
-        colours = class_colours(len(panel.class_names))
-        shares = [
-            _laid(panel, painted(strength, colour))
-            for strength, colour in zip(panel.won(), colours, strict=True)
-        ]
-        meaning = "where each class wins, and how clearly"
-        yield _Row("shares", meaning, shares, [[] for _ in columns])
-
-
-def _remarks(panel: Panel, variant: str, column: int) -> list[str]:
-    scores = panel.scores.get(variant, ())
-    score = scores[column] if column < len(scores) else float("nan")
-    told = [f"{score:.2f} {panel.metric}".rstrip()] if isfinite(score) else []
-    remark = panel.remark(variant, column)
-    return [*told, remark] if remark else told
-
-
-def _laid(panel: Panel, drawn: Image.Image) -> Image.Image:
-    """A transparent picture on the greyed photograph."""
-    grey = greyed(panel.image).convert("RGBA")
-    return Image.alpha_composite(grey, drawn.convert("RGBA")).convert("RGB")
-
-
-def _legend(pieces: list[Piece], panel: Panel, y: float, room: float) -> float:
-    """The colours of the maps, and what the pictures mean; returns the lower end."""
-    pieces.append(Bar(_MARGIN, y, room, 1, LINE))
-    y += 18
-    x = float(_MARGIN)
-    for part in (
-        f"against the class  \N{MINUS SIGN}{panel.scale:.2g}",
-        "",
-        f"+{panel.scale:.2g}  for the class",
-    ):
-        if part:
-            pieces.append(Words(part, x, y + 13, _SMALL, SOFT))
-            x += width_of(part, _SMALL) + 12
-        else:
-            pieces.append(Picture(_bar(), x, y, _SCALE_BAR, 15))
-            x += _SCALE_BAR + 12
-    return _write(pieces, " ".join(_told(panel)), _MARGIN, y + 28, room, _SMALL, SOFT, lines=9)
-
-
-def _told(panel: Panel) -> Iterator[str]:
-    yield (
-        "All maps of this picture have one scale, in the method's own units (no probabilities): "
-        f"full colour at {panel.scale:.2g}, the 98 % quantile of the non-zero base values."
-    )
-    remarks = " ".join(
-        panel.remark(variant, k) for variant in panel.maps for k in range(len(panel.class_names))
-    )
-    if "empty map" in remarks:
-        yield "Empty map: the class keeps nothing, as its share is nowhere large enough."
-    if "loses least" in remarks:
-        yield (
-            "Loses least: where every class has evidence against it, the one with the least wins; "
-            "that is no evidence for it, and not drawn."
-        )
-    if panel.competes:
-        yield (
-            "Shares and who wins: in the colour of the class, the stronger the more evidence it "
-            f"has and the further its share lies above 1/{len(panel.class_names)}."
-        )
-    if panel.shared is not None:
-        yield "What they share: what speaks for all of them and is won by none, in red."
-    if panel.regions is not None:
-        yield "A line outlines the true region of the class."
-
-
-def _bar() -> Image.Image:
-    """The colours of a map from its lowest to its highest value, on light grey."""
-    colours = np.array(scale_colours(_SCALE_BAR))
-    rgb, opacity = colours[:, :3], colours[:, 3:]
-    mixed = opacity * rgb + (1 - opacity) * np.array(rgb_of("#d4d4d4"))
-    return Image.fromarray(np.rint(mixed).astype(np.uint8)[None])
+    def legend(self) -> None:
+        """The colours of the maps, and what the pictures mean."""
+        self.pieces.append(Bar(_MARGIN, self.y + 4, self._room, 1, LINE))
+        y, x = self.y + 22, float(_MARGIN)
+        full = f"{self.panel.scale:.2g}"
+        for part in (f"against the class  \N{MINUS SIGN}{full}", "", f"+{full}  for the class"):
+            if part:
+                self.pieces.append(Words(part, x, y + 13, _SMALL, SOFT))
+            else:
+                self.pieces.append(Picture(scale_bar(), x, y, SCALE_BAR, 15))
+            x += (width_of(part, _SMALL) or SCALE_BAR) + 12
+        text = " ".join(told(self.panel))
+        self.y = _write(self.pieces, text, _MARGIN, y + 28, self._room, _SMALL, SOFT, lines=9)
 
 
 def _write(

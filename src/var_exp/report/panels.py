@@ -24,6 +24,7 @@ SCALE_RULE = (
     "has no evidence for it; that is said and not drawn. A line outlines the true region of the "
     "class."
 )
+_NAMED = 5  # most classes in one phrase
 
 
 @dataclass(frozen=True)
@@ -208,5 +209,7 @@ def probability(number: float) -> str:
 
 
 def _either(names: Sequence[str]) -> str:
-    """The names in one phrase: "a", "a or b", "a, b or c"."""
+    """The names in one phrase, "a, b or c"; many of them end in "or 7 others"."""
+    if len(names) > _NAMED:
+        names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} others"]
     return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from var_exp.report.axes import Axis, axis_of
 from var_exp.report.templates import inline_script, templates
-from var_exp.results.comparison import Comparison, Run, agreement
+from var_exp.results.comparison import Comparison, Run, agreement, letter_display
 from var_exp.results.headlines import Entry, Headline, entries, headlines
 from var_exp.results.significance import FEWEST, Rank
 from var_exp.results.summary import SummaryRow
@@ -38,6 +38,7 @@ class Section:
     controls: Mapping[str, Mapping[str, SummaryRow]]
     control_names: Sequence[str]
     ranks: Mapping[str, Mapping[str, Rank]]
+    letters: Mapping[str, Mapping[str, str]]
     rank_axis: Axis
 
 
@@ -115,6 +116,7 @@ def _section(comparison: Comparison, metric: str) -> Section:
         controls,
         list(dict.fromkeys(name for found in controls.values() for name in found)),
         ranks,
+        {variant: letter_display(comparison, metric, variant) for variant in ranks},
         Axis((1.0, float(max(2, len(runs))))),
     )
 

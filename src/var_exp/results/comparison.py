@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -152,6 +153,40 @@ def _variants(runs: Sequence[Run], metric: str) -> dict[str, dict[str, ClassScor
         for variant in (BASE, *refiners_of(runs, metric))
     }
     return {variant: columns for variant, columns in by_variant.items() if len(columns) > 1}
+
+
+def letter_display(comparison: Comparison, metric: str, variant: str) -> dict[str, str]:
+    """Letters of the runs by name: those that share one are not shown to differ on a variant.
+
+    A compact letter display: a letter is a longest stretch of neighbours in the ranking of which no
+    pair is told apart, as a bar of a critical-difference diagram is (Demšar, JMLR 2006).
+    """
+    names = [rank.name for rank in comparison.rankings.get((metric, variant), ())]
+    apart = {
+        frozenset((test.left, test.right))
+        for test in comparison.between_runs[metric]
+        if test.decides
+    }
+    stretches: list[range] = []
+    for first in range(len(names)):
+        last = first
+        while last + 1 < len(names) and not any(
+            frozenset((f"{names[i]} {variant}", f"{names[last + 1]} {variant}")) in apart
+            for i in range(first, last + 1)
+        ):
+            last += 1
+        if not stretches or last >= stretches[-1].stop:
+            stretches.append(range(first, last + 1))
+    return {
+        name: "".join(_letter(i) for i, stretch in enumerate(stretches) if place in stretch)
+        for place, name in enumerate(names)
+    }
+
+
+def _letter(number: int) -> str:
+    """A to z, then aa and so on."""
+    prefix = _letter(number // 26 - 1) if number >= 26 else ""
+    return prefix + string.ascii_lowercase[number % 26]
 
 
 def write_tests(path: Path, comparison: Comparison) -> None:

@@ -84,9 +84,9 @@ class Headline:
             counts = sorted({test.pictures for test in tests})
             pictures = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
             needed = [test.needed for test in tests if test.needed is not None]
-            few = counts[-1] < FEWEST
+            few, everywhere = counts[-1] < FEWEST, len(tests) == len(self.entries)
             said.append(
-                f"in {len(tests)}, {pictures} pictures cannot decide"
+                f"{'' if everywhere else f'in {len(tests)}, '}{pictures} pictures cannot decide"
                 f"{'' if few else ' after correction'}"
                 f"{f'; take {max(median_high(needed), FEWEST):,}' if needed else ''}"
             )

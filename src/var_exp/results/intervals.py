@@ -137,9 +137,8 @@ def _means_without_each(
     """
     _, owners = np.unique(pictures, return_inverse=True)
     _, kinds = np.unique(groups, return_inverse=True)
-    pairs, place = np.unique(np.stack([owners, kinds]), axis=1, return_inverse=True)
-    owner, kind = pairs
-    place = place.reshape(-1)
+    pairs, place = np.unique(owners * (kinds.max() + 1) + kinds, return_inverse=True)
+    owner, kind = np.divmod(pairs, kinds.max() + 1)
     sums, counts = np.bincount(place, scores), np.bincount(place)
     totals, sizes = np.bincount(kinds, scores), np.bincount(kinds)
     left: Int[np.ndarray, " P"] = sizes[kind] - counts

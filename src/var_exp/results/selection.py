@@ -37,7 +37,7 @@ class Pick:
 
     def mean(self, variant: str) -> float:
         """Mean score over the classes asked about; NaN when none is defined."""
-        return _mean([score for (name, _), score in self.scores.items() if name == variant])
+        return mean_of([score for (name, _), score in self.scores.items() if name == variant])
 
 
 def pick_at_random(ids: Iterable[str], *, count: int, seed: int) -> list[Pick]:
@@ -125,7 +125,7 @@ def _worth(
         if refiner is None:
             return nan
         return abs(
-            _mean(
+            mean_of(
                 [
                     score - scores[BASE, label]
                     for (name, label), score in scores.items()
@@ -133,11 +133,11 @@ def _worth(
                 ]
             )
         )
-    own = _mean([score for (name, _), score in scores.items() if name == (refiner or BASE)])
+    own = mean_of([score for (name, _), score in scores.items() if name == (refiner or BASE)])
     return own if (kind == "best") == higher_is_better else -own
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
     """Mean of the defined values, whatever their order; NaN when there is none."""
     defined = [value for value in values if isfinite(value)]
     return fsum(defined) / len(defined) if defined else nan

@@ -32,8 +32,8 @@ class Finding:
         method: Alias of the method.
         network: Name of the network.
         status: "acts" when it ran and was verified; "refused" when it said that it does not act on
-            this network; "unchecked" when it says that it acts, and was not run or has no check
-            that knows this network; "failed" otherwise.
+            this network; "unchecked" when it says that it acts, and was not run, or its check does
+            not know what this network calls; "failed" otherwise.
         reason: Why not "acts", in a sentence; the network's class is called "the model".
         guided: Activation calls that got another backward rule, by name.
         forward: Images that went through the model for one explained image and its K classes.

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils._pytree import tree_leaves
 
 from var_exp.engine.calls import Call, Calls
-from var_exp.engine.deeplift.equal_rows import are_alike, copied, of_one_row, run_once
+from var_exp.engine.deeplift.equal_rows import are_equal_rows, copied, of_one_row, run_once
 
 W = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0)).double()
 FILTER = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(1)).double()
@@ -69,7 +69,7 @@ def test_calls_by_row_are_made_of_one_row(name):
     call = recorded(BY_ROW[name], alike)
     assert of_one_row(call) is not None
     found = run_once(call)
-    assert are_alike(found)
+    assert are_equal_rows(found)
     expected = BY_ROW[name](alike.clone(memory_format=torch.contiguous_format))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -86,18 +86,18 @@ def test_calls_that_mix_rows_or_have_other_tensors_are_made_of_all(name):
 def test_a_reshape_that_copies_keeps_rows_alike_if_it_keeps_their_number():
     alike = row(4, 5, 6).expand(3, -1, -1, -1).transpose(1, 2)
     found = run_once(recorded(lambda x: x.reshape(3, 5, -1), alike))
-    assert are_alike(found)
+    assert are_equal_rows(found)
     assert torch.equal(found, alike.reshape(3, 5, -1))
     merged = run_once(recorded(lambda x: x.reshape(5, -1), alike))
-    assert not are_alike(merged)
+    assert not are_equal_rows(merged)
     assert torch.equal(merged, alike.reshape(5, -1))
 
 
 def test_rows_of_their_own_are_left_alone():
     x = torch.randn(3, 4)
-    assert not are_alike(x)
-    assert not are_alike(x[:1])  # a single row needs no saving
-    assert not are_alike(torch.tensor(1.0))
+    assert not are_equal_rows(x)
+    assert not are_equal_rows(x[:1])  # a single row needs no saving
+    assert not are_equal_rows(torch.tensor(1.0))
     assert of_one_row(Call("relu", torch.relu, (x,), {})) is None
 
 
@@ -112,7 +112,7 @@ def test_a_call_in_place_alters_every_view():
 def test_a_copy_keeps_rows_alike_and_shares_nothing():
     x = row(4).expand(3, -1)
     copy = copied(x)
-    assert are_alike(copy)
+    assert are_equal_rows(copy)
     copy[:1].zero_()
     assert torch.equal(x, row(4).expand(3, -1))
     assert tree_leaves(copied(torch.ones(2)))[0].tolist() == [1, 1]

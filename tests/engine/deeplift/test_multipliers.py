@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from var_exp.engine.differences import contributions
+from var_exp.engine.deeplift.differences import contributions
 from var_exp.types import UnsupportedModel
 
 

@@ -1,6 +1,6 @@
-"""Calls of tensors whose rows are all alike, such as one baseline for many images, made once.
+"""Calls of tensors whose rows are all equal, such as one baseline for many images, made once.
 
-Rows are known to be alike where a tensor is one row expanded along its first axis. So is the result
+Rows are known to be equal where a tensor is one row expanded along its first axis. So is the result
 of a call that treats rows apart, if it is made of that row and expanded again. A call in place then
 alters the one row, and with it every view of it, as it should.
 """
@@ -36,37 +36,39 @@ _ALONG_AN_AXIS = CONCATENATION_CALLS | {"mean", "sum", "softmax"}
 """Calls of which the same holds unless they are along the first axis."""
 
 
-def are_alike(x: Tensor) -> bool:
+def are_equal_rows(x: Tensor) -> bool:
     """Whether a tensor is one row that was expanded along the first axis."""
     return x.ndim > 0 and len(x) > 1 and x.stride(0) == 0
 
 
 def one_row(x: Tensor) -> Tensor:
-    """The one row where they are alike, else the tensor itself."""
-    return x[:1] if are_alike(x) else x
+    """The one row where they are equal, else the tensor itself."""
+    return x[:1] if are_equal_rows(x) else x
 
 
 def copied(x: Tensor) -> Tensor:
-    """A copy of a tensor, of one row where they are alike."""
+    """A copy of a tensor, of one row where they are equal."""
     return one_row(x).clone().expand_as(x)
 
 
 def run_once(call: Call) -> Any:
-    """Result of a call, made of one row where its rows are known to be alike."""
+    """Result of a call, made of one row where its rows are known to be equal."""
     x, row = call.tensors[0], of_one_row(call)
     if row is not None:
         result: Tensor = row.run()
         return result.expand(len(x), *result.shape[1:])
     result = call.run()
-    if call.name in _RESHAPES and are_alike(x) and len(result) == len(x):  # it may have been copied
+    if (
+        call.name in _RESHAPES and are_equal_rows(x) and len(result) == len(x)
+    ):  # it may have been copied
         return result[:1].expand_as(result)
     return result
 
 
 def of_one_row(call: Call) -> Call | None:
-    """The same call of one row; None where the rows of its result are not known to be alike."""
+    """The same call of one row; None where the rows of its result are not known to be equal."""
     x, *others = call.tensors
-    if x.ndim < 2 or not are_alike(x) or not _by_row(call, x):
+    if x.ndim < 2 or not are_equal_rows(x) or not _by_row(call, x):
         return None
     if call.name not in WEIGHTED_CALLS:
         if not all(o.ndim < x.ndim or (o.ndim == x.ndim and len(one_row(o)) == 1) for o in others):

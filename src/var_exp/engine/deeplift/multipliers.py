@@ -26,14 +26,16 @@ from var_exp.engine.calls import DIVISION_CALLS, ELEMENTWISE_CALLS, PRODUCT_CALL
 from var_exp.engine.deeplift.equal_rows import copied, of_one_row, one_row, run_once
 from var_exp.types import UnsupportedModel
 
-Rule: TypeAlias = Callable[[Call, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, Tensor]]
+MultiplierRule: TypeAlias = Callable[
+    [Call, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, Tensor]
+]
 """From a call, its tensors and their baselines to its result, which multiplies gradients on their
 way back, and to the result's baseline. Tensors that require no gradient are constants."""
 
 _LEVEL = 1e-5  # share by which equal sums may differ after float32 rounding
 
 
-def find_rule(call: Call, signals: Sequence[Tensor]) -> Rule | None:
+def find_rule(call: Call, signals: Sequence[Tensor]) -> MultiplierRule | None:
     """Rule of a call that is not affine in its signals (what depends on the image), if any."""
     if call.name in _ONE_INPUT and len(signals) == 1 and signals[0] is call.input:
         return _ONE_INPUT[call.name]
@@ -287,7 +289,7 @@ def _with_values(surrogate: Tensor, values: Tensor) -> Tensor:
         return surrogate.copy_(values)
 
 
-_ONE_INPUT: dict[str, Rule] = {
+_ONE_INPUT: dict[str, MultiplierRule] = {
     **dict.fromkeys(ELEMENTWISE_CALLS, _elementwise),
     **dict.fromkeys(
         (

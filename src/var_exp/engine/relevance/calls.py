@@ -1,6 +1,6 @@
 """The calls of a forward pass that relevance does not pass by their plain gradient.
 
-`engine.relevance` says which rule each gets, and checks that no call was missed.
+`engine.relevance.propagation` says which rule each gets, and checks that no call was missed.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn.functional import batch_norm
 
 from var_exp.engine.calls import DIVISION_CALLS, Call, Calls
+from var_exp.engine.norms import scale_and_shift, written_out
 from var_exp.engine.relevance.graph import is_gate, is_sum, reads_image
-from var_exp.engine.relevance.rules import Layer, Rule, made_by, propagate
+from var_exp.engine.relevance.rules import Layer, RelevanceRule, made_by, propagate
+from var_exp.engine.signals import signals_of
 from var_exp.types import UnsupportedModel
 
 _CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
@@ -40,10 +42,10 @@ class Composite:
         attention: Whether the rules are meant for networks with attention, or for those without.
     """
 
-    first: Rule
-    convolution: Rule
-    tokens: Rule
-    dense: Rule
+    first: RelevanceRule
+    convolution: RelevanceRule
+    tokens: RelevanceRule
+    dense: RelevanceRule
     attention: bool
 
 
@@ -69,16 +71,14 @@ class RelevanceCalls(Calls):
             **dict.fromkeys(_MATRIX_PRODUCTS, self._matrix_product),
             "pow": _power,
             "batch_norm": _batch_norm,
-            "layer_norm": _layer_norm,
-            "group_norm": _group_norm,
-            "rms_norm": _rms_norm,
+            **dict.fromkeys(("layer_norm", "group_norm", "rms_norm"), _norm),
         }
 
     def answer(self, call: Call) -> Any:
         """Result of a call, with the backward of its rule if it has one."""
         if call.name not in self._answers:
             return call.run()
-        signals = [tensor for tensor in call.tensors if tensor.requires_grad]  # not parameters
+        signals = signals_of(call)
         return self._answers[call.name](call, signals) if signals else call.run()
 
     def _layer(self, call: Call, signals: list[Tensor]) -> Any:
@@ -170,9 +170,7 @@ def _batch_norm(call: Call, signals: list[Tensor]) -> Any:
     if call.function is not batch_norm or training or mean is None or len(signals) > 1:
         return call.run()  # which is refused in the end
     weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
-    scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt()
-    scale = scale if weight is None else scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift = scale_and_shift(mean, variance, weight, bias, call.argument(7, "eps", 1e-5))
     layer = made_by(x)
     if layer is not None and (x.ndim == 2 or layer.weight.ndim > 2):  # else channels differ
         return propagate(layer.scaled(scale, shift), call.run)
@@ -182,38 +180,19 @@ def _batch_norm(call: Call, signals: list[Tensor]) -> Any:
     return _keep(call, signals)
 
 
-def _layer_norm(call: Call, _signals: list[Tensor]) -> Tensor:
-    axes = tuple(range(-len(call.argument(1, "normalized_shape")), 0))
-    x = _standardised(call.input, axes, call.argument(4, "eps", 1e-5))
-    return _affine(x, call.argument(2, "weight"), call.argument(3, "bias"))
+def _normalised(input: Tensor, dims: tuple[int, ...], eps: float, centred: bool) -> Tensor:
+    """Unit variance, where the deviation is a constant; zero mean where that is asked for."""
+    if not centred:
+        return input * (input.detach().square().mean(dims, keepdim=True) + eps).rsqrt()
+    deviation = input.detach().var(dims, correction=0, keepdim=True).add(eps).sqrt()
+    return (input - input.mean(dims, keepdim=True)) / deviation
 
 
-def _group_norm(call: Call, _signals: list[Tensor]) -> Tensor:
-    groups = call.input.reshape(len(call.input), call.argument(1, "num_groups"), -1)
-    x = _standardised(groups, (-1,), call.argument(4, "eps", 1e-5)).view_as(call.input)
-    per_channel = (-1, *[1] * (x.ndim - 2))
-    parameters = call.argument(2, "weight"), call.argument(3, "bias")
-    return _affine(x, *(None if p is None else p.view(per_channel) for p in parameters))
+_NORMS = written_out(_normalised)
 
 
-def _rms_norm(call: Call, _signals: list[Tensor]) -> Tensor:
-    x = call.input
-    axes = tuple(range(-len(call.argument(1, "normalized_shape")), 0))
-    eps = call.argument(3, "eps")
-    mean_square = x.detach().square().mean(axes, keepdim=True)
-    scale = (mean_square + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
-    return _affine(x * scale, call.argument(2, "weight"), None)
-
-
-def _standardised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    """Zero mean and unit variance; the standard deviation is a constant."""
-    deviation = x.detach().var(axes, correction=0, keepdim=True).add(eps).sqrt()
-    return (x - x.mean(axes, keepdim=True)) / deviation
-
-
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
+def _norm(call: Call, _signals: list[Tensor]) -> Any:
+    return _NORMS[call.name](*call.args, **call.kwargs)
 
 
 def _placed(call: Call, result: Tensor) -> Tensor:

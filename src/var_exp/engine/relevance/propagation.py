@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation through any network, all classes from one forward pass.
 
 The forward pass is watched call by call (`engine.calls`); calls whose plain gradient is not their
-rule get another backward. With R = value · g (see `engine.relevance_rules`):
+rule get another backward. With R = value · g (see `engine.relevance.rules`):
 
     linear layer, convolution     the composite's rule; batch normalisation behind it is merged
     activation f                  identity: g · f(x) / x, so that R passes unchanged

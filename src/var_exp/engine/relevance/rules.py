@@ -36,7 +36,7 @@ Operation: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Rule:
+class RelevanceRule:
     """How a layer hands relevance down.
 
     Attributes:
@@ -67,7 +67,7 @@ class Layer:
     weight: Tensor
     bias: Tensor | None
     operation: Operation
-    rule: Rule
+    rule: RelevanceRule
     reads_image: bool
 
     @property
@@ -84,16 +84,16 @@ class Layer:
         return replace(self, weight=weight, bias=bias)
 
 
-def epsilon(stabiliser: float = STABILISER) -> Rule:
+def epsilon(stabiliser: float = STABILISER) -> RelevanceRule:
     """Every contribution; a large stabiliser absorbs the relevance of weak outputs."""
 
     def contributions(layer: Layer, x: Tensor) -> tuple[list[Tensor], Tensor]:
         return [x], layer.operation(x, layer.weight, layer.bias)
 
-    return Rule(contributions, stabiliser)
+    return RelevanceRule(contributions, stabiliser)
 
 
-def z_plus() -> Rule:
+def z_plus() -> RelevanceRule:
     """Positive contributions alone."""
 
     def contributions(layer: Layer, x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -105,10 +105,10 @@ def z_plus() -> Rule:
         weight = layer.weight.clamp(max=0)
         return [x], positive + layer.operation(x.clamp(max=0), weight, None)
 
-    return Rule(contributions)
+    return RelevanceRule(contributions)
 
 
-def gamma(weight: float) -> Rule:
+def gamma(weight: float) -> RelevanceRule:
     """Contributions that agree with the sign of the output count 1 + weight times."""
 
     def contributions(layer: Layer, x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -118,10 +118,10 @@ def gamma(weight: float) -> Rule:
         # those that agree make up (z + magnitude) / 2 where z > 0, (z - magnitude) / 2 where z < 0
         return [x], z + weight / 2 * (z + z.detach().sign() * magnitude)
 
-    return Rule(contributions if weight else epsilon().contributions)
+    return RelevanceRule(contributions if weight else epsilon().contributions)
 
 
-def flat() -> Rule:
+def flat() -> RelevanceRule:
     """The same share for every input."""
 
     def contributions(layer: Layer, x: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -129,10 +129,10 @@ def flat() -> Rule:
         weight = layer.weight if layer.grouped else layer.weight[:1]  # all outputs are alike
         return [ones], layer.operation(ones, torch.ones_like(weight), None)
 
-    return Rule(contributions)
+    return RelevanceRule(contributions)
 
 
-def z_box(lowest: Tensor, highest: Tensor) -> Rule:
+def z_box(lowest: Tensor, highest: Tensor) -> RelevanceRule:
     """Contributions beyond those of the least favourable pixel.
 
     Args:
@@ -154,7 +154,7 @@ def z_box(lowest: Tensor, highest: Tensor) -> Rule:
         beyond = beyond - layer.operation(low, layer.weight.clamp(min=0), None)
         return [x, low, high], beyond - layer.operation(high, layer.weight.clamp(max=0), None)
 
-    return Rule(contributions)
+    return RelevanceRule(contributions)
 
 
 def propagate(layer: Layer, run: Callable[[], Tensor]) -> Tensor:

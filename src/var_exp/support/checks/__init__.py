@@ -51,7 +51,6 @@ class Check:
         return (self.error.__doc__ or "").rstrip(".")
 
 
-_DIFFERENCE = 1e-4  # limit of finite differences in float64
 _FEW = {"samples": 3}
 
 CHECKS: dict[str, Check] = {
@@ -67,18 +66,18 @@ CHECKS: dict[str, Check] = {
     "gbp": Check(activations.guided_backprop),
     "gradcam": Check(cams.gradcam),
     "gradcam_plus_plus": Check(cams.gradcam_plus_plus),
-    "gradient": Check(differences.gradient, limit=_DIFFERENCE),
-    "gradient_shap": Check(differences.gradient_shap, _FEW, _DIFFERENCE, small=True),
+    "gradient": Check(differences.gradient, limit=differences.LIMIT),
+    "gradient_shap": Check(differences.gradient_shap, _FEW, differences.LIMIT, small=True),
     "guided_gradcam": Check(cams.guided_gradcam),
     "hirescam": Check(cams.hirescam),
     "idg": Check(
         differences.integrated_decision_gradients,
         {"steps": 2, "intervals": 3},
-        _DIFFERENCE,
+        differences.LIMIT,
         small=True,
     ),
-    "ig": Check(differences.integrated_gradients, {"steps": 3}, _DIFFERENCE, small=True),
-    "input_x_gradient": Check(differences.input_x_gradient, limit=_DIFFERENCE),
+    "ig": Check(differences.integrated_gradients, {"steps": 3}, differences.LIMIT, small=True),
+    "input_x_gradient": Check(differences.input_x_gradient, limit=differences.LIMIT),
     # as many samples as there are coalitions of the cells
     "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}, small=True),
     "layercam": Check(cams.layercam),
@@ -88,9 +87,9 @@ CHECKS: dict[str, Check] = {
     "rise": Check(masks.rise, {"masks": 6, "grid": 3}, small=True),
     "scorecam": Check(cams.scorecam, small=True, costly=True),
     "sglrp": Check(relevance.sglrp),
-    "smoothgrad": Check(differences.smoothgrad, _FEW, _DIFFERENCE, small=True),
+    "smoothgrad": Check(differences.smoothgrad, _FEW, differences.LIMIT, small=True),
     "softmax_gbp": Check(activations.guided_backprop),
-    "softmax_gradient": Check(differences.gradient, limit=_DIFFERENCE),
+    "softmax_gradient": Check(differences.gradient, limit=differences.LIMIT),
     "transformer_attribution": Check(attention.transformer_attribution),
     "vargrad": Check(differences.vargrad, _FEW, small=True),
 }

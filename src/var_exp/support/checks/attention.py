@@ -39,9 +39,18 @@ def _matrices(case: Case) -> tuple[list[Tensor], Tensor]:
     """Attention matrices [1, heads, N, N] of the layers, in their order, and the scores [K]."""
     matrices: list[Tensor] = []
 
-    def attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> Tensor:
-        scale = options.get("scale") or query.shape[-1] ** -0.5
-        return torch.matmul(softmax(scale * torch.matmul(query, key.mT), -1), value)
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        *_: Any,
+        scale: float | None = None,
+        **__: Any,
+    ) -> Tensor:
+        products = (scale or query.shape[-1] ** -0.5) * torch.matmul(query, key.mT)
+        products = products if attn_mask is None else products + attn_mask
+        return torch.matmul(softmax(products, -1), value)
 
     def softmax(x: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
         shares = torch.softmax(x, dim)

@@ -18,6 +18,7 @@ Denominator = Callable[[Callable[..., Tensor], Tensor, Tensor, Tensor | None], T
 """From an operation, its input, weight and bias to D."""
 
 _STABILISER = 1e-6
+_LAYOUT = ("Cat", "View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Clone")
 
 
 def lrp(case: Case) -> float:
@@ -165,11 +166,11 @@ class _Layers:
 
 
 def _averaged(x: Tensor) -> bool:
-    """Whether a tensor comes from a sum or average, at most concatenated with nothing else."""
+    """Whether a tensor comes from a sum or average, at most laid out anew."""
     node: Any = x.grad_fn
-    while node.name().startswith("Cat") and len(node.next_functions) == 1:
+    while node.name().startswith(_LAYOUT) and len(node.next_functions) == 1:
         node = node.next_functions[0][0]
-    return bool(node.name().startswith(("Add", "AvgPool", "Mean")))
+    return bool(node.name().startswith(("Add", "Sub", "AvgPool", "Mean")))
 
 
 def _away(x: Tensor) -> Tensor:

@@ -49,13 +49,13 @@ class StandIns(Calls):
         Raises:
             Unchecked: the call has no stand-in, and none of the names that keep their gradient.
         """
-        x = call.input
-        if isinstance(x, Tensor) and self._elementwise and call.name in self._functions:
-            return self._elementwise(lambda x: torch.as_tensor(call.on(x.clone())), x)
+        if not any(tensor.requires_grad for tensor in call.tensors):
+            return call.run()  # of constants, such as standardised weights
+        if self._elementwise and call.name in self._functions and isinstance(call.input, Tensor):
+            return self._elementwise(lambda x: torch.as_tensor(call.on(x.clone())), call.input)
         if call.name in self._stand_ins:
             return self._stand_ins[call.name](*call.args, **call.kwargs)
-        known = self._plain is None or call.name in _CARRIED or call.name in self._plain
-        if not known and any(tensor.requires_grad for tensor in call.tensors):
+        if self._plain is not None and call.name not in {*_CARRIED, *self._plain}:
             raise Unchecked(f"the check has no stand-in for {call.name}")
         return call.run()
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from var_exp.engine.calls import Calls
-from var_exp.engine.differences import contributions
+from var_exp.engine.deeplift.differences import contributions
 from var_exp.types import UnsupportedModel
 
 CLASSES = torch.tensor([[0, 3], [2, 2]])

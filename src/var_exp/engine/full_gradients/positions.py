@@ -7,13 +7,14 @@ Read off the calls of a forward pass, without names of classes:
     tokens    an axis with one entry for each position of a grid, also behind or before others that
               were concatenated to it (class token, registers)
 
-Whatever else there is, such as pooled features, prefix tokens or windows, belongs to the image as a
-whole, whose pixels share it evenly.
+Whatever else there is, such as pooled features, prefix tokens, windows, or tokens in an unknown
+order (`models.targets.token_places`), belongs to the image as a whole, whose pixels share it
+evenly.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -21,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from var_exp.engine.calls import CONCATENATION_CALLS, Call
-
-Grid: TypeAlias = tuple[int, int]
+from var_exp.models.grids import Grid, Grids
+from var_exp.models.spatial import Frame, Target
 
 _CHANNELS_FIRST = frozenset(
     {
@@ -69,11 +70,14 @@ class Positions:
 
     Args:
         size: (H, W) of the image.
+        tokens: By their number the tokens of which it is known where they lie, or (None) that
+            nothing is known; what is not in here is followed from the grids.
     """
 
-    def __init__(self, size: Grid) -> None:
-        self._size = size
-        self._grids = [size]  # the latest last
+    def __init__(self, size: Grid, tokens: Mapping[int, Target | None] | None = None) -> None:
+        self._known = tokens or {}
+        self._grids = Grids(size)
+        self._grids.add(size)
         self._tokens: dict[int, tuple[int, Grid]] = {}  # count: entry of the first, grid
 
     def place(self, call: Call, shape: torch.Size, images: int) -> Place:
@@ -82,21 +86,23 @@ class Positions:
         self._learn(call, shape, rest)
         last = len(rest) - 2
         pairs = {axis: tuple(rest[axis : axis + 2]) for axis in (last, *range(last)) if axis >= 0}
-        for grid in reversed(self._grids):
+        for grid in reversed(self._grids.seen):
             for axis, pair in pairs.items():
                 if pair == grid:
                     return Place(images, (axis + 1, axis + 2), grid)
             # a vector, such as pooled features or logits, has no tokens, though its length may fit
             for axis, count in enumerate(rest) if sum(n > 1 for n in rest) > 1 else ():
                 first, of = self._tokens.get(count, (0, None))
-                if of == grid:
+                if of == grid and self._known.get(count, of) is not None:
                     return Place(images, (axis + 1,), grid, first)
-        return Place(images)
+        # merged tokens, whose grid no call shows
+        known = self._known.get(rest[0]) if len(rest) == 2 and rest[0] not in self._tokens else None
+        return Place(images, (1,), known.grid, known.prefix) if known else Place(images)
 
     def _learn(self, call: Call, shape: torch.Size, rest: list[int]) -> None:
         if call.name in _CHANNELS_FIRST and len(rest) == 3:
             self._add((rest[1], rest[2]))
-        elif call.name in _CHANNELS_LAST and len(rest) == 3 and self._fits(rest[0], rest[1]):
+        elif call.name in _CHANNELS_LAST and len(rest) == 3 and self._grids.fits(rest[0], rest[1]):
             self._add((rest[0], rest[1]))
         elif call.name in CONCATENATION_CALLS:
             dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else 0)
@@ -108,32 +114,45 @@ class Positions:
                 start += part.shape[dim]
 
     def _add(self, grid: Grid) -> None:
+        self._grids.add(grid)
         if grid[0] * grid[1] > 1:
-            self._grids = [other for other in self._grids if other != grid] + [grid]
             self._tokens[grid[0] * grid[1]] = (0, grid)
 
-    def _fits(self, h: int, w: int) -> bool:
-        """Whether h x w is shaped as the image, and no finer than it."""
-        height, width = self._size
-        return h <= height and abs(w - h * width / height) <= (height != width)
 
-
-def spread(sums: Float[Tensor, "B h w"], size: Grid) -> Float[Tensor, "B H W"]:
+def spread(
+    sums: Float[Tensor, "B h w"], size: Grid, frame: Frame | None = None
+) -> Float[Tensor, "B H W"]:
     """Share the value of each position among the pixels that it lies over; sums are kept.
 
     The shares are the weights of a bilinear resize from the image to the grid with antialiasing, so
     they fall off linearly with the distance, and those of one position sum to 1.
+
+    Args:
+        sums: Of any grid.
+        size: (H, W) of the image.
+        frame: What the grid covers where the model pads the image, as of `models.targets.Target`.
+            The pixels of the image take what a position gives to the border.
     """
-    down, across = (_shares(*pair).to(sums) for pair in zip(size, sums.shape[1:], strict=True))
+    grid = (sums.shape[1], sums.shape[2])
+    top, left, *covered = frame if frame and grid not in (size, (1, 1)) else (0, 0, *size)
+    down, across = (
+        _shares(*lengths).to(sums)
+        for lengths in zip(covered, grid, size, (-top, -left), strict=True)
+    )
     return down @ sums @ across.T
 
 
 @lru_cache(maxsize=256)
-def _shares(pixels: int, cells: int) -> Float[Tensor, "pixels cells"]:
-    """Shares of the pixels of one side of the image in each cell along it."""
-    if cells == pixels:
-        return torch.eye(pixels, dtype=torch.float64)
+def _shares(covered: int, cells: int, pixels: int, start: int) -> Float[Tensor, "pixels cells"]:
+    """Shares of the image's pixels, `start` behind the covered ones' first, in each cell of a side."""
     if cells == 1:
         return torch.full((pixels, 1), 1 / pixels, dtype=torch.float64)
-    each = torch.eye(pixels, dtype=torch.float64)[None, None]
-    return interpolate(each, (pixels, cells), mode="bilinear", antialias=True)[0, 0]
+    shares = torch.eye(covered, dtype=torch.float64)
+    if cells != covered:
+        size = (covered, cells)
+        shares = interpolate(shares[None, None], size, mode="bilinear", antialias=True)[0, 0]
+    if covered == pixels:
+        return shares
+    shares = shares[max(start, 0) : start + pixels]
+    total = shares.sum(0)
+    return torch.where(total > 0, shares / total, 1 / len(shares))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from var_exp.engine.calls import Calls
-from var_exp.engine.positions import Place, Positions, spread
+from var_exp.engine.full_gradients.positions import Place, Positions, spread
 
 
 class Watch(Calls):
@@ -130,3 +130,26 @@ def test_spreading_keeps_sums_and_is_the_adjoint_of_a_resize(grid, size):
 def test_spreading_to_the_same_size_changes_nothing():
     sums = torch.randn(2, 6, 4)
     assert torch.equal(spread(sums, (6, 4)), sums)
+
+
+def test_what_lies_over_a_padded_border_goes_to_the_pixels_beside_it():
+    sums = torch.randn(2, 4, 5, dtype=torch.float64)
+    for frame in ((0, 0, 40, 50), (-5, -4, 40, 50)):
+        found = spread(sums, (32, 42), frame)
+        assert found.shape == (2, 32, 42)
+        torch.testing.assert_close(found.sum((1, 2)), sums.sum((1, 2)))
+        top, left = -frame[0], -frame[1]
+        for i in range(4):
+            for j in range(5):
+                one = torch.zeros(1, 4, 5, dtype=torch.float64)
+                one[0, i, j] = 1
+                # within the cell and half of one around it, of 10 x 10 pixels
+                rows = slice(max(10 * i - 5 - top, 0), max(10 * i + 15 - top, 0))
+                columns = slice(max(10 * j - 5 - left, 0), max(10 * j + 15 - left, 0))
+                inside = spread(one, (32, 42), frame)[0, rows, columns].sum()
+                torch.testing.assert_close(inside, torch.ones((), dtype=torch.float64))
+    assert torch.equal(spread(sums, (4, 5), (0, 0, 6, 6)), sums)
+    pixels = torch.randn(1, 40, 50, dtype=torch.float64)  # of the padded image
+    found = spread(pixels, (32, 42), (-5, -4, 40, 50))
+    border = pixels.sum() - pixels[:, 5:37, 4:46].sum()
+    torch.testing.assert_close(found.sum() - pixels[:, 5:37, 4:46].sum(), border)

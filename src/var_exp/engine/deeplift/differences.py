@@ -1,9 +1,9 @@
 """DeepLIFT's engine: run images beside baselines, and attribute the change of the logits.
 
 Every call of one forward pass is made twice, of the image's tensors and of the baseline's, so both
-are at hand where a call is not affine and needs a multiplier (`engine.multipliers`). In-place,
-reused and functional activations are met alike, the batch may have any place in a shape, and what
-has no rule is refused.
+are at hand where a call is not affine and needs a multiplier (`engine.deeplift.multipliers`).
+In-place, reused and functional activations are met in one way, the batch may have any place in a
+shape, and what has no rule is refused.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,24 +14,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from var_exp.engine.calls import (
     DIVISION_CALLS,
     LINEAR_CALLS,
     PRODUCT_CALLS,
-    QUERY_CALLS,
     STRUCTURAL_CALLS,
     WEIGHTED_CALLS,
     Call,
-    Calls,
 )
 from var_exp.engine.chunks import is_out_of_memory
-from var_exp.engine.deeplift.equal_rows import are_alike, of_one_row, run_once
+from var_exp.engine.deeplift.equal_rows import are_equal_rows, of_one_row, run_once
 from var_exp.engine.deeplift.multipliers import find_rule
 from var_exp.engine.gradients import reduced_gradients
-from var_exp.engine.norms import WRITTEN_OUT
+from var_exp.engine.norms import written_out
 from var_exp.engine.scores import class_scores
+from var_exp.engine.signals import Signals
 from var_exp.types import Classes, Images, Logits, UnsupportedModel
 
 
@@ -63,7 +61,7 @@ def contributions(
 
 
 def _contributions(model: nn.Module, images: Images, baselines: Images, classes: Classes) -> Tensor:
-    differences = _Differences(are_alike(baselines))
+    differences = _Differences(are_equal_rows(baselines))
 
     @contextmanager
     def collect(leaf: Tensor) -> Iterator[list[Tensor]]:
@@ -81,25 +79,31 @@ def _contributions(model: nn.Module, images: Images, baselines: Images, classes:
     return reduced_gradients(model, images, classes, collect, multiply, score=score)
 
 
+def _over_root_mean_square(
+    input: Tensor, dims: tuple[int, ...], eps: float, centred: bool
+) -> Tensor:
+    """The division as a quotient, for the reason that `engine.deeplift.multipliers` gives."""
+    input = input - input.mean(dims, keepdim=True) if centred else input
+    return input / (input.square().mean(dims, keepdim=True) + eps).sqrt()
+
+
+_WRITTEN_OUT = written_out(_over_root_mean_square)
+
+
 class _RowsDiffer(Exception):  # noqa: N818  # no error, the work goes on
-    """The model tells apart rows of the baseline that are alike, or may do so later."""
+    """The model tells apart rows of the baseline that are equal, or may do so later."""
 
 
-class _Differences(Calls):
+class _Differences(Signals):
     """Makes every call of signals also of their baselines; multipliers replace derivatives.
 
-    A signal is a tensor that depends on the image. All other tensors are constants.
-
     Args:
-        alike: Whether the baselines are one that was expanded.
+        equal_rows: Whether the baselines are one that was expanded.
     """
 
-    opens_attention = True
-
-    def __init__(self, alike: bool) -> None:
+    def __init__(self, equal_rows: bool) -> None:
         super().__init__()
-        self._alike = alike
-        self._baselines = WeakTensorKeyDictionary()
+        self._equal_rows = equal_rows
 
     def pair(self, signals: Any, baselines: Any) -> Any:
         """Note the baselines of the results of a call, and return the results."""
@@ -107,31 +111,17 @@ class _Differences(Calls):
             if isinstance(signal, Tensor):  # `__setitem__` returns nothing
                 if not signal.requires_grad:
                     raise _refusal("computes without a gradient, or in an autograd function,")
-                self._baselines[signal] = baseline
+                self._known[signal] = baseline
         return signals
 
-    def is_signal(self, tensor: Tensor) -> bool:
-        """Whether a tensor depends on the image.
+    def unseen(self) -> UnsupportedModel:
+        return _refusal("computes outside of torch's functions, as in TorchScript,")
 
-        Raises:
-            UnsupportedModel: it does, but is no result of a call that was seen.
-        """
-        if tensor in self._baselines:
-            return True
-        if tensor.requires_grad:
-            raise _refusal("computes outside of torch's functions, as in TorchScript,")
-        return False
-
-    def answer(self, call: Call) -> Any:
-        if call.name in QUERY_CALLS:
-            return call.run()
+    def follow(self, call: Call, signals: list[Tensor]) -> Any:
         tensors = call.tensors
-        signals = [tensor for tensor in tensors if self.is_signal(tensor)]
-        if not signals:
-            return call.run()
-        if call.name in WRITTEN_OUT:
+        if call.name in _WRITTEN_OUT:
             with self:  # so that its parts are seen
-                result = WRITTEN_OUT[call.name](*call.args, **call.kwargs)
+                result = _WRITTEN_OUT[call.name](*call.args, **call.kwargs)
         elif _is_affine(call, signals):
             return self._in_step(call, tensors)
         elif rule := find_rule(call, signals):
@@ -146,28 +136,28 @@ class _Differences(Calls):
     def _in_step(self, call: Call, tensors: list[Tensor]) -> Any:
         """Make an affine call of the tensors and of their baselines."""
         if call.overwrites and not self.is_signal(tensors[0]):
-            self._baselines[tensors[0]] = tensors[0].clone()  # a constant becomes a signal
+            self._known[tensors[0]] = tensors[0].clone()  # a constant becomes a signal
         baselines = self._at_baseline(tensors)
         at_baseline = call.with_tensors(baselines)
-        if self._alike and call.overwrites and _tells_apart(at_baseline, tensors[0]):
+        if self._equal_rows and call.overwrites and _tells_apart(at_baseline, tensors[0]):
             raise _RowsDiffer
         result = call.run()
         with torch.no_grad():
             try:
                 return self.pair(result, run_once(at_baseline))
             except RuntimeError as error:
-                if is_out_of_memory(error) or not self._alike:
+                if is_out_of_memory(error) or not self._equal_rows:
                     raise
                 raise _RowsDiffer from error  # such as a view that a single row does not have
 
     def _at_baseline(self, tensors: list[Tensor]) -> list[Tensor]:
-        return [self._baselines.get(tensor, tensor) for tensor in tensors]
+        return [self._known.get(tensor, tensor) for tensor in tensors]
 
 
 def _tells_apart(at_baseline: Call, signal: Tensor) -> bool:
     """Whether a call in place at the baseline would not alter all that it does at the image."""
     x0 = at_baseline.tensors[0]
-    if are_alike(x0):
+    if are_equal_rows(x0):
         return of_one_row(at_baseline) is None
     # what a view of one row alters, it alters for all images
     base, base0 = signal._base, x0._base

@@ -8,11 +8,8 @@ import torchvision
 from torch import nn
 
 from var_exp.engine.calls import Calls
-from var_exp.engine.full_gradients import (
-    _biases,
-    _biases_by_differentiation,
-    full_gradients,
-)
+from var_exp.engine.full_gradients.attribution import full_gradients
+from var_exp.engine.full_gradients.biases import biases_by_differentiation, biases_of
 from var_exp.types import UnsupportedModel
 
 CLASSES = torch.tensor([[1, 7, 4], [0, 0, 9]])
@@ -293,7 +290,7 @@ def test_known_biases_are_those_of_differentiation(name):
     x = torch.randn(2, 4, 5, 5).double().requires_grad_()
     with Record():
         result = KNOWN[name](x)
-    (known,) = _biases(calls[-1]) or [torch.zeros(()).double()]
-    (expected,) = _biases_by_differentiation(calls[-1])
+    (known,) = biases_of(calls[-1]) or [torch.zeros(()).double()]
+    (expected,) = biases_by_differentiation(calls[-1])
     torch.testing.assert_close(known.expand_as(result), expected, rtol=1e-12, atol=1e-12)
     assert known.numel() < result.numel()

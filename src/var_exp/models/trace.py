@@ -1,0 +1,241 @@
+"""One watched forward pass: the outputs of all modules, how they may lie, and what they answer to.
+
+The pass shows the network three pictures, two of which have patches changed (`models.locality`), so
+that each output tells at once where it changed. A module's output is spatial when its shape says so
+
+    channels first  [B, D, h, w]  with h : w as in the image (CNNs)
+    channels last   [B, h, w, D]  likewise (Swin)
+    tokens          [B, p + h w, D] (ViTs), where (h, w) leads back to a map that was seen
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from var_exp.models.frozen import frozen
+from var_exp.models.grids import Grid, Grids
+from var_exp.models.locality import Patch, cells_away, change, changed, two_patches_twice
+from var_exp.models.spatial import Frame, Target, first_of
+from var_exp.types import Images, UnsupportedModel
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one run of a module returned.
+
+    Attributes:
+        name: Of the module.
+        shape: Of the output.
+        edge: Where it enters the graph, also when a later layer overwrites it.
+        targets: All ways in which it may lie, the likeliest first; none where it is no map, or the
+            grid of its tokens is not known.
+        changes: For each of these, how much its cells changed in either picture, [2, h, w].
+    """
+
+    name: str
+    shape: torch.Size
+    edge: GradientEdge
+    targets: list[Target]
+    changes: list[Tensor]
+
+    @property
+    def kind(self) -> tuple[int, ...]:
+        """What it shares with outputs that lie alike: the number of tokens, or the whole shape."""
+        return tuple(self.shape[1:2] if len(self.shape) == 3 else self.shape[1:])
+
+    def marks(self, logits: Tensor) -> Tensor | None:
+        """NaN wherever the logits depend on the output; None where they do not at all."""
+        with torch.inference_mode(False), torch.autograd.set_detect_anomaly(False):
+            # NaN also comes through a head whose weights are still zero
+            (marks,) = torch.autograd.grad(
+                logits,
+                self.edge,
+                torch.full_like(logits, torch.nan),
+                retain_graph=True,
+                allow_unused=True,
+            )
+        return marks
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the watched pass showed.
+
+    Attributes:
+        outputs: Of the layer that was asked for, or of all modules, in order of execution.
+        logits: With their graph.
+        size: (H, W) of the image.
+        patches: Those changed in each of the two pictures.
+    """
+
+    outputs: list[Output]
+    logits: Tensor
+    size: Grid
+    patches: list[list[Patch]]
+
+    def place(self, output: Output) -> tuple[Target, Tensor] | None:
+        """How an output lies, and how far from each patch it answers then, [2, 2].
+
+        All tokens of one number are read alike, so that most of them answer best: what attention
+        or a branch has mixed says little by itself.
+        """
+        alike = [other for other in self.outputs if other.kind == output.kind]
+        best, lowest = None, torch.inf
+        for target in output.targets:
+            found = [
+                changes
+                for other in (alike if len(output.targets) > 1 else [output])
+                for t, changes in zip(other.targets, other.changes, strict=True)
+                if (t.layout, t.grid, t.prefix) == (target.layout, target.grid, target.prefix)
+            ]
+            away = cells_away(torch.stack(found), self.patches, self.size, target.frame)
+            mean = float(away.nanmean().nan_to_num(0))
+            if mean < lowest:
+                own = output.changes[output.targets.index(target)]
+                own_away = cells_away(own, self.patches, self.size, target.frame)
+                best, lowest = (target, own_away), mean
+        return best
+
+
+def trace(model: nn.Module, image: Images, layer: str | None = None) -> Trace:
+    """Watch one forward pass.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W], of which only the shape, type and device count.
+        layer: Dotted name of the module to look at; None looks at all whose outputs are feature
+            maps in their own right.
+
+    Raises:
+        UnsupportedModel: the model returns no logits.
+    """
+    size = (image.shape[2], image.shape[3])
+    patches = two_patches_twice(size)
+    pictures = changed(image.detach(), patches)
+    watch = _Watch(pictures, patches, layer)
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model), _hooks(model, watch):
+        logits = model(pictures.clone().requires_grad_().clone())
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        seen = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UnsupportedModel(
+            f"the model must return logits [B, N], got {seen}; "
+            "wrap it so that it returns only those."
+        )
+    asked = [output for output in watch.outputs if layer is None or output.name == layer]
+    return Trace(asked if logits.requires_grad else [], logits, size, patches)
+
+
+class _Watch:
+    """Notes the outputs of modules as they run."""
+
+    def __init__(self, pictures: Tensor, patches: list[list[Patch]], layer: str | None) -> None:
+        self.outputs: list[Output] = []
+        self._n, self._channels = pictures.shape[:2]
+        self._grids = Grids((pictures.shape[2], pictures.shape[3]))
+        self._patches = patches
+        self._layer = layer
+        self._kept: Tensor | None = None  # values of the last eligible output
+        self._n_runs: Counter[str] = Counter()
+        self._frame: Frame | None = None
+
+    def see(self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        self._n_runs[name] += 1
+        if isinstance(module, nn.Conv2d) and inputs and isinstance(inputs[0], Tensor):
+            self._look_for_padding(inputs[0])
+        output = first_of(output)
+        if not isinstance(output, Tensor) or not output.requires_grad or len(output) != self._n:
+            return
+        run = self._n_runs[name] - 1
+        targets = self._targets(name, run, output)
+        eligible = self._is_feature(module, targets, output)
+        if eligible:
+            if output.ndim == 4 and targets:
+                self._grids.add(targets[0].grid)
+            self._kept = output.detach().clone()  # cloned: a later layer may overwrite it
+        if eligible or name == self._layer:
+            changes = [change(target.to_map(output)) for target in targets]
+            edge = get_gradient_edge(output)
+            self.outputs.append(Output(name, output.shape, edge, targets, changes))
+
+    def _targets(self, name: str, run: int, output: Tensor) -> list[Target]:
+        """How a module's output may lie over the image."""
+        shape, fits = output.shape, self._grids.fits
+        found = []
+        if output.ndim == 4:
+            if fits(shape[2], shape[3]):
+                found.append(Target(name, "channels_first", (shape[2], shape[3]), 0, run))
+            if fits(shape[1], shape[2]):
+                found.append(Target(name, "channels_last", (shape[1], shape[2]), 0, run))
+        elif output.ndim == 3:
+            for grid, others in self._grids.of_tokens(shape[1]):
+                found.append(Target(name, "tokens", grid, others, run))
+                if others:  # or they lie behind
+                    found.append(Target(name, "tokens", grid, 0, run))
+        return [_framed(target, self._frame) for target in found]
+
+    def _is_feature(self, module: nn.Module, targets: list[Target], output: Tensor) -> bool:
+        """Whether an output is a feature map in its own right.
+
+        Not one is a bare linear projection (queries, keys, values) other than a convolution.
+        Of modules without parameters count only those that change values but not the shape, such as
+        an activation: pooling for the head and identities are left out.
+        """
+        is_map = bool(targets) and targets[0].layout == "channels_first"
+        if not is_map and not list(module.children()):
+            own = [parameter.ndim for parameter in module.parameters(recurse=False)]
+            if own and max(own) > 1:
+                return False
+        if any(True for _ in module.parameters()):
+            return True
+        before = self._kept
+        return before is not None and before.shape == output.shape and not before.equal(output)
+
+    def _look_for_padding(self, input: Tensor) -> None:
+        """Note where the image lies in what the first layers read, if it is padded or cropped."""
+        size = self._grids.size
+        here = (input.shape[2], input.shape[3])
+        if input.shape[:2] != (self._n, self._channels) or here == size:
+            return
+        places = change(input).ne(0)
+        found = set()
+        for each, patches in zip(places, self._patches, strict=True):
+            rows, columns = (each.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+            if not rows:
+                return
+            expected = (
+                min(p.top for p in patches),
+                max(p.bottom for p in patches) - 1,
+                min(p.left for p in patches),
+                max(p.right for p in patches) - 1,
+            )
+            seen = (rows[0], rows[-1], columns[0], columns[-1])
+            found.add(tuple(a - b for a, b in zip(expected, seen, strict=True)))
+        shifts = found.pop()
+        if not found and shifts[0] == shifts[1] and shifts[2] == shifts[3]:
+            self._frame = (shifts[0], shifts[2], *here)
+
+
+def _framed(target: Target, frame: Frame | None) -> Target:
+    return Target(target.name, target.layout, target.grid, target.prefix, target.run, frame)
+
+
+@contextmanager
+def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
+    """Let the watch see the name, module, inputs and output of every module that runs."""
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        return lambda module, inputs, output: watch.see(name, module, inputs, output)
+
+    handles = [
+        module.register_forward_hook(hook(name)) for name, module in model.named_modules() if name
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
