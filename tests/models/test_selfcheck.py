@@ -316,6 +316,13 @@ def test_a_network_that_hardly_depends_on_the_picture():
     check_network(Around(lambda x, a: 1 + 1e-17 * a(x)), IMAGES[:1], "gradients")
 
 
+def test_a_network_that_rounds_to_float32_inside():
+    """As EfficientViT's attention, which computes in float32 whatever it is given."""
+    for size in (1, 1e-6):  # hardly any gradient beside the rounding
+        model = Around(lambda x, a, size=size: (1 + size * a(x)).float().to(x.dtype))
+        check_network(model, IMAGES[:1], "gradients")
+
+
 def test_a_part_of_a_large_picture_is_compared_where_the_network_takes_it():
     model, image = net(), torch.randn(1, 3, 160, 128)
     sizes = []
