@@ -122,7 +122,7 @@ REFUSED = {
     (
         "SigLIP",
         "gradcam",
-    ): "do not change most where the image is changed",  # random, mixing weights
+    ): "do not change most where the image is changed",  # random weights
     ("SigLIP", "attnlrp"): "supported for plain self-attention",  # pooling by a query of its own
 }
 
