@@ -90,6 +90,21 @@ class InputSpec:
     fixed_size: bool = False
     width: int | None = None
 
+    @property
+    def side(self) -> int:
+        """Side of the square that pictures are cut to.
+
+        Raises:
+            ConfigError: the model expects no squares, and data know no others.
+        """
+        if self.width is not None:
+            raise ConfigError(
+                f"the model takes pictures of {self.size} x {self.width} px, and data are cut to "
+                "squares; explain normalised tensors of that size with method.attribute or "
+                "var_exp.explain, or use a model of square pictures."
+            )
+        return self.size
+
 
 @dataclass(frozen=True)
 class Sample:

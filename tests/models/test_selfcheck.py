@@ -88,7 +88,7 @@ class Wrong(torch.autograd.Function):
     [
         without_gradient,
         lambda x, a, b: a(x) + b(x.detach()),
-        lambda x, a, b: a(x) + 0.01 * b(x).data,
+        lambda x, a, b: a(x) + 0.1 * b(x).data,
         lambda x, a, b: Wrong.apply(a(x)) + b(x),
         lambda x, a, b: a(x + (x.round() - x).detach()) + b(x),
     ],
@@ -309,6 +309,29 @@ def pictures_seen(model):
 def test_plain_pictures_on_which_maxima_are_level(value):
     for model in (net(), vit()):
         check_network(model, torch.full((1, 3, 32, 32), value), "gradients")
+
+
+def test_a_network_that_hardly_depends_on_the_picture():
+    """As RepVGG with the weights that timm draws for it: only rounding is left to compare."""
+    check_network(Around(lambda x, a: 1 + 1e-17 * a(x)), IMAGES[:1], "gradients")
+
+
+def test_a_network_that_rounds_to_float32_inside():
+    """As EfficientViT's attention, which computes in float32 whatever it is given."""
+    for size in (1, 1e-6):  # hardly any gradient beside the rounding
+        model = Around(lambda x, a, size=size: (1 + size * a(x)).float().to(x.dtype))
+        check_network(model, IMAGES[:1], "gradients")
+
+
+def test_a_part_of_a_large_picture_is_compared_where_the_network_takes_it():
+    model, image = net(), torch.randn(1, 3, 160, 128)
+    sizes = []
+    model.register_forward_pre_hook(lambda _model, x: sizes.append((len(x[0]), *x[0].shape[2:])))
+    check_network(model, image, "gradients")
+    assert sizes == [(2, 96, 96), (1, 96, 96), (1, 160, 128)]
+    beyond = Around(lambda x, a: a(x) / (x.shape[2] < 128))  # on the whole alone
+    with pytest.raises(UnsupportedModel, match="not finite for 6 of 6 classes"):
+        check_network(beyond, image, "gradients")
 
 
 def test_the_cost_and_that_it_is_paid_once():

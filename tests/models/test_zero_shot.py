@@ -119,6 +119,10 @@ class Explicit(nn.Module):
 
 REFUSED = {
     ("CLIP", "gbp"): "activation",  # its GELU is written as a product, x sigmoid(1.702 x)
+    (
+        "SigLIP",
+        "gradcam",
+    ): "do not change most where the image is changed",  # random weights
     ("SigLIP", "attnlrp"): "supported for plain self-attention",  # pooling by a query of its own
 }
 

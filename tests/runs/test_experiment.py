@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
+from var_exp.models import declare
 from var_exp.runs.config import EvaluateConfig, check
 from var_exp.runs.experiment import GIVEN, prepare
 from var_exp.types import PREDICTED, ConfigError, MissingWeights, UnsupportedModel
@@ -237,3 +241,48 @@ def test_grids_of_pictures_that_the_model_is_sure_of(composed, tmp_path, monkeyp
     assert said.endswith(" of 32")
     assert len(parts.dataset) <= int(said.split()[0]) // 4
     assert len(list(tmp_path.iterdir())) == 1
+
+
+OTHER_INPUTS = (
+    (["model.options.in_chans=4"], "takes pictures of 4 channels, got 3; use data of 4 channels"),
+    (
+        ["model.options.pretrained_cfg_overlay.input_size=[3,128,64]"],
+        "takes pictures of 128 x 64 px, and data are cut to squares",
+    ),
+    (
+        ["model.options.pretrained_cfg_overlay.mean=[0.5]"],
+        "names 1 means and 3 standard deviations",
+    ),
+)
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), OTHER_INPUTS)
+def test_what_data_cannot_give_is_refused_by_its_real_cause(composed, overrides, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        experiment(composed, "model.pretrained=false", *overrides)
+
+
+def factory():
+    """A network of one's own: it returns an object, and says what it takes."""
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.AvgPool2d(4))
+            self.head = nn.LazyLinear(16)
+            self.head(torch.zeros(1, 8))
+
+        def forward(self, x):
+            return {"logits": self.head(self.body(x).mean((2, 3)))}
+
+    size = {"size": 64, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    return declare(Own(), head="sigmoid", **size)
+
+
+def test_a_factory_of_one_s_own(composed):
+    cfg = check(composed(), EvaluateConfig, GIVEN)
+    parts = prepare(cfg | {"model": {"_target_": f"{__name__}.factory"}})
+    assert parts.head == "sigmoid"
+    assert parts.model(torch.zeros(1, 3, 64, 64)).shape == (1, 16)
+    perturber = Perturber(parts.model)
+    assert perturber.head == "sigmoid"

@@ -57,7 +57,7 @@ class Geometry:
     @classmethod
     def of(cls, spec: InputSpec) -> Self:
         """Geometry of what a model expects to see."""
-        return cls(spec.size, spec.crop_pct, spec.interpolation, spec.crop_mode, spec.mean)
+        return cls(spec.side, spec.crop_pct, spec.interpolation, spec.crop_mode, spec.mean)
 
     def picture(self, picture: Image.Image) -> Float[Tensor, "3 h w"]:
         """Resize and crop an RGB picture; values in [0, 1]."""

@@ -11,18 +11,19 @@ gradient, against x + h d alone. It runs in float64 where the network can, so th
 is the tolerance: a detached branch, quantised weights, a wrong backward pass or batch statistics
 miss by far. Only where it fails are further passes spent, on the reason.
 
-Cost: three forward and two backward passes of one picture, once for each network; float64 takes
-about three times as long on a CPU as float32. Methods that differentiate nothing are spared it.
+Cost: three forward and two backward passes of one picture, once for each network. In float64 they
+take several times as long on a CPU, so that there a part of a large picture is compared where the
+network takes it, and one pass goes to the whole. Methods that differentiate nothing are spared it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from var_exp.models.derivative import INSTEAD, Coarsest, another_picture, finite, gradient_error
 from var_exp.models.description import FORWARD_FAILURES, run_or_refuse
 from var_exp.models.frozen import frozen, weights_type
 from var_exp.models.outputs import logits_of
@@ -36,8 +37,7 @@ Needs: TypeAlias = Literal["logits", "calls", "gradients"]
 _MOST_BYTES = 16 * 2**30  # of weights in float64; larger networks are checked in their own type
 _STEPS, _TOLERANCE = (1e-7, 1e-5, 1e-4), 1e-3  # of h in float64: rounding or a kink may spoil one
 _OWN_STEPS, _OWN_TOLERANCE = (1e-3, 1e-4, 1e-2), 0.3  # in the network's own type, which rounds more
-_BESIDE = 0.05  # standard deviations of normalised pixels
-_INSTEAD = "use a forward-only method such as occlusion"
+_PART = 96  # pixels a side; float64 convolutions are slow on a CPU
 
 _passed: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 
@@ -63,7 +63,7 @@ def check_network(model: nn.Module, image: Images, needs: Needs) -> None:
         check_parts(model, needs)
         with torch.inference_mode(False), global_streams() as drawn_from:
             image = image.detach().clone()
-            agrees = needs == "gradients" and _agrees_in_float64(model, image)
+            agrees = needs == "gradients" and _agrees(model, image)
             if not agrees:  # the reason, or only that it cannot compute in float64
                 _check_function(model, image, drawn_from)
                 if needs == "gradients":
@@ -85,18 +85,31 @@ def check_parts(model: nn.Module, needs: Needs) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise UnsupportedModel(
                 f"{where} is TorchScript, which hides its calls; give the model as it was before "
-                f"torch.jit, or {_INSTEAD}."
+                f"torch.jit, or {INSTEAD}."
             )
         if needs == "gradients" and "quantized" in type(module).__module__:
             raise UnsupportedModel(
                 f"{where} ({type(module).__name__}) is quantised and passes no gradient; give the "
-                f"model as it was before quantisation, or {_INSTEAD}."
+                f"model as it was before quantisation, or {INSTEAD}."
             )
     if needs == "gradients" and any(tensor.is_inference() for tensor in _tensors(model)):
         raise UnsupportedModel(
             "the model was made in torch.inference_mode, so that no gradient can pass its weights; "
-            f"build or load it outside of that, or {_INSTEAD}."
+            f"build or load it outside of that, or {INSTEAD}."
         )
+
+
+def _agrees(model: nn.Module, image: Tensor) -> bool:
+    """Whether the network passes the comparison in float64; on a CPU, that of a part is enough."""
+    height, width = image.shape[2:]
+    top, left = (height - _PART) // 2, (width - _PART) // 2
+    if image.device.type == "cpu" and min(top, left) > 0:
+        part = image[:, :, top : top + _PART, left : left + _PART]
+        if _agrees_in_float64(model, part):  # False also where it takes one size only
+            with private_tensors(model) as changed, torch.no_grad():
+                finite(run_or_refuse(model, image))
+                return not changed()
+    return _agrees_in_float64(model, image)
 
 
 def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
@@ -107,10 +120,10 @@ def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
         return False
     if own == torch.float16:  # may overflow where float64 does not
         with torch.no_grad():
-            _finite(_logits(model, image))
+            finite(logits_of(model(image)))
     try:
         with private_tensors(model, torch.float64) as changed:
-            error = _error(model, image.double(), _STEPS[0])
+            error = gradient_error(model, image.double(), _STEPS[0])
             return error <= _TOLERANCE and not changed()
     except (UnsupportedModel, *FORWARD_FAILURES):
         return False  # the same in its own type has the reason
@@ -127,9 +140,9 @@ def _check_chance(drawn_from: Callable[[], bool]) -> None:
 def _check_function(model: nn.Module, image: Tensor, drawn_from: Callable[[], bool]) -> None:
     """Refuse what is no function of one picture with finite values."""
     with private_tensors(model) as changed, torch.no_grad():
-        alone = _finite(run_or_refuse(model, image))
+        alone = finite(run_or_refuse(model, image))
         _check_chance(drawn_from)
-        beside = _finite(_logits(model, torch.cat([_another(image), image])))[1:]
+        beside = finite(logits_of(model(torch.cat([another_picture(image), image]))))[1:]
         if changed():
             raise UnsupportedModel(
                 f"a forward pass in eval mode changes the model's own {changed()}, so that maps "
@@ -137,7 +150,7 @@ def _check_function(model: nn.Module, image: Tensor, drawn_from: Callable[[], bo
             )
         rounding = _rounding(alone)
         if _differ(alone, beside, rounding):
-            again = _logits(model, image)
+            again = logits_of(model(image))
             if _differ(alone, again, rounding):
                 raise UnsupportedModel(
                     "the model gives other logits for the same picture the second time, so it "
@@ -161,13 +174,17 @@ def _check_gradient(model: nn.Module, image: Tensor) -> None:
         try:
             with private_tensors(model, dtype):
                 exact = image if dtype is None else image.to(dtype)
-                errors = [_error(model, exact, step) for step in steps]
+                with Coarsest() as seen:
+                    model(exact)
+                if dtype is not None and seen.eps > torch.finfo(dtype).eps:  # float32 inside
+                    steps, tolerance = _OWN_STEPS, _OWN_TOLERANCE
+                errors = [gradient_error(model, exact, step, seen.eps) for step in steps]
         except UnsupportedModel:
             raise
         except FORWARD_FAILURES as error:
             if dtype is None:
                 raise UnsupportedModel(
-                    f"the model cannot be differentiated ({_in_short(error)}); {_INSTEAD}."
+                    f"the model cannot be differentiated ({_in_short(error)}); {INSTEAD}."
                 ) from error
             continue  # it cannot compute in float64
         if min(errors) <= tolerance:
@@ -175,80 +192,8 @@ def _check_gradient(model: nn.Module, image: Tensor) -> None:
         raise UnsupportedModel(
             "the gradient that autograd gives is not the derivative of the logits (it misses "
             f"{min(errors):.0%} of it): part of the model is detached, runs under no_grad, rounds, "
-            f"or has a backward pass of its own; let the gradient pass, or {_INSTEAD}."
+            f"or has a backward pass of its own; let the gradient pass, or {INSTEAD}."
         )
-
-
-def _error(model: nn.Module, image: Tensor, step: float) -> float:
-    """How far the gradient is from the difference quotient, as a share of the usual size."""
-    draw = torch.Generator().manual_seed(0)
-
-    def random(shape: Sequence[int]) -> Tensor:
-        return torch.randn(shape, generator=draw, dtype=torch.float64).to(image)
-
-    # beside the picture, since in its plain areas maxima are level and there is no derivative
-    image = image + _BESIDE * random(image.shape)
-    direction = random(image.shape).sign()
-    with torch.enable_grad():
-        # not alone: on the CPU, batch norm differentiates a single picture wrongly (torch 2.15)
-        leaf = torch.cat([_another(image), image]).requires_grad_()
-        logits = _finite(_logits(model, leaf.clone()))[1:]
-        weights = random(logits.shape)
-        gradient = _derivative(model, (logits * weights).sum(), leaf)[1:]
-    with torch.no_grad():
-        moved = _finite(_logits(model, image + step * direction))
-        change = ((moved - logits) * weights).sum() / step
-        error = (change - (gradient * direction).sum()).abs()
-        usual = gradient.norm().maximum(change.abs()).clamp_min(1e-30)
-        share: float = (error / usual).item()
-        return share
-
-
-def _derivative(model: nn.Module, score: Tensor, leaf: Tensor) -> Tensor:
-    """Gradient of the score, zero where there is none; refuses parts that are computed again."""
-    if not score.requires_grad:
-        return torch.zeros_like(leaf)
-    again: list[str] = []
-    with ExitStack() as stack:
-        for module in model.modules():
-            handle = module.register_forward_pre_hook(
-                lambda module, _: again.append(type(module).__name__)
-            )
-            stack.callback(handle.remove)
-        (gradient,) = torch.autograd.grad(score, leaf, allow_unused=True)
-    if again:
-        raise UnsupportedModel(
-            f"the model computes parts again in the backward pass ({again[0]}, gradient "
-            f"checkpointing), which rules for calls do not reach; switch that off, or {_INSTEAD}."
-        )
-    return torch.zeros_like(leaf) if gradient is None else gradient
-
-
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    return logits_of(model(images))
-
-
-def _finite(logits: Tensor) -> Tensor:
-    """Refuse logits that are not all finite.
-
-    Raises:
-        UnsupportedModel: some are NaN or infinite.
-    """
-    wrong = (~logits.isfinite()).any(0).nonzero().flatten().tolist()
-    if wrong:
-        named = ", ".join(map(str, wrong[:5])) + (", …" if len(wrong) > 5 else "")
-        raise UnsupportedModel(
-            f"the model's logits are not finite for {len(wrong)} of {logits.shape[1]} classes "
-            f"(class {named}); check its weights, its type, and how pictures are normalised."
-        )
-    return logits
-
-
-def _another(image: Tensor) -> Tensor:
-    """A picture with nothing in common but size and range."""
-    draw = torch.Generator().manual_seed(1)
-    noise = torch.randn(image.shape, generator=draw, dtype=torch.float64).to(image)
-    return image.flip(2, 3).neg() + noise
 
 
 def _rounding(logits: Tensor) -> float:

@@ -69,6 +69,7 @@ class EvaluateConfig:
 class TrainConfig:
     """Root of `train.py`; what a data file chooses for `evaluate.py` has no meaning here."""
 
+    method: dict[str, Any] = field(default_factory=dict)
     layout: dict[str, Any] = field(default_factory=dict)
     classes: dict[str, Any] = field(default_factory=dict)
     metric: dict[str, Any] = field(default_factory=dict)

@@ -100,6 +100,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     """
     model: nn.Module = returning_logits(build(root["model"], where="model"))
     spec = input_spec(model)
+    _check_input(spec)
     data: SampleDataset = build(
         root["data"],
         where="data",
@@ -178,6 +179,20 @@ def _capped(rule: ClassRule, dataset: SampleDataset) -> dict[str, str]:
     if not isinstance(rule, TopK) or rule.k <= count:
         return {}
     return {"classes that compete": f"{count}, all that there are (classes.k={rule.k})"}
+
+
+def _check_input(spec: InputSpec) -> None:
+    """Refuse a model whose pictures the data cannot give.
+
+    Raises:
+        ConfigError: other than three channels, or no squares.
+    """
+    if len(spec.mean) != 3:
+        raise ConfigError(
+            f"the model takes pictures of {len(spec.mean)} channels, and data have three; explain "
+            "tensors of your own with method.attribute, or use another model."
+        )
+    _ = spec.side
 
 
 def _try_model(model: nn.Module, batch: Batch, names: Sequence[str]) -> Logits:
