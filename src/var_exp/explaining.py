@@ -175,13 +175,14 @@ class _Question:
                     f"{picture.dtype} {list(picture.shape)}; pass a file or a PIL image instead, "
                     "or normalise it as the network expects."
                 )
-            images = picture.detach().clone()[None].to(self._device)
+            images = picture.detach().clone()[None].to(self._device).contiguous()
             return self._displayed(picture.detach().cpu().float()), images, ""
         rgb, name = _read(picture)
         spec = self._spec()
         sample = Sample(Geometry.of(spec).picture(rgb), torch.tensor([PREDICTED]), None, name)
         (batch,) = collate([sample], spec)
-        return sample.image, batch.images.to(self._device), name
+        # in the memory layout of a run, whose kernels then give the same digits
+        return sample.image, batch.images.to(self._device).contiguous(), name
 
     def _displayed(self, image: Tensor) -> Tensor:
         """A normalised tensor as people see it: in its own range where nobody knows the scale."""

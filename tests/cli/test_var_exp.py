@@ -99,7 +99,7 @@ def test_help_and_mistakes(capsys):
     assert main(["explian"]) == 2
     assert capsys.readouterr().err == (
         "error: there is no command 'explian' (did you mean 'explain'?); explain, evaluate, train, "
-        "sweep, figures.\n"
+        "sweep, figures, support.\n"
     )
     assert main(["explain", str(CAT), "taby", "--model", "efficientnet_lite0"]) == 2
     assert "did you mean 'tabby'" in capsys.readouterr().err

@@ -75,14 +75,15 @@ def torchvision_model(
         model: nn.Module = torchvision.models.get_model(
             name, weights=published if from_hub else None, **sizes, **(options or {})
         )
-        if read is not None:
-            model.load_state_dict(read.of(model.state_dict()))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"torchvision cannot build {name} so ({in_short(error)}); check model.num_classes and "
             "model.options."
         ) from error
-    except RuntimeError as error:
+    try:
+        if read is not None:
+            model.load_state_dict(read.of(model.state_dict()))
+    except UNREADABLE as error:
         raise MissingWeights(
             f"'{checkpoint}' does not hold the weights of {name} ({in_short(error)}); check "
             "model.checkpoint, model.name, and that model.num_classes is that of the file."

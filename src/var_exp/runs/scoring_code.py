@@ -21,6 +21,7 @@ SCORED_BY = (
         "seeds",
         "registry",
         "files",
+        "text",
         "variants",
         "classes",
         "models",
@@ -28,7 +29,13 @@ SCORED_BY = (
         "engine",
     ),
     *("methods", "refine", "metrics", "modules"),
-    *("results.rows", "results.batch_scores", "results.store", "results.saved_maps"),
+    *(
+        "results.rows",
+        "results.batch_scores",
+        "results.store",
+        "results.store_file",
+        "results.saved_maps",
+    ),
     "runs.experiment",
 )
 """Rooms of this package that scores depend on: a run goes on only with the same code in them.
