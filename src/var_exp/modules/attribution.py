@@ -68,7 +68,6 @@ class AttributionModule(LightningModule):
         self.rule = rule
         self.refiners = refiners
         self.class_mapping = class_mapping or ClassMapping()
-        self.controls = controls
         self.seed = seed
         self.keep: Callable[[BatchScores], None] | None = None
         self.keep_maps: Callable[[Batch, Attributed, Variants], None] | None = None
@@ -76,6 +75,7 @@ class AttributionModule(LightningModule):
         self.variants = {v.name: v for v in variants_of(list(refiners), controls=controls)}
         measures = {name: _about(name, make_metrics()) for name in self.variants}
         self.measures = measures[BASE]
+        self.controls = controls and bool(self.measures)  # nothing is measured against them else
         self._wanted = {
             argument
             for name, metric in self.measures.items()
