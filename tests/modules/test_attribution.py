@@ -212,7 +212,8 @@ def test_a_metric_that_asks_for_what_nobody_can_give_is_refused_at_once(model):
 
 def test_a_refiner_may_take_the_maps_alone(model):
     module = AttributionModule(
-        model, get_method("gbp"), Given(), {"half": lambda maps: maps / 2}, dict
+        *(model, get_method("gbp"), Given(), {"half": lambda maps: maps / 2}),
+        lambda: {"grid": GridPointingGame()},
     )
     batch = collate([Scenes()[0]], SPEC)[0]
     attributed = module.attribute(batch, controls=True)
