@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from var_exp.explaining import explain
     from var_exp.explanation import Explanation
     from var_exp.methods import get_method, list_methods
+    from var_exp.methods.preparation import prepare
     from var_exp.models import list_models, load_model
     from var_exp.refine.shared import shared_evidence
     from var_exp.refine.var import VAR
@@ -41,6 +42,7 @@ __all__ = [
     "list_models",
     "load_model",
     "metrics",
+    "prepare",
     "shared_evidence",
 ]
 
@@ -53,6 +55,7 @@ _HOMES = {
     "list_methods": "var_exp.methods",
     "list_models": "var_exp.models",
     "load_model": "var_exp.models",
+    "prepare": "var_exp.methods.preparation",
     "shared_evidence": "var_exp.refine.shared",
 }
 

@@ -11,7 +11,7 @@ and differ in the weights.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class CAM(Method):
         ConfigError: by `check` and `attribute`, when the model has no such layer.
         UnsupportedModel: likewise, when there is no spatial feature map.
     """
+
+    only_function: ClassVar[bool] = True
 
     layer: str | None = None
 

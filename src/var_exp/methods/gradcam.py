@@ -12,6 +12,7 @@ one forward pass of one image to find the target.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ class GuidedGradCAM(Method):
         ConfigError: by `check` and `attribute`, when the model has no such layer.
         UnsupportedModel: likewise, when there is nothing to guide, or no spatial feature map.
     """
+
+    only_function: ClassVar[bool] = True
 
     activations: Activations = "all"
     layer: str | None = None

@@ -11,6 +11,7 @@ d p_c / d x is that times p_c. Cost: one forward and K backward passes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from torch import nn
 
@@ -30,6 +31,8 @@ class Gradient(Method):
     Raises:
         ValueError: another score.
     """
+
+    only_function: ClassVar[bool] = True
 
     score: ScoreName = "logit"
 

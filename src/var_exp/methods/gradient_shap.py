@@ -13,6 +13,7 @@ Monte Carlo. Cost: `samples` forward and K · samples backward passes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,8 @@ class GradientSHAP(Method):
     Raises:
         ValueError: an option out of its range.
     """
+
+    only_function: ClassVar[bool] = True
 
     samples: int = 25
     noise: float = 0.15

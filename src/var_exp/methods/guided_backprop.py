@@ -39,6 +39,8 @@ class GuidedBackprop(Method):
         UnsupportedModel: by `check` and `attribute`, when the model has nothing to guide.
     """
 
+    only_function: ClassVar[bool] = True
+
     activations: Activations = "all"
     score: ScoreName = "logit"
     backward: ClassVar[Backward] = "guided"

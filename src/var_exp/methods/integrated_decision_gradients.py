@@ -21,6 +21,7 @@ for each class, since every class has its own samples.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +48,8 @@ class IntegratedDecisionGradients(Method):
     Raises:
         ValueError: an option below 1.
     """
+
+    only_function: ClassVar[bool] = True
 
     steps: int = 32
     intervals: int = 32

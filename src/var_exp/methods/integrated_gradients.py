@@ -10,6 +10,7 @@ Cost: `steps` forward and K · steps backward passes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ class IntegratedGradients(Method):
     Raises:
         ValueError: an option below 1.
     """
+
+    only_function: ClassVar[bool] = True
 
     steps: int = 32
 

@@ -34,6 +34,10 @@ class Method(ABC):
     class_specific: ClassVar[bool] = True
     """False when all classes get the same map, so that nothing is left to compete."""
 
+    only_function: ClassVar[bool] = False
+    """True when maps depend on the function that a network computes and on its activations alone,
+    not on how it is written down; see `var_exp.prepare`."""
+
     needs: ClassVar[Needs] = "gradients"
     """What it needs of the network: "logits" alone, "calls" (it looks inside), or "gradients"."""
 

@@ -40,6 +40,8 @@ class Occlusion(Method):
         ValueError: an option out of its range.
     """
 
+    only_function: ClassVar[bool] = True
+
     needs: ClassVar[Needs] = "logits"
 
     window: int = 16

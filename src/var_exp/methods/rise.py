@@ -40,6 +40,8 @@ class RISE(Method):
         ValueError: an option out of its range.
     """
 
+    only_function: ClassVar[bool] = True
+
     needs: ClassVar[Needs] = "logits"
 
     masks: int = 1000

@@ -40,6 +40,8 @@ class SegmentMethod(Method):
         ValueError: an option below 1.
     """
 
+    only_function: ClassVar[bool] = True
+
     needs: ClassVar[Needs] = "logits"
 
     grid: int = 8

@@ -13,6 +13,7 @@ Cost: `samples` forward and K · samples backward passes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +39,8 @@ class SmoothGrad(Method):
     Raises:
         ValueError: an option out of its range.
     """
+
+    only_function: ClassVar[bool] = True
 
     samples: int = 25
     noise: float = 0.15
