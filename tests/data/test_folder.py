@@ -74,7 +74,7 @@ def test_count_takes_evenly(root):
 
 
 def test_what_cannot_be_used_is_named(root, tmp_path_factory):
-    with pytest.raises(BadData, match=r"data\.root '/nowhere' is not a folder"):
+    with pytest.raises(BadData, match=r"data\.root '/nowhere' is neither a folder nor a file"):
         PictureFolder("/nowhere", SPEC)
     with pytest.raises(BadData, match="holds no pictures in class folders"):
         PictureFolder(str(tmp_path_factory.mktemp("empty")), SPEC)
@@ -168,3 +168,16 @@ def test_masks_that_do_not_fit_their_picture(tmp_path, on_error):
     (tmp_path / "a.mask.png").write_bytes(b"")
     with pytest.raises(error, match=r"a\.mask\.png' \(the file is empty"):
         data[0]
+
+
+def test_one_file_is_a_folder_of_one(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (20, 16), "red").save(tmp_path / name)
+    (tmp_path / "cats").mkdir()
+    alone = PictureFolder(str(tmp_path / "b.png"), SPEC, 5)
+    assert [alone.sample_id(i) for i in range(len(alone))] == ["b.png"]
+    assert alone.label(0) == PREDICTED
+    both = PictureFolder(str(tmp_path), SPEC, 5)
+    assert torch.equal(alone[0].image, both[1].image)
+    with pytest.raises(BadData, match="neither a folder nor a file"):
+        PictureFolder(str(tmp_path / "c.png"), SPEC, 5)

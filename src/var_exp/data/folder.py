@@ -30,7 +30,7 @@ class PictureFolder(SampleDataset):
     do not count; pipes and devices are passed over.
 
     Args:
-        root: The folder.
+        root: The folder; a file is a folder of one.
         spec: What the model expects to see.
         num_classes: Classes of the model.
         model_names: Their names, where known; 1000 classes without names are ImageNet's.
@@ -62,12 +62,16 @@ class PictureFolder(SampleDataset):
     ) -> None:
         if root is None:
             raise BadData("the pictures are missing; give their folder with data.root=FOLDER.")
-        self.root = Path(root).expanduser()
-        if not self.root.is_dir():
-            raise BadData(f"data.root '{root}' is not a folder; give the folder of the pictures.")
+        place = Path(root).expanduser()
+        if not place.is_dir() and not place.is_file():
+            raise BadData(
+                f"data.root '{root}' is neither a folder nor a file; give the folder of the "
+                "pictures, or one picture."
+            )
+        self.root = place if place.is_dir() else place.parent
         self.geometry = Geometry.of(spec)
         self.on_error = on_error
-        listed = _Listing(self.root)
+        listed = _Listing(self.root, only=None if place.is_dir() else place)
         if labels == "auto" and listed.loose:
             labels = "none"
         if labels == "none":
@@ -157,19 +161,20 @@ class _Listing:
         masks: Mask files by the path of their picture without its ending.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, only: Path | None = None) -> None:
         self.loose: list[Path] = []
         self.folders: dict[str, list[Path]] = {}
         self.masks: dict[Path, Path] = {}
         self._others: Counter[str] = Counter()
         self._passed_over: Counter[str] = Counter()
-        for file in self._sift(regular_files(root, self._passed_over)):
+        found = regular_files(root, self._passed_over) if only is None else [only]
+        for file in self._sift(found):
             folder, *inside = file.relative_to(root).parts
             if inside:
                 self.folders.setdefault(folder, []).append(file)
             else:
                 self.loose.append(file)
-        for entry in root.iterdir():  # an empty folder is a class, too
+        for entry in root.iterdir() if only is None else ():  # an empty folder is a class, too
             if entry.is_dir() and not entry.name.startswith("."):
                 self.folders.setdefault(entry.name, [])
 
