@@ -160,7 +160,7 @@ class Panel:
         if variant == BASE:
             return "what speaks for each class (red) and against it (blue)"
         if variant in self.competitions:
-            return "what each class keeps when all compete for every pixel"
+            return "what each class keeps when they compete"
         return "refined"
 
     @property
