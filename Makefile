@@ -24,7 +24,7 @@ check: $(READY) ## lint, types, imports, tests
 
 check-lowest: ## the demo and a fast part of the tests with the lowest versions that pyproject.toml allows
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --editable . --constraint $(LOWEST)/lowest.txt $(LOWEST_TESTS)
 	$(LOWEST)/bin/python evaluate.py logger=none hydra.run.dir=$(LOWEST)/demo data.count=80
 	$(LOWEST)/bin/python train.py recipe.pictures=256 recipe.pool=128 checked=20 hydra.run.dir=$(LOWEST)/trained

@@ -222,4 +222,4 @@ def test_a_method_of_the_users_own_as_the_docs_show_it(tmp_path):
     )
 
     done, _ = run(tmp_path, "evaluate.py", "--config-dir=mine", "method=power_gradient")
-    assert refused(done, "mine' not found")
+    assert refused(done, "mine'; check --config-dir")

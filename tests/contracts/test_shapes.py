@@ -14,6 +14,7 @@ filterwarnings("ignore", category=DeprecationWarning)  # of the checker, about t
 rooms = ["seeds", "classes", "engine", "methods", "refine", "metrics"]
 with install_import_hook([f"var_exp.{room}" for room in rooms], "beartype.beartype"):
     import timm, torch, var_exp
+    from var_exp.classes import ClassNames
     from var_exp.modules.attribution import AttributionModule
     from var_exp.registry import aliases, conf_dir, from_alias, locate
     from var_exp.types import Batch
@@ -36,8 +37,11 @@ logits = model(images).detach()
 for alias in aliases("refine"):
     assert from_alias("refine", alias)(maps, logits.gather(1, classes)).shape[:2] == (2, 3), alias
 for alias in aliases("classes"):
-    table = {"siblings": torch.tensor([[1], [2], [3], [4], [5], [0]])}
-    rule = from_alias("classes", alias, **(table if alias == "siblings" else {}))
+    needs = {
+        "siblings": {"siblings": torch.tensor([[1], [2], [3], [4], [5], [0]])},
+        "named": {"known": ClassNames(list("abcdef")), "names": ["a", 2]},
+    }
+    rule = from_alias("classes", alias, **needs.get(alias, {}))
     rule(logits, classes[:, :1] if alias == "siblings" else classes, ids)
 regions = torch.zeros(2, 3, 24, 24, dtype=torch.bool)
 for cell in range(3):

@@ -35,9 +35,8 @@ from var_exp.results.batch_scores import BatchScores
 from var_exp.results.rows import Row, read_rows, write_rows
 from var_exp.results.store import Store
 from var_exp.results.summary import SummaryRow, read_summary, write_summary
-from var_exp.runs.jobs import find_jobs, label_jobs
+from var_exp.runs.jobs import find_jobs, label_jobs, traits_of
 from var_exp.runs.run_record import RunRecord
-from var_exp.sweep import directions_of
 from var_exp.types import InputSpec, VarExpError
 
 COUNT = int(os.environ.get("VAR_EXP_FUZZ", "15"))
@@ -284,7 +283,7 @@ RECORD = {
     "git": {"commit": "0123456789abcdef", "changed": False},
     "sessions": [{"started": "2026-01-01", "processes": 1, "device": "cpu"}],
     "files": {"summary.csv": "1"},
-    "directions": {"m": True},
+    "traits": {"m": {"higher_is_better": True, "average": "samples", "rewards_sparsity": False}},
 }
 
 
@@ -297,7 +296,7 @@ def test_run_json(outcomes, tmp_path):
     def tell():
         assert all(isinstance(text, str) for text in record.facts().values())
         assert all(isinstance(text, str) for text in record.changed_files())
-        assert set(record.directions().values()) <= {True, False}
+        assert {t.higher_is_better for t in record.traits().values()} <= {True, False}
 
     for number, chance in enumerate(each("run.json")):
         text = DEEP if chance.random() < 0.02 else json.dumps(altered(RECORD, chance))
@@ -347,7 +346,7 @@ def test_runs_that_are_merged(outcomes, tmp_path):
         jobs = find_jobs(tmp_path)
         assert "/home" not in str(label_jobs(jobs))
         if not jobs[0].broken:
-            assert set(directions_of(jobs[0]).values()) <= {True, False}
+            assert {t.average for t in traits_of(jobs[0]).values()} <= {"samples", "classes"}
 
     for chance in each("merged"):
         for name, tree in files.items():

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from var_exp.methods import get_method
-from var_exp.types import UnsupportedModel
 
 METHOD = get_method("case", contrasts=3)
 
@@ -78,9 +77,10 @@ def test_nothing_is_left_of_opposite_logits_and_all_without_contrast(images):
     assert (cams[:, 1] == 0).all()
 
 
-def test_a_single_class_is_refused(images):
+def test_one_logit_is_two_classes(images):
     model = nn.Sequential(nn.Conv2d(3, 2, 8), nn.Flatten(), nn.Linear(1250, 1)).double()
-    with pytest.raises(UnsupportedModel, match=r"a single class, .* use method=gradcam"):
-        METHOD.check(model, images[:1])
+    METHOD.check(model, images[:1])
+    maps = METHOD.attribute(model, images, torch.tensor([[0, 1]] * len(images)))
+    torch.testing.assert_close(maps[:, 0], -maps[:, 1])  # z/2 against -z/2
     with pytest.raises(ValueError, match="contrasts must be at least 1, got 0"):
         replace(METHOD, contrasts=0)

@@ -10,7 +10,6 @@ from zennit.rules import Norm, ZPlus
 from zennit.types import AvgPool
 
 from var_exp.methods import get_method
-from var_exp.types import UnsupportedModel
 
 CLASSES = torch.tensor([[1, 4, 0], [3, 3, 2]])
 N_CLASSES = 5
@@ -101,7 +100,10 @@ def test_a_saturated_class_keeps_its_pattern(model, images):
     assert maps[0, 0].abs().max() > 1e-6
 
 
-def test_a_single_logit_has_nothing_to_contrast(images):
+def test_one_logit_is_two_classes_to_contrast(images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(1728, 1)).double()
-    with pytest.raises(UnsupportedModel, match="single logit, nothing to contrast; use method=lrp"):
-        get_method("clrp").check(model, images[:1])
+    method = get_method("clrp")
+    method.check(model, images[:1])
+    maps = method.attribute(model, images[:1], torch.tensor([[0, 1]]))
+    assert (maps >= 0).all()
+    assert maps.any()

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from var_exp.methods import get_method
-from var_exp.types import UnsupportedModel
 
 METHOD = get_method("finer_cam")
 PAPER = get_method("finer_cam", weighting="uniform", alpha=0.6)
@@ -76,12 +75,11 @@ def test_unlikely_classes_are_not_faded(network, images, classes):
     assert_gradcam_of(METHOD, of_the_code, network, images, classes.where(classes != 0, 2))
 
 
-def test_a_single_class_is_refused(images):
+def test_one_logit_is_two_classes(images):
     model = nn.Sequential(nn.Conv2d(3, 2, 8), nn.Flatten(), nn.Linear(1250, 1)).double()
-    with pytest.raises(UnsupportedModel, match=r"a single class, .* use method=gradcam"):
-        METHOD.check(model, images[:1])
-    with pytest.raises(UnsupportedModel, match="use method=gradcam"):
-        METHOD.attribute(model, images, torch.zeros(2, 1, dtype=torch.int64))
+    METHOD.check(model, images[:1])
+    maps = METHOD.attribute(model, images, torch.tensor([[0, 1]] * len(images)))
+    torch.testing.assert_close(maps[:, 0], -maps[:, 1])  # z/2 against -z/2
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_noise_has_the_stated_deviation(images):
 
     class HalfSquares(nn.Module):
         def forward(self, images):
-            return (images**2 / 2).sum((1, 2, 3))[:, None]
+            return (images**2 / 2).sum((1, 2, 3))[:, None].expand(-1, 2)
 
     noise, samples = 0.3, 16
     maps = get_method("smoothgrad", noise=noise, samples=samples).attribute(

@@ -1,7 +1,7 @@
 """What every refiner is: finished maps of K competing classes in, the same maps refined out."""
 
 import inspect
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from var_exp.types import ConfigError, Maps
 
 
+@runtime_checkable
 class Refiner(Protocol):
     """A refiner has options in its constructor and no state; each class is refined as the target.
 

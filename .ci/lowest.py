@@ -10,5 +10,6 @@ for line in [
     *project["dependencies"],
     *(r for name in extras if name != "dev" for r in extras[name]),
 ]:
-    name, version = re.match(r"([\w-]+)\s*>=\s*([\d.]+)", line).groups()
-    print(f"{name}=={version}")
+    bounded = re.match(r"([\w-]+)\s*>=\s*([\d.]+)", line)
+    if bounded:  # the others say no lowest version
+        print("==".join(bounded.groups()))
