@@ -13,7 +13,11 @@ from jaxtyping import install_import_hook
 filterwarnings("ignore", category=DeprecationWarning)  # of the checker, about typing's aliases
 rooms = ["seeds", "classes", "engine", "methods", "refine", "metrics"]
 with install_import_hook([f"var_exp.{room}" for room in rooms], "beartype.beartype"):
-    import timm, torch, var_exp
+    import importlib, pkgutil, timm, torch, var_exp
+    for room in rooms:
+        package = importlib.import_module(f"var_exp.{room}")
+        for found in pkgutil.walk_packages(getattr(package, "__path__", []), f"var_exp.{room}."):
+            importlib.import_module(found.name)
     from var_exp.classes import ClassNames
     from var_exp.modules.attribution import AttributionModule
     from var_exp.registry import aliases, conf_dir, from_alias, locate

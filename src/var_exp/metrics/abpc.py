@@ -28,7 +28,7 @@ from var_exp.metrics.perturbation import (
     curves_of,
 )
 from var_exp.metrics.perturber import Perturber
-from var_exp.metrics.share import ScoresAndFlags
+from var_exp.metrics.share import MeasuresAndFlags
 from var_exp.types import Images, Predict
 
 
@@ -61,11 +61,11 @@ class ABPC(PerturbationAUC):
         """What the curve shows."""
         return f"mean {self.score}, least first - most first"
 
-    def _measure(self, question: Question) -> ScoresAndFlags:
+    def _measure(self, question: Question) -> MeasuresAndFlags:
         return _differences(question, self.steps)
 
 
-def _differences(question: Question, steps: int) -> ScoresAndFlags:
+def _differences(question: Question, steps: int) -> MeasuresAndFlags:
     """Differences of both curves [N, steps + 1] and flags."""
     least, odd = curves_of(question, "lerf", steps)
     most, odd_too = curves_of(question, "deletion", steps)

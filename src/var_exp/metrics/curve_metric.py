@@ -19,7 +19,7 @@ from var_exp.metrics.perturbation import (
     curves_of,
 )
 from var_exp.metrics.perturber import Perturber, Readout
-from var_exp.metrics.share import ScoresAndFlags
+from var_exp.metrics.share import MeasuresAndFlags
 from var_exp.types import Images, Predict
 
 Ties = Literal["random", "base"]
@@ -171,7 +171,7 @@ class PerturbationMetric(SampleMetric):
         """Record what was measured of each map."""
         self.record(self._value(measured), flags, classes, ids)
 
-    def _measure(self, question: Question) -> ScoresAndFlags:
+    def _measure(self, question: Question) -> MeasuresAndFlags:
         """Scores [N] or curves [N, points], and flags [N]."""
         raise NotImplementedError
 
@@ -224,7 +224,7 @@ class PerturbationAUC(PerturbationCurve):
         """Where on x the points of the curve are."""
         return [step / self.steps for step in range(self.steps + 1)]
 
-    def _measure(self, question: Question) -> ScoresAndFlags:
+    def _measure(self, question: Question) -> MeasuresAndFlags:
         """Curves [N, points] and flags [N]."""
         return curves_of(question, self.kind, self.steps)
 

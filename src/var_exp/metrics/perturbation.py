@@ -39,7 +39,7 @@ from var_exp.metrics.perturber import (
     read_scores,
 )
 from var_exp.metrics.ranking import Ranking
-from var_exp.metrics.share import ScoresAndFlags
+from var_exp.metrics.share import MeasuresAndFlags
 from var_exp.types import Images, Predict
 
 CurveKind = Literal["insertion", "deletion", "lerf"]
@@ -137,7 +137,7 @@ def perturbation_curves(
     baseline: Baseline,
     competitors: Int[Tensor, " N"] | None = None,
     **options: Unpack[AskOptions],
-) -> ScoresAndFlags:
+) -> MeasuresAndFlags:
     """Score of the class while pixels are exchanged in the order of the map.
 
     Args:
@@ -167,7 +167,7 @@ def curves_of(
     kind: CurveKind,
     steps: int,
     competitors: Int[Tensor, " N"] | None = None,
-) -> ScoresAndFlags:
+) -> MeasuresAndFlags:
     """Curves [N, steps + 1] and flags [N] of a question; see `perturbation_curves`.
 
     Raises:

@@ -29,7 +29,7 @@ from var_exp.metrics.baselines import Baseline
 from var_exp.metrics.curve_metric import PerturbationCurve, Ties
 from var_exp.metrics.perturbation import AskOptions, Question, as_perturber
 from var_exp.metrics.perturber import Perturber, PixelOrder, Readout
-from var_exp.metrics.share import ScoresAndFlags
+from var_exp.metrics.share import MeasuresAndFlags
 from var_exp.types import Images, Predict
 
 
@@ -103,7 +103,7 @@ class Road(PerturbationCurve):
         """Where on x the points of the curve are."""
         return [step / (self.steps + 1) for step in range(1, self.steps + 1)]
 
-    def _measure(self, question: Question) -> ScoresAndFlags:
+    def _measure(self, question: Question) -> MeasuresAndFlags:
         return _curves(question, self.order, self.steps)
 
     def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
@@ -117,7 +117,7 @@ class RoadLerf(Road):
     order: ClassVar[PixelOrder] = "least_first"
 
 
-def _curves(question: Question, order: PixelOrder, steps: int) -> ScoresAndFlags:
+def _curves(question: Question, order: PixelOrder, steps: int) -> MeasuresAndFlags:
     """Curves [N, steps] and flags [N]."""
     check_at_least_one(steps=steps)
     ranking = question.ranking()

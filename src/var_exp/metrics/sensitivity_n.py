@@ -31,7 +31,7 @@ from var_exp.metrics.curve_metric import PerturbationCurve
 from var_exp.metrics.perturbation import Question, RunOptions, as_perturber
 from var_exp.metrics.perturber import Perturber, Readout
 from var_exp.metrics.ranking import patch_sums, spread
-from var_exp.metrics.share import ScoresAndFlags, pixel_values
+from var_exp.metrics.share import MeasuresAndFlags, pixel_values
 from var_exp.seeds import sample_generator
 from var_exp.types import Images, Predict
 
@@ -120,14 +120,14 @@ class SensitivityN(PerturbationCurve):
         """What the curve shows."""
         return f"mean correlation with the change of the {self.score}"
 
-    def _measure(self, question: Question) -> ScoresAndFlags:
+    def _measure(self, question: Question) -> MeasuresAndFlags:
         return _measured(question, self.samples, self.sizes, self.patch)
 
     def _value(self, measured: Float[Tensor, "N points"]) -> Float[Tensor, " N"]:
         return measured.mean(1)
 
 
-def _measured(question: Question, samples: int, sizes: int, patch: int) -> ScoresAndFlags:
+def _measured(question: Question, samples: int, sizes: int, patch: int) -> MeasuresAndFlags:
     """Correlation per map and size [N, sizes], and flags [N]."""
     _check_options(samples, sizes, patch)
     images, maps, batch = question.images, question.maps, question.batch

@@ -13,6 +13,8 @@ from var_exp.metrics.base import Flag
 Counted = Literal["positive", "abs"]
 ScoresAndFlags: TypeAlias = tuple[Float[Tensor, " N"], Int[Tensor, " N"]]
 """Scores and flags."""
+MeasuresAndFlags: TypeAlias = tuple[Float[Tensor, "N ..."], Int[Tensor, " N"]]
+"""Scores or curves, and flags."""
 
 TIE = 1e-12
 """Values no further apart than this, relative to the map's largest magnitude, are equal: summing
