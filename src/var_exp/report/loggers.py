@@ -14,6 +14,7 @@ from urllib.parse import urlparse
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
 
 from var_exp.registry import did_you_mean
 from var_exp.report.figure_style import printed
@@ -201,7 +202,7 @@ def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
         columns = ["sample", "shown as", "model says", *(f"{v} score" for v in variants), "maps"]
         log({"gallery": wandb.Table(columns, [_gallery_row(p, variants) for p in logged.panels])})
         captions = [panel.sample_id for panel in logged.panels]
-        pictures = [panel_picture(panel) for panel in logged.panels]
+        pictures = _of_one_size([panel_picture(panel) for panel in logged.panels])
         logger.log_image("maps", pictures, caption=captions)
     for curve in logged.curves:
         chart = wandb.plot.line_series(
@@ -212,6 +213,15 @@ def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
             xname=curve.x_label,
         )
         log({f"curves/{curve.title}": chart})
+
+
+def _of_one_size(pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    """Pictures on white ground as large as the largest: W&B shows them as one series."""
+    width, height = (max(sides) for sides in zip(*(one.size for one in pictures), strict=True))
+    grounds = [Image.new("RGB", (width, height), "white") for _ in pictures]
+    for ground, picture in zip(grounds, pictures, strict=True):
+        ground.paste(picture)
+    return grounds
 
 
 def _gallery_row(panel: Panel, variants: Sequence[str]) -> list[object]:
