@@ -174,7 +174,7 @@ def _range(counts: Iterable[int]) -> str:
 def write(rows: Iterable[Row], file: Path) -> None:
     """Write the rows as CSV, the error to one digit."""
     with file.open("w", newline="") as stream:
-        columns = [each.name for each in fields(Row) if each.name != "layer"]
+        columns = [each.name for each in fields(Row) if each.name not in ("layer", "locality")]
         writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         for row in rows:

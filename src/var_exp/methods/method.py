@@ -146,6 +146,12 @@ class Method(ABC):
 
 def _check_request(images: torch.Tensor, classes: torch.Tensor, ids: Sequence[str] | None) -> None:
     """Raise ValueError when the arguments do not describe B images and K classes for each."""
+    if not isinstance(images, torch.Tensor) or not isinstance(classes, torch.Tensor):
+        kinds = f"{type(images).__name__} and {type(classes).__name__}"
+        raise ValueError(
+            f"images and classes must be tensors, got {kinds}; var_exp.explain takes pictures, "
+            "files and names of classes."
+        )
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
             f"images must be a floating-point tensor [B, C, H, W], got {images.dtype} "

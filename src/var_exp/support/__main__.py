@@ -100,7 +100,7 @@ def table(findings: Sequence[Finding], title: str) -> Table:
     drawn.add_column("", no_wrap=True)
     drawn.add_column("checked by, or why not")
     drawn.add_column("layer")
-    for heading in ("error", "forward", "backward"):
+    for heading in ("cells off", "error", "forward", "backward"):
         drawn.add_column(heading, justify="right")
     for each in findings:
         ran = each.forward > 0
@@ -109,11 +109,13 @@ def table(findings: Sequence[Finding], title: str) -> Table:
             _SAYS[each.status],
             each.reason or each.checked_by,
             each.layer,
+            "" if each.locality is None else str(each.locality),
             f"{each.error:.0e}" if each.error == each.error else "",
             *(str(count) if ran else "" for count in (each.forward, each.backward)),
         )
     drawn.caption = (
-        "layer: where class activation maps are read, and its grid. error: relative. forward, "
+        "layer: where class activation maps are read, and its grid; cells off: between a changed "
+        "patch and the cell of it that changes most. error: relative. forward, "
         "backward: images that went through the network for one explained image and its classes."
     )
     return drawn

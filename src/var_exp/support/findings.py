@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from var_exp.engine.activations import guided_calls
 from var_exp.methods import Method, get_method, list_methods
+from var_exp.models.locality import locality
 from var_exp.models.targets import find_target
 from var_exp.registry import did_you_mean
 from var_exp.support.checks import CHECKS, Check
@@ -40,6 +41,7 @@ class Finding:
         backward: Images whose gradient came back through the logits, likewise.
         error: What the method's check found, relative.
         layer: Where a class activation map is read: name of the layer, and its grid as "7 x 7".
+        locality: How many cells from a changed patch that layer answers; see `models.locality`.
     """
 
     method: str
@@ -51,6 +53,7 @@ class Finding:
     backward: int = 0
     error: float = nan
     layer: str = ""
+    locality: int | None = None
 
     @property
     def checked_by(self) -> str:
@@ -160,16 +163,19 @@ def _verified(alias: str, method: Method, check: Check, on: Subject) -> Finding:
         forward=passes["forward"],
         backward=passes["backward"],
         error=error,
-        layer=_layer(method, on),
+        **_layer(method, on),
     )
 
 
-def _layer(method: Method, on: Subject) -> str:
-    """Where a method that reads a layer finds it; "" for the others."""
+def _layer(method: Method, on: Subject) -> dict[str, Any]:
+    """Where a method that reads a layer finds it, and how local that is; {} for the others."""
     if not hasattr(method, "layer"):
-        return ""
+        return {}
     target = find_target(on.model, on.images[:1], method.layer)
-    return f"{target.name} {target.grid[0]} x {target.grid[1]}"
+    return {
+        "layer": f"{target.name} {target.grid[0]} x {target.grid[1]}",
+        "locality": locality(on.model, on.images[:1], target),
+    }
 
 
 @contextmanager
