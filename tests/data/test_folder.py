@@ -76,7 +76,9 @@ def test_count_takes_evenly(root):
 def test_what_cannot_be_used_is_named(root, tmp_path_factory):
     with pytest.raises(BadData, match=r"data\.root '/nowhere' is neither a folder nor a file"):
         PictureFolder("/nowhere", SPEC)
-    with pytest.raises(BadData, match="holds no pictures in class folders"):
+    with pytest.raises(
+        BadData, match="holds no pictures; expected pictures, or <class>/<picture>,"
+    ):
         PictureFolder(str(tmp_path_factory.mktemp("empty")), SPEC)
     (root / "cats").mkdir()
     with pytest.raises(BadData, match="'cats' is not named by an ImageNet-1k WordNet id"):

@@ -87,9 +87,8 @@ class PictureFolder(SampleDataset):
                 for file in listed.folders[folder]
             ]
         if not files:
-            raise BadData(
-                f"data.root '{root}' holds no pictures in class folders{listed.instead()}."
-            )
+            where = " in class folders" if listed.loose else ""
+            raise BadData(f"data.root '{root}' holds no pictures{where}{listed.instead()}.")
         if count is not None and count < len(files):
             picked = np.linspace(0, len(files) - 1, count).round().astype(int)
             files = [files[i] for i in picked]
@@ -192,7 +191,8 @@ class _Listing:
         held = f" (it holds {self._counts()})" if self._others else ""
         if any(suffix.lower() in _APPLE for suffix in self._others):
             return f"{held}; HEIC is not read, so save the pictures as JPEG or PNG"
-        return f"{held}; expected <class>/<picture> with one of {', '.join(sorted(SUFFIXES))}"
+        suffixes = ", ".join(sorted(SUFFIXES))
+        return f"{held}; expected pictures, or <class>/<picture>, that end in one of {suffixes}"
 
     def _counts(self) -> str:
         return ", ".join(f"{count} {suffix}" for suffix, count in sorted(self._others.items()))

@@ -7,7 +7,8 @@ import huggingface_hub
 ANSWER_SECONDS = 4.0  # time the hub has for its first answer
 WAYS_OUT = (
     "give a local file with model.checkpoint=PATH, take random weights with "
-    "model.pretrained=false, or use a model that ships with its weights (model=critters_cnn)"
+    "model.pretrained=false, or use a model whose weights come with a package "
+    "(model=critters_cnn; ImageNet's classes: model=efficientnet_lite2)"
 )
 
 
