@@ -113,7 +113,11 @@ def _explain(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("picture", help="a file")
     parser.add_argument(
-        "classes", nargs="*", metavar="CLASS", help="names, WordNet ids or numbers; default: top k"
+        "classes",
+        nargs="*",
+        metavar="CLASS",
+        default=[],  # else argparse calls them required
+        help="names, WordNet ids or numbers; default: top k",
     )
     parser.add_argument("--model", default="efficientnet_lite2", help="alias or any timm name")
     parser.add_argument("--checkpoint", metavar="FILE", help="local file with its weights")

@@ -51,6 +51,13 @@ def test_a_mistake_is_answered_with_the_nearest_name(asked, message):
         IMAGENET.number(asked)
 
 
+def test_who_names_a_class_of_a_network_without_names_hears_how_to_name_them():
+    with pytest.raises(ConfigError, match=r"no class 'cat'.*NAME\.classes\.txt beside NAME\.pt"):
+        names_of_classes(3).number("cat")
+    with pytest.raises(ConfigError, match=r"or its number\.$"):
+        names_of_classes(3, ["cats", "dog", "bird"]).number("dgo")
+
+
 def test_a_name_made_of_digits_comes_before_a_number():
     digits = ClassNames(["1", "0", "seven"])
     assert digits.numbers(["1", 1, "2"]) == [0, 1, 2]

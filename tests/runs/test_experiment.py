@@ -200,6 +200,7 @@ def test_measures_of_places_need_places(composed, folder):
 def test_own_pictures_come_alone_and_without_measures(composed, folder):
     parts = experiment(composed, *TWO_CLASSES, "data=folder", f"data.root={folder}", "classes.k=2")
     assert parts.make_metrics() == {}
+    assert parts.own_pictures  # although they have labels: nothing else would come of the run
     assert parts.dataset[0].image.shape == (3, 64, 64)
 
 

@@ -7,6 +7,11 @@ from var_exp.registry import did_you_mean
 from var_exp.types import ConfigError
 
 
+def stand_ins(count: int) -> list[str]:
+    """Names for classes that nobody has named."""
+    return [f"class {number}" for number in range(count)]
+
+
 class ClassNames:
     """Finds the number of a class by what people call it.
 
@@ -62,9 +67,11 @@ class ClassNames:
         for plain, name in spelt.items():
             guess = guess.replace(f"'{plain}'", f"'{name}'")
         few = ", ".join(self.names[:5]) + (", …" if known > 5 else "")
+        unnamed = list(self.names) == stand_ins(known)
+        way = "; they have no names yet: NAME.classes.txt beside NAME.pt gives them, or names="
         raise ConfigError(
             f"the model has no class '{asked}'{guess}; name one of its {known} ({few}), or its "
-            "number."
+            f"number{way if unnamed else ''}."
         )
 
     def numbers(self, asked: Iterable[str | int]) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from var_exp.data.geometry import Geometry
-from var_exp.data.imagenet_classes import imagenet_names, wordnet_numbers
+from var_exp.data.imagenet_classes import imagenet_names, names_of_classes, wordnet_numbers
 from var_exp.data.pictures import SUFFIXES, read_mask, read_picture
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.data.walk import regular_files
@@ -75,7 +75,7 @@ class PictureFolder(SampleDataset):
         if labels == "auto" and listed.loose:
             labels = "none"
         if labels == "none":
-            self.class_names = _names(num_classes, model_names)
+            self.class_names = list(names_of_classes(num_classes, model_names).names)
             files = [(file, PREDICTED) for file in listed.pictures()]
         else:
             self.class_names, numbers = _classes(
@@ -223,15 +223,6 @@ def _shown(name: str) -> str:
     return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
-def _names(num_classes: int | None, model_names: Sequence[str] | None) -> list[str]:
-    """Names of the model's classes, or what stands for them."""
-    if model_names is not None:
-        return list(model_names)
-    if num_classes == 1000:
-        return list(imagenet_names())
-    return [f"class {number}" for number in range(num_classes or 0)]
-
-
 def _classes(
     folders: Sequence[str],
     labels: str,
@@ -247,7 +238,7 @@ def _classes(
     advice = "use data=folder for other classes"
     kind = "not named by an ImageNet-1k WordNet id such as n01440764"
     if labels == "auto":
-        names = _names(num_classes, model_names)
+        names = list(names_of_classes(num_classes, model_names).names)
         named = {name: i for i, name in enumerate(names) if names.count(name) == 1}
         numbers = named if model_names is not None else named | numbers
         kind = f"not named by one of the model's classes ({', '.join(names[:3])}, …)"

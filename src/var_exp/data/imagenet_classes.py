@@ -17,6 +17,7 @@ from timm.data import ImageNetInfo
 from torch import Tensor
 
 from var_exp.classes import ClassNames
+from var_exp.classes.names import stand_ins
 
 
 @cache
@@ -55,7 +56,7 @@ def names_of_classes(
     if model_names is None:
         if num_classes == len(imagenet_names()):
             return ClassNames(imagenet_names(), imagenet_synonyms())
-        return ClassNames([f"class {number}" for number in range(num_classes or 0)])
+        return ClassNames(stand_ins(num_classes or 0))
     is_imagenet = tuple(model_names) == imagenet_names()
     return ClassNames(model_names, imagenet_synonyms() if is_imagenet else None)
 

@@ -65,7 +65,7 @@ class Experiment:
         class_mapping: Which classes of the model answer for the data's.
         model_names: Names of the model's classes; none when they are the data's.
         own_pictures: Whether somebody wants to see pictures rather than scores: the data have no
-            labels, or the classes were named.
+            labels, the classes were named, or nothing is measured.
         title: What made the maps, in words, such as "gbp on resnet50".
     """
 
@@ -127,7 +127,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     rule: ClassRule = build(
         root["classes"], where="classes", siblings=data.siblings, seed=seed, known=known
     )
-    own_pictures = isinstance(rule, Named) or data.label(0) == PREDICTED
+    own_pictures = isinstance(rule, Named) or data.label(0) == PREDICTED or not root["metric"]
     if isinstance(rule, Named):
         check_pictures(list(rule.of_picture), dataset, str(rule.file))
         dataset = AskedAbout(dataset, rule.question)
