@@ -145,9 +145,7 @@ class _Question:
         alias, method = self._method_for(images)
         maps = method.attribute(self.network, images, competing, ids=[name or "picture"])
         refined = refined_by(self._refiner, maps, logits.gather(1, competing))
-        is_var = isinstance(self._refiner, VAR)
-        competition = self._refiner if is_var else VAR.scaled()
-        assert isinstance(competition, VAR)
+        competition = self._refiner if isinstance(self._refiner, VAR) else VAR.scaled()
         numbers = competing[0].tolist()
         return Explanation(
             classes=numbers,
@@ -163,7 +161,7 @@ class _Question:
             refine=self._refine if isinstance(self._refine, str) else type(self._refiner).__name__,
             picture=name,
             competition=competition,
-            competes_itself=is_var,
+            competes_itself=competition is self._refiner,
         )
 
     def _prepared(self, picture: Picture) -> tuple[Tensor, Tensor, str]:
