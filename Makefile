@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST ?= .venv-lowest
-LOWEST_TESTS := pytest pytest-xdist beartype hydra-joblib-launcher hydra-submitit-launcher pycocotools pyarrow tensorboard
+LOWEST_EXTRAS := slurm,parallel,tensorboard,photographs,coco,hf,parquet
 READY := $(VENV)/ready
 
 .PHONY: demo test check check-lowest fix docs benchmark help
@@ -25,7 +25,7 @@ check: $(READY) ## lint, types, imports, tests
 check-lowest: ## the demo and a fast part of the tests with the lowest versions that pyproject.toml allows
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/lowest.txt
-	$(LOWEST)/bin/python -m pip install --editable . --constraint $(LOWEST)/lowest.txt $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pip install --editable '.[$(LOWEST_EXTRAS)]' pytest beartype --constraint $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python evaluate.py logger=none hydra.run.dir=$(LOWEST)/demo data.count=80
 	$(LOWEST)/bin/python train.py recipe.pictures=256 recipe.pool=128 checked=20 hydra.run.dir=$(LOWEST)/trained
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider -W default \

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from var_exp.files import whole_file, write_whole
@@ -19,3 +22,23 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """Else a power cut leaves an empty file of that name."""
+    path, seen = tmp_path / "table.csv", []
+    fsync, replace = os.fsync, Path.replace
+
+    def watched_fsync(descriptor):
+        seen.append(("fsync", os.fstat(descriptor).st_size, os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def watched_replace(draft, target):
+        seen.append(("replace", draft.stat().st_size, draft.stat().st_ino))
+        return replace(draft, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "replace", watched_replace)
+    write_whole(path, "x" * 10_000)
+    own = path.stat().st_ino
+    assert seen == [("fsync", 10_000, own), ("replace", 10_000, own)]

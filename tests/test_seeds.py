@@ -1,3 +1,7 @@
+from hashlib import blake2b
+
+import numpy as np
+import pytest
 import torch
 
 from var_exp.seeds import sample_generator
@@ -22,3 +26,24 @@ def test_stream_leaves_the_global_one_alone():
 def test_every_digest_is_a_seed():
     for index in range(500):  # half of the 64-bit digests are negative as signed numbers
         sample_generator(0, str(index))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "seed"),
+    [
+        ((0, "a"), b"0/a", 140742745180244919),
+        ((3, "grid 7", 2), b"3/grid 7/2", 10249097375055533062),
+        ((1, None), b"1/None", 11891397400072813883),
+        ((0, "größe"), "0/größe".encode(), 13707797028259795238),
+    ],
+)
+def test_streams_are_the_same_in_every_version(arguments, name, seed):
+    """Against the hash and the Mersenne twister of Python and NumPy, and literal seeds."""
+    digest = blake2b(name, digest_size=8).digest()
+    assert int.from_bytes(digest, "little") == seed
+    generator = sample_generator(*arguments)
+    assert generator.initial_seed() % 2**64 == seed
+    words = np.random.MT19937()
+    words._legacy_seeding(seed % 2**32)
+    expected = (words.random_raw(5) % 2**24).astype(np.float32) / 2**24
+    np.testing.assert_array_equal(torch.rand(5, generator=generator).numpy(), expected)

@@ -4,11 +4,14 @@ Heavy imports wait until a command is known, so that help and mistakes are answe
 """
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
-
-from var_exp.types import VarExpError
 
 _USAGE = """\
 Why this class, and not that one? Class-competition attribution (VAR), measured honestly.
@@ -31,6 +34,8 @@ for example
 
 var-exp COMMAND --help says more of each.
 """
+_INTERRUPTED = 128 + signal.SIGINT
+_STOPPED = "stopped; the same command goes on."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,43 +46,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     name, *rest = words
     if name not in _COMMANDS:
-        from var_exp.registry import did_you_mean
+        with _imports():
+            from var_exp.registry import did_you_mean
 
         known = list(_COMMANDS)
         guess = did_you_mean(name, known)
         print(f"error: there is no command '{name}'{guess}; {', '.join(known)}.", file=sys.stderr)
         return 2
     sys.argv = [f"var-exp {name}", *rest]  # Hydra and argparse read it there
-    return _COMMANDS[name](rest) or 0
+    try:
+        return _COMMANDS[name](rest) or 0
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
+        print(_STOPPED, file=sys.stderr)
+        return _INTERRUPTED
+
+
+@contextmanager
+def _imports() -> Iterator[None]:
+    """Ctrl-C ends the program at once while it imports: there is no work yet.
+
+    A KeyboardInterrupt would end in a long traceback, or in whatever a package makes of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # one line, of several processes
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_STOPPED}\n".encode())
+    os._exit(_INTERRUPTED)
 
 
 def evaluate(arguments: Sequence[str] = ()) -> int | None:
     """One run, or with -m a sweep; the options are on the command line."""
-    from var_exp.runs.config import EvaluateConfig, command
-    from var_exp.runs.evaluation import evaluate as job
-
+    with _imports():
+        from var_exp.runs.config import EvaluateConfig, command
+        from var_exp.runs.evaluation import evaluate as job
     command(_composed("evaluate", job), EvaluateConfig)
     return None
 
 
 def train(arguments: Sequence[str] = ()) -> int | None:
     """One training; likewise."""
-    from var_exp.runs.config import TrainConfig, command
-    from var_exp.training.from_scratch import train as job
-
+    with _imports():
+        from var_exp.runs.config import TrainConfig, command
+        from var_exp.training.from_scratch import train as job
     command(_composed("train", job), TrainConfig)
     return None
 
 
 def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
     """A job behind Hydra, with the configuration that travels with the package."""
-    import hydra
-    from omegaconf import DictConfig
+    with _imports():
+        import hydra
+        from omegaconf import DictConfig
 
-    from var_exp.registry import conf_dir
-    from var_exp.runs.config import run
-    from var_exp.runs.networks import offer_networks
-
+        from var_exp.registry import conf_dir
+        from var_exp.runs.config import run
+        from var_exp.runs.networks import offer_networks
     offer_networks(sys.argv[1:])
 
     def task(cfg: DictConfig) -> Any:
@@ -89,20 +122,20 @@ def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
 
 
 def _sweep(arguments: Sequence[str]) -> int:
-    from var_exp.sweep import main as merge
-
+    with _imports():
+        from var_exp.sweep import main as merge
     return merge(arguments)
 
 
 def _figures(arguments: Sequence[str]) -> int:
-    from var_exp.figures import main as draw
-
+    with _imports():
+        from var_exp.figures import main as draw
     return draw(arguments)
 
 
 def _support(arguments: Sequence[str]) -> int:
-    from var_exp.support.__main__ import main as report
-
+    with _imports():
+        from var_exp.support.__main__ import main as report
     return report(arguments)
 
 
@@ -126,10 +159,11 @@ def _explain(arguments: Sequence[str]) -> int:
     parser.add_argument("--k", type=int, default=4, help="how many compete when none is named")
     parser.add_argument("-o", "--out", metavar="FILE", help="the picture; default: NAME_why.png")
     options = parser.parse_args(arguments)
-    from pathlib import Path
+    with _imports():
+        from pathlib import Path
 
-    from var_exp.explaining import explain
-
+        from var_exp.explaining import explain
+        from var_exp.types import VarExpError
     out = Path(options.out or f"{Path(options.picture).stem}_why.png")
     try:
         why = explain(

@@ -89,6 +89,24 @@ def test_a_second_run_asks_nothing_and_gets_the_same(cache):
 
 
 @pytest.mark.parametrize(
+    ("count", "places"), [(5, range(5)), (60, range(0, 60, 7)), (66, range(0, 66, 8))]
+)
+def test_eight_pictures_or_one_more_say_whether_the_data_are_the_same(count, places):
+    looked_at = []
+
+    class Watched(Patterns):
+        def __getitem__(self, index):
+            looked_at.append(index)
+            return super().__getitem__(index)
+
+    model, data = Asked(), Watched(count)
+    confidences(data, model, SPEC)
+    looked_at.clear()
+    confidences(data, model, SPEC)
+    assert looked_at == list(places)
+
+
+@pytest.mark.parametrize(
     ("data", "model", "spec"),
     [
         (Patterns(shift=0.01), Asked(), SPEC),  # other pixels

@@ -12,6 +12,7 @@ from typing import ClassVar
 import pytest
 import torch
 from lightning import Trainer
+from scipy.stats import pearsonr
 from torch import nn
 
 from var_exp.classes import ClassMapping, Given, TopK
@@ -19,6 +20,7 @@ from var_exp.data.datamodule import SampleModule, collate
 from var_exp.methods import get_method
 from var_exp.methods.guided_backprop import GuidedBackprop
 from var_exp.metrics import (
+    ClassSensitivity,
     GridPointingGame,
     InsertionAUC,
     Intervention,
@@ -122,6 +124,25 @@ def run(model, metrics, *, precision="32-true", data=None, batch_size=3, **chose
     scores = {(r.sample_id, r.class_index, r.metric, r.variant.name): r.score for r in rows}
     assert len(scores) == len(rows)
     return module, scores, results_of(store, module.measures)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_each_class_is_compared_with_the_next_one_that_competes(model, count):
+    """The last one asked about meets the first competitor, or the first class where there is none."""
+    rule = Given() if count == 3 else TopK(k=count)
+    module, scores, _ = run(model, lambda: {"alike": ClassSensitivity()}, rule=rule)
+    data, expected = Scenes(), {}
+    for scene in (data[place] for place in range(len(data))):
+        logits = model(scene.image[None])
+        classes = module.rule(logits, scene.classes[None], [scene.id])
+        assert classes.shape == (1, count)
+        maps = get_method("gbp").attribute(model, scene.image[None], classes)[0].sum(1).flatten(1)
+        for own in range(3):
+            other = maps[(own + 1) % count]
+            key = (scene.id, int(classes[0, own]), "alike", "base")
+            expected[key] = pearsonr(maps[own].double(), other.double()).statistic
+    found = {key: score for key, score in scores.items() if key[3] == "base"}
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

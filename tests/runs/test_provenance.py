@@ -106,6 +106,27 @@ def test_another_sample_label_picture_or_file_is_other_data(folder):
     assert len({known, *others}) == len(others) + 1
 
 
+@pytest.mark.parametrize(
+    ("count", "places"),
+    [
+        (1, [0]),
+        (5, [0, 1, 2, 3, 4]),
+        (16, list(range(16))),
+        (20, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 19]),  # floor(i * 19 / 15)
+    ],
+)
+def test_sixteen_samples_from_the_first_to_the_last_are_looked_at(folder, count, places):
+    looked_at = []
+
+    class Watched(Noise):
+        def __getitem__(self, index):
+            looked_at.append(index)
+            return super().__getitem__(index)
+
+    data_hash(Watched(folder, count=count))
+    assert looked_at == places
+
+
 def test_files_are_found_within_a_layout(folder):
     class Layout(Noise):
         def __init__(self, dataset):

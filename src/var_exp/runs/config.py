@@ -7,6 +7,7 @@ SIGTERM, 1 anything else.
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -102,6 +103,7 @@ def command(main: Callable[[], Any], schema: type) -> None:
     except VarExpError as error:
         _refuse(str(error))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         _complain("stopped; the same command goes on.", label="")
         sys.exit(INTERRUPTED)
     except OSError as error:  # Hydra makes the folder
@@ -128,6 +130,7 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     try:
         return job(cfg, folder)
     except Interrupted:  # how far it came is said already
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends: one is enough
         raise
     except SIGTERMException:  # the batch is done and kept; Lightning itself would exit with 0
         _complain(

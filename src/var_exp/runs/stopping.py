@@ -16,8 +16,10 @@ from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
+from torch.utils.data import get_worker_info
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C, as shells have it."""
@@ -32,12 +34,29 @@ class Interrupted(SystemExit):
     """Ctrl-C; no KeyboardInterrupt, of which Lightning makes exit status 1."""
 
 
+@contextmanager
+def interruptible(told: str = "") -> Iterator[None]:
+    """Within, Ctrl-C raises `Interrupted`, and only once; what is told then, on one line."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    except Interrupted:
+        if told:
+            rank_zero_only(print)(told, file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Stopping(Callback):
     """Ends the test loop of every process after the batch at work when one of them is told to."""
 
     def __init__(self) -> None:
         self._told = False
-        self._original: dict[signal.Signals, Any] = {}
+        self._original: Any = None
 
     @contextmanager
     def listening(self, trainer: Trainer) -> Iterator[None]:
@@ -45,20 +64,19 @@ class Stopping(Callback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._original = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+        self._original = signal.getsignal(signal.SIGTERM)
         if trainer.world_size > 1:
             threading.Thread(target=_watch, args=(trainer,), daemon=True).start()
         try:
-            signal.signal(signal.SIGINT, _interrupt)
-            yield
+            with interruptible():
+                yield
         finally:
-            for which, handler in self._original.items():
-                signal.signal(which, handler)
-            self._original = {}
+            signal.signal(signal.SIGTERM, self._original)
+            self._original = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of Lightning's handler."""
-        if self._original:
+        if self._original is not None:
             signal.signal(signal.SIGTERM, self._note)
 
     def on_test_batch_end(
@@ -122,6 +140,8 @@ class Stopping(Callback):
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if get_worker_info() is not None:  # a reader of pictures has this from the one that it serves
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
     raise Interrupted(INTERRUPTED)
 

@@ -22,6 +22,7 @@ from var_exp.models.checkpoint import read_checkpoint, write_checkpoint
 from var_exp.registry import build
 from var_exp.report.loggers import finish
 from var_exp.runs.messages import translated
+from var_exp.runs.stopping import interruptible
 from var_exp.training.classifier import ACCURACY, LOSS, TunedClassifier
 from var_exp.training.pictures import Attempt, EpochOrder, Views, collate_attempts, hold_out
 from var_exp.types import BadData, ConfigError, SampleDataset
@@ -154,7 +155,8 @@ def fine_tune(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> dict
     module = TunedClassifier(model, spec, *rate, class_names=names)
     trainer = _trainer(root, recipe, folder)
     last = folder / _LAST
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
+    with interruptible("stopped; the same command goes on after the last whole epoch."):
+        trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
     best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]  # is one
     model.cpu().load_state_dict(read_checkpoint(Path(best)).of(model.state_dict()))
     (held,) = trainer.validate(module, data, verbose=False)

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from lightning import seed_everything
+from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_info
 from omegaconf import DictConfig, open_dict
 from safetensors.torch import save_file
@@ -23,6 +23,7 @@ from var_exp.models.frozen import frozen
 from var_exp.registry import build
 from var_exp.runs.config import TrainConfig, check
 from var_exp.runs.experiment import GIVEN
+from var_exp.runs.stopping import interruptible
 from var_exp.training.classifier import Classifier
 from var_exp.training.finetuning import FineTuning, fine_tune
 from var_exp.types import ConfigError, SampleDataset
@@ -121,7 +122,7 @@ def fit(model: nn.Module, recipe: Recipe, trainer: dict[str, object], workers: i
     )
     model.requires_grad_(True).train().to(memory_format=torch.channels_last)
     module = Classifier(model, spec, recipe.learning_rate, recipe.weight_decay, recipe.warmup)
-    build(
+    driver: Trainer = build(
         trainer,
         where="trainer",
         max_epochs=1,
@@ -129,7 +130,9 @@ def fit(model: nn.Module, recipe: Recipe, trainer: dict[str, object], workers: i
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-    ).fit(module, batches)
+    )
+    with interruptible("stopped; the same command begins again."):
+        driver.fit(module, batches)
     model.cpu().eval().requires_grad_(False)
 
 
