@@ -1,6 +1,8 @@
+from hashlib import blake2b
+
 import torch
 
-from var_exp.seeds import sample_generator
+from var_exp.seeds import chosen_by_id, sample_generator
 
 
 def draw(seed, name):
@@ -22,3 +24,11 @@ def test_stream_leaves_the_global_one_alone():
 def test_every_digest_is_a_seed():
     for index in range(500):  # half of the 64-bit digests are negative as signed numbers
         sample_generator(0, str(index))
+
+
+def test_samples_are_chosen_by_the_hashes_of_their_ids_alone():
+    ids = [f"picture {i}" for i in range(50)]
+    by_hash = sorted(ids, key=lambda id: blake2b(id.encode(), digest_size=8).hexdigest())
+    for count in (0, 1, 7, 49, 50, 99):
+        assert chosen_by_id(ids, count) == set(by_hash[:count])
+        assert chosen_by_id(ids[::-1] + ids[:5], count) == set(by_hash[:count])
