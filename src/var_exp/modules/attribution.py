@@ -130,8 +130,8 @@ class AttributionModule(LightningModule):
 
     def meets_random(self, id: str) -> bool:
         """Whether random classes compete on a sample as well."""
-        every = self._random_competitors is None
-        return self.controls and bool(self.refiners) and (every or id in self._random_competitors)
+        chosen = self._random_competitors
+        return self.controls and bool(self.refiners) and (chosen is None or id in chosen)
 
     def _parts(self, batch: Batch) -> list[Batch]:
         """Samples of a batch on which random classes compete as well, and the others."""
