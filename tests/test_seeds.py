@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from var_exp.seeds import sample_generator
+from var_exp.seeds import chosen_by_id, sample_generator
 
 
 def draw(seed, name):
@@ -47,3 +47,11 @@ def test_streams_are_the_same_in_every_version(arguments, name, seed):
     words._legacy_seeding(seed % 2**32)
     expected = (words.random_raw(5) % 2**24).astype(np.float32) / 2**24
     np.testing.assert_array_equal(torch.rand(5, generator=generator).numpy(), expected)
+
+
+def test_samples_are_chosen_by_the_hashes_of_their_ids_alone():
+    ids = [f"picture {i}" for i in range(50)]
+    by_hash = sorted(ids, key=lambda id: blake2b(id.encode(), digest_size=8).hexdigest())
+    for count in (0, 1, 7, 49, 50, 99):
+        assert chosen_by_id(ids, count) == set(by_hash[:count])
+        assert chosen_by_id(ids[::-1] + ids[:5], count) == set(by_hash[:count])

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 
@@ -29,6 +29,27 @@ def sample_generator(seed: int, id: str | None, draw: int | None = None) -> Gene
     name = f"{seed}/{id}" if draw is None else f"{seed}/{id}/{draw}"
     digest = blake2b(name.encode(), digest_size=8).digest()
     return Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+
+
+def chosen_by_id(ids: Collection[str], count: int) -> frozenset[str]:
+    """Choose samples by their ids alone: those whose ids have the smallest hashes.
+
+    The choice depends neither on the order of the samples nor on the seed of the run, so runs of
+    one data set choose the same, and a larger choice holds every smaller one.
+
+    Args:
+        ids: Stable names of samples.
+        count: How many; at most all that there are.
+
+    Examples:
+        >>> sorted(chosen_by_id(["a", "b", "c"], 2)), len(chosen_by_id(["a", "b", "c"], 9))
+        (['a', 'c'], 3)
+    """
+
+    def rank(id: str) -> tuple[bytes, str]:
+        return blake2b(id.encode(), digest_size=8).digest(), id
+
+    return frozenset(sorted(set(ids), key=rank)[:count])
 
 
 @contextmanager

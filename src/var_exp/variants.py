@@ -22,6 +22,8 @@ BASE = "base"
 """Name of the base maps."""
 SAME_SPARSITY = "same_sparsity"
 """Name of the control that says how much of a gain is sparsity; see `CONTROLS`."""
+RANDOM_CLASSES = "random_classes"
+"""Name of the control that says what the choice of the competitors is worth; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ CONTROLS = (
         "|",
     ),
     Control(
-        *("random_classes", True, "random competitors"),
+        *(RANDOM_CLASSES, True, "random competitors"),
         "The same competition against random classes.",
         "x",
     ),

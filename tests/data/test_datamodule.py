@@ -116,6 +116,14 @@ def test_samples_that_are_done_are_left_out_and_the_others_stay_together():
     assert dealt(2, done=range(7)) == [[], []]
 
 
+def test_samples_that_come_first_have_batches_of_their_own():
+    whole = [("2", "5"), ("6",), ("0", "1"), ("3", "4")]
+    for done, expected in (((), whole), ((5, 1), [("2",), ("6",), ("0",), ("3", "4")])):
+        module = SampleModule(Noise(), SPEC, 2, done=done, first={"6", "2", "5"})
+        module.trainer = SimpleNamespace(world_size=1, global_rank=0)
+        assert [batch.ids for (batch,) in module.test_dataloader()] == expected
+
+
 def test_a_batch_is_pinned_and_moved_whole(monkeypatch):
     moved = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)

@@ -376,6 +376,25 @@ def test_no_random_competitors_when_all_classes_compete(model):
     assert "var_same_sparsity" in variants
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+def test_random_competitors_on_some_samples_change_nothing_else(model, batch_size):
+    chosen = {"scene 1", "scene 4", "scene 5"}
+    _, every, _ = run(model, lambda: {"grid": GridPointingGame()})
+    module, some, found = run(
+        model,
+        lambda: {"grid": GridPointingGame()},
+        batch_size=batch_size,
+        random_competitors=chosen,
+    )
+    kept = {key for key in every if key[3] != "var_random_classes" or key[0] in chosen}
+    assert some.keys() == kept
+    assert some == pytest.approx({key: every[key] for key in kept}, abs=1e-6, nan_ok=True)
+    rows = {row.variant.name: row for row in found.summary}
+    assert rows["var_random_classes"].rows == rows["var-var_random_classes"].rows == 9
+    assert rows["var-var_same_sparsity"].rows == 21
+    assert [id for id in ("scene 1", "scene 2") if module.meets_random(id)] == ["scene 1"]
+
+
 def test_controls_can_be_left_out(model):
     _, scores, _ = run(model, lambda: {"grid": GridPointingGame()}, controls=False)
     assert {key[3] for key in scores} == {"base", "var"}

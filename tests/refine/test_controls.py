@@ -28,6 +28,47 @@ def test_same_sparsity_ties_by_place():
     assert same_sparsity(base, refined).flatten().tolist() == [0, -2, 2, 0, 0]
 
 
+def by_sorting(base, refined):
+    """The definition, one map after the other: a stable sort of magnitudes, NaN first."""
+    kept = torch.zeros_like(base)
+    for b in range(base.shape[0]):
+        for k in range(base.shape[1]):
+            values = base[b, k].flatten().tolist()
+            count = sum(value != 0 for value in refined[b, k].flatten().tolist())
+            order = sorted(
+                range(len(values)),
+                key=lambda i: (not math.isnan(values[i]), -abs(values[i])),
+            )
+            for place in order[:count]:
+                kept[b, k].view(-1)[place] = 1
+    return base * kept
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["noise", "ties", "zeros", "equal", "inf", "nan", "all nan"])
+def test_same_sparsity_is_the_stable_sort_to_the_last_bit(kind, dtype):
+    generator = torch.Generator().manual_seed(3)
+    base = torch.randn(3, 2, 3, 5, 7, generator=generator, dtype=dtype)
+    drawn = torch.rand(base.shape, generator=generator)
+    if kind == "ties":
+        base = (2 * base).round()
+    elif kind == "zeros":
+        base[drawn < 0.7] = 0.0
+    elif kind == "equal":
+        base = base.sign()
+    elif kind == "inf":
+        base[drawn < 0.1] = -torch.inf
+    elif kind == "nan":
+        base[drawn < 0.1] = torch.nan
+    elif kind == "all nan":
+        base[1, 0] = torch.nan
+    for share in (0.0, 0.01, 0.1, 0.5, 0.95, 1.0):
+        refined = (torch.rand(base.shape, generator=generator) < share).to(dtype)
+        found, expected = same_sparsity(base, refined), by_sorting(base, refined)
+        assert torch.equal(found.nan_to_num(nan=7e7), expected.nan_to_num(nan=7e7))
+        assert torch.equal(found.signbit() & ~found.isnan(), expected.signbit() & ~expected.isnan())
+
+
 def test_same_sparsity_extremes():
     base = torch.randn(1, 2, 1, 4, 4)
     assert torch.equal(same_sparsity(base, base), base)

@@ -7,7 +7,8 @@ from var_exp.runs.evaluation import evaluate
 
 def test_passes_scores_and_maps_are_those_of_the_run(composed, tmp_path, capsys):
     """gbp: two forward passes (logits, method); a pointing game for 4 of 4 classes of 12 grids."""
-    options = ("data.count=48", "pictures=0", "logger=none", "trainer=cpu", "maps=true")
+    some = "random_competitors=3"  # of 12, which the others cost less than
+    options = ("data.count=48", "pictures=0", "logger=none", "trainer=cpu", "maps=true", some)
     assert evaluate(composed(*options, "dry_run=true"), tmp_path) == []
     assert not list(tmp_path.iterdir())
     said = capsys.readouterr().out

@@ -1,6 +1,7 @@
 """One run ends with the files of the contract, and the numbers in them agree."""
 
 import csv
+import hashlib
 import math
 from collections import defaultdict
 
@@ -42,6 +43,7 @@ def test_a_run_writes_the_files_of_the_contract(finished):
         "var",
         "var-base",
         "var-var_same_sparsity",
+        "var-var_random_classes",
         "var_same_sparsity",
         "var_random_classes",
         "uniform_map",
@@ -69,6 +71,41 @@ def test_the_summary_is_the_mean_of_the_scores(finished):
         assert len(values) == row.n == 64
         assert row.value == pytest.approx(math.fsum(values) / 64)
         assert row.ci_low <= row.value <= row.ci_high
+
+
+def test_random_competitors_meet_the_samples_whose_ids_choose_them(finished, composed, tmp_path):
+    """Whatever the batches; all else is scored on every sample, and as it was without a choice."""
+    every = {
+        (row.sample_id, row.class_index, row.variant.name): row.score
+        for row in read_rows(finished[0] / "scores.csv")
+    }
+    ids = {key[0] for key in every}
+    chosen = set(
+        sorted(ids, key=lambda id: hashlib.blake2b(id.encode(), digest_size=8).hexdigest())[:5]
+    )
+    options = (*SMALL, "random_competitors=5", "pictures=0", "batch_size=3")
+    summary = {row.variant.name: row for row in evaluate(composed(*options), tmp_path)}
+    found = {
+        (row.sample_id, row.class_index, row.variant.name): row.score
+        for row in read_rows(tmp_path / "scores.csv")
+    }
+    wanted = {key for key in every if key[2] != "var_random_classes" or key[0] in chosen}
+    assert found.keys() == wanted
+    assert found == pytest.approx({key: every[key] for key in wanted}, abs=1e-3)
+    pairs = [
+        found[id, label, "var"] - score
+        for (id, label, variant), score in found.items()
+        if variant == "var_random_classes"
+    ]
+    difference = summary["var-var_random_classes"]
+    assert (difference.n, difference.pictures) == (20, 5)
+    assert difference.value == pytest.approx(math.fsum(pairs) / 20)
+    assert (summary["var_random_classes"].n, summary["var"].n) == (20, 64)
+
+
+def test_a_negative_number_of_samples_is_refused(composed, tmp_path):
+    with pytest.raises(ConfigError, match="random_competitors must be at least 0, got -1"):
+        evaluate(composed(*SMALL, "random_competitors=-1"), tmp_path)
 
 
 def test_competition_improves_guided_backpropagation_beyond_sparsity(finished):

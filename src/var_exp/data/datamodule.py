@@ -37,6 +37,7 @@ class SampleModule(LightningDataModule):
             depend on it.
         workers: Loader processes; 0 loads in the main process.
         done: Places of samples that are left out; the first process tells the others.
+        first: Ids of samples that come first, in batches of their own.
 
     Raises:
         ConfigError: batch_size below 1 or workers below 0.
@@ -49,6 +50,7 @@ class SampleModule(LightningDataModule):
         batch_size: int = 8,
         workers: int = 0,
         done: Collection[int] = (),
+        first: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than devices
@@ -62,6 +64,7 @@ class SampleModule(LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
         self.done = done
+        self.first = first
 
     def setup(self, stage: str) -> None:
         """Let every process leave out the same samples."""
@@ -71,11 +74,21 @@ class SampleModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Sample | BadData]:
         """The whole data set in order, several batches at a time where shapes differ (`collate`).
 
+        In order but for those that come first.
+
         Under several processes each takes its own share. In place of a sample that could not be
         read stands the error, until `on_before_batch_transfer`.
         """
-        count, size = len(self.dataset), self.batch_size
-        batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        ahead: list[int] = []
+        rest: list[int] = []
+        for place in range(len(self.dataset)):
+            (ahead if self.dataset.sample_id(place) in self.first else rest).append(place)
+        size = self.batch_size
+        batches = [
+            places[start : start + size]
+            for places in (ahead, rest)
+            for start in range(0, len(places), size)
+        ]
         left = [[place for place in batch if place not in self.done] for batch in batches]
         left = [batch for batch in left if batch]
         if self.trainer is not None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -41,6 +41,8 @@ class AttributionModule(LightningModule):
         make_metrics: Builds a fresh set of metrics by name; called once per variant.
         class_mapping: Which classes of the model answer for those of the data; None: the same.
         controls: Score the controls as well.
+        random_competitors: Ids of the samples on which random classes compete as well, the one
+            control that costs backward passes; None for all.
         seed: Of the random competitors and maps, always combined with the sample's id.
 
     Attributes:
@@ -59,6 +61,7 @@ class AttributionModule(LightningModule):
         *,
         class_mapping: ClassMapping | None = None,
         controls: bool = True,
+        random_competitors: Collection[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -76,6 +79,7 @@ class AttributionModule(LightningModule):
         measures = {name: _about(name, make_metrics()) for name in self.variants}
         self.measures = measures[BASE]
         self.controls = controls and bool(self.measures)  # nothing is measured against them else
+        self._random_competitors = random_competitors
         self._wanted = {
             argument
             for name, metric in self.measures.items()
@@ -95,7 +99,10 @@ class AttributionModule(LightningModule):
         self._fitting: dict[tuple[object, ...], int] = {}
 
     def attribute(self, batch: Batch, *, controls: bool) -> Attributed:
-        """Raw maps of the classes that compete, and for controls also of random random_classes."""
+        """Raw maps of the classes that compete, and for controls also of random ones.
+
+        Those where all samples of the batch are among `random_competitors`.
+        """
         logits, classes, random_classes = self._competing(batch, controls=controls)
         every = torch.cat([classes, random_classes], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
@@ -117,12 +124,24 @@ class AttributionModule(LightningModule):
         In parts where the maps of all competing classes are large, or memory runs out.
         """
         with torch.autocast(self.device.type, enabled=False):  # Lightning's, see `setup`
-            for batch in batches:
-                step = partial(self._step, batch)
-                deque(self._limit.chunks(len(batch.ids), step, self._at_once(batch)), maxlen=0)
+            for part in (part for batch in batches for part in self._parts(batch)):
+                step = partial(self._step, part)
+                deque(self._limit.chunks(len(part.ids), step, self._at_once(part)), maxlen=0)
+
+    def meets_random(self, id: str) -> bool:
+        """Whether random classes compete on a sample as well."""
+        chosen = self._random_competitors
+        return self.controls and bool(self.refiners) and (chosen is None or id in chosen)
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """Samples of a batch on which random classes compete as well, and the others."""
+        chosen = torch.tensor([self.meets_random(id) for id in batch.ids])
+        if chosen.all() or not chosen.any():
+            return [batch]
+        return [batch.at(rows.nonzero().flatten()) for rows in (chosen, ~chosen)]
 
     def _competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
-        """Logits, the classes that compete, and random random_classes among the others."""
+        """Logits, the classes that compete, and random ones among the others."""
         with torch.no_grad():
             logits = self.model(batch.images)
         meant, answering = self.class_mapping(logits)
@@ -133,7 +152,7 @@ class AttributionModule(LightningModule):
 
     def _at_once(self, batch: Batch) -> int:
         """How many images' maps may be held together; found out once for each kind of batch."""
-        kind = (batch.images.shape[1:], batch.named.shape[1])
+        kind = (batch.images.shape[1:], batch.named.shape[1], self.meets_random(batch.ids[0]))
         if kind not in self._fitting:
             _, classes, random_classes = self._competing(
                 batch.at(torch.zeros(1, dtype=torch.int64)), controls=self.controls
@@ -175,7 +194,7 @@ class AttributionModule(LightningModule):
         self, classes: Classes, num_classes: int, ids: Sequence[str], *, controls: bool
     ) -> Classes:
         """Random classes outside the competition, for the control; none when it holds them all."""
-        wanted = classes.shape[1] - 1 if controls and self.refiners else 0
+        wanted = classes.shape[1] - 1 if controls and all(map(self.meets_random, ids)) else 0
         count = min(wanted, num_classes - classes.shape[1])
         return random_others(classes, num_classes, count, ids, self.seed)
 

@@ -17,7 +17,7 @@ from var_exp.refine.controls import (
     same_sparsity,
 )
 from var_exp.types import Classes, Images, Logits, Maps, Regions
-from var_exp.variants import BASE, CONTROLS, SAME_SPARSITY
+from var_exp.variants import BASE, CONTROLS, RANDOM_CLASSES, SAME_SPARSITY
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Attributed:
         ids: B sample ids.
         logits: [B, N].
         classes: [B, K], those that compete.
-        random_classes: [B, S], random classes outside the competition; S may be 0.
+        random_classes: [B, S], random classes outside the competition; S may be 0, as for the
+            samples on which this control is not made.
         maps: [B, K + S, c, H, W], of the competing classes and then of the random_classes.
         shown: How many of the first competing classes have variants.
         regions: [B, A, H, W], where the first A classes are; None when the data does not say.
@@ -95,7 +96,7 @@ class Variants(Mapping[str, Maps]):
 
     def _controls(self) -> "dict[str, Callable[[Variants], Maps]]":
         """Makers of the controls that can be made of this batch, by the name of the variant."""
-        impossible = set() if self._of.random_classes.shape[1] else {"random_classes"}
+        impossible = set() if self._of.random_classes.shape[1] else {RANDOM_CLASSES}
         impossible |= {"oracle_map"} if self._of.regions is None else set()
         return {
             control.variant(refiner).name: partial(_MAKERS[control.name], refiner=refiner)
@@ -150,7 +151,7 @@ class Variants(Mapping[str, Maps]):
 
 _MAKERS: dict[str, Callable[..., Maps]] = {
     SAME_SPARSITY: Variants._same_sparsity,
-    "random_classes": Variants._random_classes,
+    RANDOM_CLASSES: Variants._random_classes,
     "uniform_map": Variants._uniform,
     "random_map": Variants._random,
     "gaussian_map": Variants._gaussian,

@@ -7,7 +7,7 @@ sparsity, chance, the centre of the picture, its edges.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
@@ -40,11 +40,26 @@ def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tens
             f"base and refined maps must have one shape [B, K, c, H, W], got {list(base.shape)} "
             f"and {list(refined.shape)}; refine these very base maps."
         )
-    counts = refined.flatten(2).count_nonzero(2)[..., None]
-    order = base.flatten(2).abs().argsort(dim=2, descending=True, stable=True)
-    kept = torch.arange(order.shape[2], device=order.device).expand_as(order) < counts
-    mask = torch.zeros_like(kept).scatter_(2, order, kept)
-    return base * mask.view_as(base)
+    magnitudes = base.flatten(2).abs().flatten(0, 1)
+    counts = refined.flatten(2).count_nonzero(2).flatten()
+    kept = torch.zeros_like(magnitudes, dtype=torch.bool)
+    for row, values, count in zip(kept, magnitudes, counts.tolist(), strict=True):
+        _mark_largest(row, values, count)
+    return base * kept.view_as(base)
+
+
+def _mark_largest(marks: Bool[Tensor, " n"], values: Float[Tensor, " n"], count: int) -> None:
+    """Mark the largest values, NaN above all; among equal ones the first. By selection, no sort."""
+    if count == 0:
+        return
+    least = values.kthvalue(len(values) - count + 1).values
+    if least.isnan():
+        equal = values.isnan()
+    else:
+        torch.logical_not(values <= least, out=marks)  # true of NaN
+        equal = values == least
+    left = count - int(marks.count_nonzero())
+    marks[equal.nonzero()[:left, 0]] = True
 
 
 def random_map(

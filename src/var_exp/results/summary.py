@@ -20,7 +20,16 @@ from var_exp.results.intervals import estimate
 from var_exp.results.rows import FLAGS, Row
 from var_exp.text import TableWriter
 from var_exp.types import BadData
-from var_exp.variants import BASE, SAME_SPARSITY, Role, Variant, difference, read_variant
+from var_exp.variants import (
+    BASE,
+    RANDOM_CLASSES,
+    SAME_SPARSITY,
+    Role,
+    Variant,
+    difference,
+    read_variant,
+    variants_of,
+)
 
 _ORDER: tuple[Role, ...] = ("base", "refined", "difference", "control")
 RECORD = "record"
@@ -33,8 +42,8 @@ class SummaryRow:
 
     Attributes:
         metric: Name of the measure.
-        variant: Which maps, or which difference: of each refiner to the base, and to the control
-            of the same sparsity.
+        variant: Which maps, or which difference: of each refiner to the base, to the control of
+            the same sparsity, and to that of random competitors.
         value: Mean over the defined rows (NaN when there is none).
         ci_low: Lower end of the 95 % interval (NaN with fewer than two sample ids).
         ci_high: Upper end.
@@ -89,7 +98,7 @@ def summarise(
     An undefined score (NaN) is left out of the mean and counted by its flags; infinity, and NaN
     without a flag, count as `non_finite`. A row that occurs twice (a distributed sampler pads with
     repeats) counts once. The figures do not depend on the order of the rows; variants come in the
-    order of their roles, and within one in that in which the rows first name them.
+    order of their roles, refiners in that in which the rows first name them, controls in theirs.
 
     Args:
         rows: At most one score per sample, class, metric and variant, apart from repeats.
@@ -179,7 +188,7 @@ def _figures(
     class_mean: bool,
 ) -> Iterator[SummaryRow]:
     """The summary rows of one metric."""
-    variants = list(dict.fromkeys(row.variant for row in rows))
+    variants = _in_order({row.variant: None for row in rows})
     places = {variant.name: place for place, variant in enumerate(variants)}
     table = _tabulate(rows, variants)
     columns = {
@@ -187,7 +196,7 @@ def _figures(
         for v, variant in enumerate(variants)
     }
     for v, variant in enumerate(variants):
-        for other in (BASE, f"{variant.name}_{SAME_SPARSITY}") if variant.role == "refined" else ():
+        for other in _compared_with(variant):
             if other in places:
                 w = places[other]
                 paired = table.scored[:, v] & table.scored[:, w]
@@ -212,6 +221,22 @@ def _figures(
             pictures=found.pictures,
             p_value=found.p_value if variant.role == "difference" else nan,
         )
+
+
+def _in_order(named: Iterable[Variant]) -> list[Variant]:
+    """Variants in the order of the tables, whichever a sample without random competitors names."""
+    variants = list(named)
+    refiners = [variant.name for variant in variants if variant.role == "refined"]
+    known = [variant.name for variant in variants_of(refiners, controls=True)]
+    places = {name: place for place, name in enumerate(known)}
+    return sorted(variants, key=lambda variant: places.get(variant.name, len(known)))
+
+
+def _compared_with(variant: Variant) -> tuple[str, ...]:
+    """Names of the variants that a refined one is compared with, pair by pair."""
+    if variant.role != "refined":
+        return ()
+    return BASE, *(f"{variant.name}_{control}" for control in (SAME_SPARSITY, RANDOM_CLASSES))
 
 
 def _tabulate(rows: Sequence[Row], variants: Sequence[Variant]) -> _Scores:

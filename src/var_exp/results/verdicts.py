@@ -128,7 +128,11 @@ def judge(summary: Sequence[SummaryRow], traits: Mapping[str, Traits]) -> list[V
     for metric, rows in by_metric(summary, traits).items():
         figures = {row.variant.name: row for row in rows}
         differences = [row for row in rows if row.variant.role == "difference"]
-        beyond = {row.variant.of: row for row in differences if row.variant.subtracted != BASE}
+        beyond = {
+            row.variant.of: row
+            for row in differences
+            if row.variant.subtracted == f"{row.variant.of}_{SAME_SPARSITY}"
+        }
         for row in differences:
             if row.variant.subtracted == BASE:
                 name = row.variant.of

@@ -61,6 +61,7 @@ class EvaluateConfig:
     workers: int = 0
     seed: int = 0
     controls: bool = True
+    random_competitors: int = 100
     pictures: int = 6
     maps: Any = "auto"
     dry_run: bool = False

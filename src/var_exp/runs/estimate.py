@@ -1,10 +1,12 @@
 """What a run would cost, before it begins (`dry_run=true`): pictures, passes, time, disk.
 
 The first samples are attributed and scored as in the run: one to set things up, then as many as a
-batch holds, or that one again where it took long.
+batch holds, or that one again where it took long. So it goes for those on which random classes
+compete as well, and for the others, which cost less.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,15 +58,54 @@ def estimate(
 ) -> Estimate:
     """Try the first batch of a run; nothing is written."""
     dataset = experiment.dataset
-    first = collate([dataset[0]], experiment.spec)
+    kinds: dict[bool, list[int]] = {}
+    for place in range(len(dataset)):
+        kinds.setdefault(module.meets_random(dataset.sample_id(place)), []).append(place)
+    parts = [
+        (len(places), _tried(experiment, module, places[:batch_size])) for places in kinds.values()
+    ]
+
+    def mean(value: Callable[["_Tried"], float]) -> float:
+        """Of all samples of the data set, by what a part of each kind was measured to take."""
+        total = sum(count * value(tried) / tried.samples for count, tried in parts)
+        return total / len(dataset)
+
+    variants = 1 + len(experiment.refiners)
+    return Estimate(
+        samples=len(dataset),
+        tried=sum(tried.samples for _, tried in parts),
+        forwards=mean(lambda tried: tried.passes),
+        seconds=mean(lambda tried: tried.seconds),
+        rows=round(mean(lambda tried: tried.rows) * len(dataset)),
+        map_bytes=round(mean(lambda tried: tried.map_bytes) * len(dataset) * variants)
+        if keeps_maps
+        else 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What some samples took."""
+
+    samples: int
+    passes: int
+    seconds: float
+    rows: int
+    map_bytes: float
+
+
+def _tried(experiment: Experiment, module: AttributionModule, places: Sequence[int]) -> _Tried:
+    """Attribute and score samples, or the first of them alone where that takes long."""
+    dataset = experiment.dataset
+    first = collate([dataset[places[0]]], experiment.spec)
     rows: list[int] = []
     sizes: list[int] = []
     module.keep = lambda scored: rows.append(len(scored.rows))
     module.keep_maps = lambda _batch, attributed, _: sizes.append(attributed.maps[:, :1].nbytes)
     started = time.perf_counter()
     _step(module, first)
-    tried = 1 if time.perf_counter() - started > _LONG else min(batch_size, len(dataset))
-    batches = collate([dataset[place] for place in range(tried)], experiment.spec)
+    tried = 1 if time.perf_counter() - started > _LONG else len(places)
+    batches = collate([dataset[place] for place in places[:tried]], experiment.spec)
     rows.clear()
     sizes.clear()
     with _CountedForwards(experiment.model) as passes:
@@ -72,17 +113,8 @@ def estimate(
         _step(module, batches)
         seconds = time.perf_counter() - started
     module.keep = module.keep_maps = None
-    share = len(dataset) / tried
-    variants = 1 + len(experiment.refiners)
     asked = sum(batch.classes.shape[1] for batch in batches) / len(batches)
-    return Estimate(
-        samples=len(dataset),
-        tried=tried,
-        forwards=passes.images / tried,
-        seconds=seconds / tried,
-        rows=round(sum(rows) * share),
-        map_bytes=round(sum(sizes) * share * variants * asked) if keeps_maps else 0,
-    )
+    return _Tried(tried, passes.images, seconds, sum(rows), sum(sizes) * asked)
 
 
 def _step(module: AttributionModule, batches: tuple[Batch, ...]) -> None:

@@ -38,6 +38,7 @@ from var_exp.runs.provenance import record_of
 from var_exp.runs.run_record import RunRecord
 from var_exp.runs.stopping import Interrupted, Stopping
 from var_exp.runs.trainer import logger_of, trainer_of
+from var_exp.seeds import chosen_by_id
 from var_exp.text import without_folders
 from var_exp.types import AlreadyFinished, ConfigError
 
@@ -75,7 +76,10 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     with Store(run_dir, ids, trainer.global_rank) as store:
         done = _open(root, experiment, module, run_dir, trainer, store)
         trainer.logger = logger_of(root, run_dir)
-        data = SampleModule(dataset, experiment.spec, root["batch_size"], root["workers"], done)
+        first = frozenset(filter(module.meets_random, ids))
+        data = SampleModule(
+            dataset, experiment.spec, root["batch_size"], root["workers"], done, first
+        )
         module.keep = store.commit
         if keeps_maps:
             writer = MapWriter(run_dir / _MAPS)
@@ -186,7 +190,16 @@ def _say_where(store: Store, trainer: Trainer) -> None:
 
 
 def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> AttributionModule:
-    """What attributes and scores in a run with this configuration."""
+    """What attributes and scores in a run with this configuration.
+
+    Raises:
+        ConfigError: random_competitors below 0.
+    """
+    dataset, count = experiment.dataset, root["random_competitors"]
+    if count < 0:
+        raise ConfigError(
+            f"random_competitors must be at least 0, got {count}; set random_competitors=100."
+        )
     return AttributionModule(
         model=experiment.model,
         method=experiment.method,
@@ -195,6 +208,9 @@ def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> Attri
         make_metrics=experiment.make_metrics,
         class_mapping=experiment.class_mapping,
         controls=root["controls"],
+        random_competitors=chosen_by_id(
+            [dataset.sample_id(place) for place in range(len(dataset))], count
+        ),
         seed=root["seed"],
     )
 
