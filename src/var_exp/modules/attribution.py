@@ -96,7 +96,7 @@ class AttributionModule(LightningModule):
 
     def attribute(self, batch: Batch, *, controls: bool) -> Attributed:
         """Raw maps of the classes that compete, and for controls also of random random_classes."""
-        logits, classes, random_classes = self._competing(batch, controls=controls)
+        logits, classes, random_classes = self.competing(batch, controls=controls)
         every = torch.cat([classes, random_classes], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
         # those asked about, and one more where maps of two classes are compared
@@ -121,7 +121,7 @@ class AttributionModule(LightningModule):
                 step = partial(self._step, batch)
                 deque(self._limit.chunks(len(batch.ids), step, self._at_once(batch)), maxlen=0)
 
-    def _competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
+    def competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
         """Logits, the classes that compete, and random random_classes among the others."""
         with torch.no_grad():
             logits = self.model(batch.images)
@@ -135,7 +135,7 @@ class AttributionModule(LightningModule):
         """How many images' maps may be held together; found out once for each kind of batch."""
         kind = (batch.images.shape[1:], batch.named.shape[1])
         if kind not in self._fitting:
-            _, classes, random_classes = self._competing(
+            _, classes, random_classes = self.competing(
                 batch.at(torch.zeros(1, dtype=torch.int64)), controls=self.controls
             )
             bytes_per_map = batch.images[0].numel() * 4
@@ -175,7 +175,8 @@ class AttributionModule(LightningModule):
         self, classes: Classes, num_classes: int, ids: Sequence[str], *, controls: bool
     ) -> Classes:
         """Random classes outside the competition, for the control; none when it holds them all."""
-        wanted = classes.shape[1] - 1 if controls and self.refiners else 0
+        possible = controls and self.refiners and self.method.attributes_anew
+        wanted = classes.shape[1] - 1 if possible else 0
         count = min(wanted, num_classes - classes.shape[1])
         return random_others(classes, num_classes, count, ids, self.seed)
 

@@ -60,7 +60,10 @@ def estimate(
     rows: list[int] = []
     sizes: list[int] = []
     module.keep = lambda scored: rows.append(len(scored.rows))
-    module.keep_maps = lambda _batch, attributed, _: sizes.append(attributed.maps[:, :1].nbytes)
+    module.keep_maps = lambda batch, attributed, _: sizes.append(
+        attributed.maps[:, :1].nbytes
+        * (attributed.classes.shape[1] + len(experiment.refiners) * batch.classes.shape[1])
+    )
     started = time.perf_counter()
     _step(module, first)
     tried = 1 if time.perf_counter() - started > _LONG else min(batch_size, len(dataset))
@@ -73,15 +76,13 @@ def estimate(
         seconds = time.perf_counter() - started
     module.keep = module.keep_maps = None
     share = len(dataset) / tried
-    variants = 1 + len(experiment.refiners)
-    asked = sum(batch.classes.shape[1] for batch in batches) / len(batches)
     return Estimate(
         samples=len(dataset),
         tried=tried,
         forwards=passes.images / tried,
         seconds=seconds / tried,
         rows=round(sum(rows) * share),
-        map_bytes=round(sum(sizes) * share * variants * asked) if keeps_maps else 0,
+        map_bytes=round(sum(sizes) * share) if keeps_maps else 0,
     )
 
 
