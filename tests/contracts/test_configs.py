@@ -26,6 +26,7 @@ def test_each_choice_composes_and_has_only_known_options(composed, group, alias)
     choice = f"{group}=[{alias}]" if group in SEVERAL else f"{group}={alias}"
     given = ["data.root=somewhere"] if group in ("data", "model") else []
     given += OPEN.get(alias, []) if group == "model" else []
+    given += ["method.root=somewhere"] if alias == "saved" else []
     cfg = composed(choice, *(given if "critter" not in alias else []))
     root = check(cfg, EvaluateConfig, GIVEN)
     node = root[group][alias] if group in SEVERAL else root[group]

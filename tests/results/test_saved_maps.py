@@ -49,6 +49,21 @@ def test_every_map_is_found_as_it_was_whatever_the_process_and_the_size(tmp_path
     assert np.array_equal(row, saved["é/a", int(first["class"]), first["variant"]])
 
 
+def test_a_variant_may_hold_the_maps_of_the_first_classes_alone(tmp_path):
+    ids, classes, maps = batch(("a", "b", "c"), (4, 6))
+    maps["var"] = maps["var"][:, :1]
+    MapWriter(tmp_path).write(ids, classes, maps)
+    MapWriter(tmp_path).write_index(ids, NAMES)
+    saved = SavedMaps(tmp_path)
+    assert len(saved) == 3 * (2 + 1)
+    for b, name in enumerate(ids):
+        first, second = classes[b].tolist()
+        assert np.array_equal(saved[name, first, "var"], maps["var"][b, 0].numpy())
+        assert np.array_equal(saved[name, first, "base"], maps["base"][b, 0].numpy())
+        assert np.array_equal(saved[name, second, "base"], maps["base"][b, 1].numpy())
+        assert (name, second, "var") not in saved
+
+
 def test_what_is_made_again_takes_the_place_of_what_was(tmp_path):
     writer = MapWriter(tmp_path)
     writer.write(*batch(("a", "b"), (3, 3), seed=0))
@@ -80,7 +95,7 @@ def test_long_names_stay_different(tmp_path):
 
 
 def test_what_goes_wrong_is_a_sentence(tmp_path):
-    with pytest.raises(BadData, match=r"index\.csv' does not exist; give the folder maps of a"):
+    with pytest.raises(BadData, match=r"holds neither index\.csv nor \.npz files; give the folder"):
         SavedMaps(tmp_path)
     (tmp_path / "maps").write_text("in the way")
     with pytest.raises(CannotWrite, match=r"cannot write maps to .* maps=false"):

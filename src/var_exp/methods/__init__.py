@@ -23,5 +23,5 @@ def get_method(alias: str, /, **options: Any) -> Method:
 
 
 def list_methods() -> list[str]:
-    """Sorted aliases of all attribution methods."""
-    return aliases("method")
+    """Sorted aliases of all attribution methods; "saved" reads maps and makes none."""
+    return [alias for alias in aliases("method") if alias != "saved"]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -37,6 +38,10 @@ class Method(ABC):
     only_function: ClassVar[bool] = False
     """True when maps depend on the function that a network computes and on its activations alone,
     not on how it is written down; see `var_exp.prepare`."""
+
+    attributes_anew: ClassVar[bool] = True
+    """False when the maps exist already, of some classes of some pictures: no random class can
+    compete, and no measure can ask for the maps of another model or picture."""
 
     needs: ClassVar[Needs] = "gradients"
     """What it needs of the network: "logits" alone, "calls" (it looks inside), or "gradients"."""
@@ -133,6 +138,10 @@ class Method(ABC):
             logits: [B, N] of the images.
         """
         return None
+
+    def files(self) -> Sequence[Path]:
+        """Every file that maps come from, for provenance; none where they are computed."""
+        return ()
 
     @abstractmethod
     def _attribute(

@@ -103,7 +103,7 @@ class AttributionModule(LightningModule):
 
         Those where all samples of the batch are among `random_competitors`.
         """
-        logits, classes, random_classes = self._competing(batch, controls=controls)
+        logits, classes, random_classes = self.competing(batch, controls=controls)
         every = torch.cat([classes, random_classes], 1)
         maps = self.method.attribute(self.model, batch.images, every, ids=batch.ids)
         # those asked about, and one more where maps of two classes are compared
@@ -130,8 +130,8 @@ class AttributionModule(LightningModule):
 
     def meets_random(self, id: str) -> bool:
         """Whether random classes compete on a sample as well."""
-        chosen = self._random_competitors
-        return self.controls and bool(self.refiners) and (chosen is None or id in chosen)
+        possible = self.controls and bool(self.refiners) and self.method.attributes_anew
+        return possible and (self._random_competitors is None or id in self._random_competitors)
 
     def _parts(self, batch: Batch) -> list[Batch]:
         """Samples of a batch on which random classes compete as well, and the others."""
@@ -140,7 +140,7 @@ class AttributionModule(LightningModule):
             return [batch]
         return [batch.at(rows.nonzero().flatten()) for rows in (chosen, ~chosen)]
 
-    def _competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
+    def competing(self, batch: Batch, *, controls: bool) -> tuple[Logits, Classes, Classes]:
         """Logits, the classes that compete, and random ones among the others."""
         with torch.no_grad():
             logits = self.model(batch.images)
@@ -154,7 +154,7 @@ class AttributionModule(LightningModule):
         """How many images' maps may be held together; found out once for each kind of batch."""
         kind = (batch.images.shape[1:], batch.named.shape[1], self.meets_random(batch.ids[0]))
         if kind not in self._fitting:
-            _, classes, random_classes = self._competing(
+            _, classes, random_classes = self.competing(
                 batch.at(torch.zeros(1, dtype=torch.int64)), controls=self.controls
             )
             bytes_per_map = batch.images[0].numel() * 4

@@ -3,32 +3,29 @@
 A batch's file is written whole before its scores are, under a name that its samples decide. So
 memory holds one batch, several processes do not meet, and a run that goes on after an interruption
 replaces what it makes again. The index is made of the files at the end.
+`var_exp.methods.map_files` reads them.
 """
 
-import csv
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
 
-import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from var_exp.files import whole_file
-from var_exp.text import TableWriter, plain_cell
-from var_exp.types import BadData, CannotWrite, Maps
+from var_exp.methods.map_files import INDEX, Key, SavedMaps
+from var_exp.text import TableWriter
+from var_exp.types import CannotWrite, Maps
 
-Key: TypeAlias = tuple[str, int, str]
-"""Sample id, class number, variant."""
+__all__ = ["MapWriter", "SavedMaps"]
 
 _COLUMNS = ["id", "class", "name", "variant", "shard", "row"]
-_INDEX = "index.csv"
 _LONGEST = 200  # bytes of a file's name
 
 
@@ -43,21 +40,27 @@ class MapWriter:
         self.folder = folder
 
     def write(
-        self, ids: Sequence[str], classes: Int[Tensor, "B A"], maps: Mapping[str, Maps]
+        self, ids: Sequence[str], classes: Int[Tensor, "B K"], maps: Mapping[str, Maps]
     ) -> None:
-        """Write the maps [B, A, c, H, W] of every variant: float32 [B A, c, H, W], raw and signed.
+        """Write the maps of every variant: float32 [n, c, H, W], raw and signed.
+
+        Args:
+            ids: B sample ids.
+            classes: [B, K].
+            maps: Variant -> [B, k, c, H, W], of the first k <= K classes.
 
         Raises:
             CannotWrite: the disk is full, or the folder cannot be written.
         """
         path = self.folder / f"{blake2b(repr(tuple(ids)).encode(), digest_size=8).hexdigest()}"
+        # class by class, so that the rows of a variant of fewer classes are the first of these
         rows = [
             (name, label)
-            for name, labels in zip(ids, classes.tolist(), strict=True)
-            for label in labels
+            for labels in classes.T.tolist()
+            for name, label in zip(ids, labels, strict=True)
         ]
         tensors = {
-            variant: values.flatten(0, 1).float().cpu().contiguous()
+            variant: values.transpose(0, 1).flatten(0, 1).float().cpu().contiguous()
             for variant, values in maps.items()
         }
         draft = path.with_suffix(".part")
@@ -96,57 +99,16 @@ class MapWriter:
             with safe_open(path, "np") as shard:
                 rows = json.loads(shard.metadata()["rows"])
                 for variant in shard.keys():  # noqa: SIM118 (no mapping)
-                    for row, (name, label) in enumerate(rows):
+                    count = shard.get_slice(variant).get_shape()[0]
+                    for row, (name, label) in enumerate(rows[:count]):
                         if name in places:
                             lines[name, label, variant] = path.name, row
-        with whole_file(self.folder / _INDEX) as file:
+        with whole_file(self.folder / INDEX) as file:
             table = TableWriter(file)
             table.writerow(_COLUMNS)
             for key in sorted(lines, key=lambda key: (places[key[0]], key[1:])):
                 name, label, variant = key
                 table.writerow([name, label, class_names[label], variant, *lines[key]])
-
-
-class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
-    """Maps that a run has written, each read when it is asked for.
-
-    Args:
-        folder: The run's folder `maps`.
-
-    Raises:
-        BadData: there is no index.
-
-    Example:
-        maps = SavedMaps("runs/…/maps")
-        for sample_id, label, variant in maps:
-            array = maps[sample_id, label, variant]  # float32 [c, H, W], raw and signed
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        index = self.folder / _INDEX
-        if not index.is_file():
-            raise BadData(f"'{index}' does not exist; give the folder maps of a finished run.")
-        with index.open(newline="", encoding="utf-8") as file:
-            self._places = {
-                (plain_cell(line["id"]), int(line["class"]), line["variant"]): (
-                    line["shard"],
-                    int(line["row"]),
-                )
-                for line in csv.DictReader(file)
-            }
-
-    def __getitem__(self, key: Key) -> Float[np.ndarray, "c H W"]:
-        name, row = self._places[key]
-        with safe_open(self.folder / name, "np") as shard:
-            values: Float[np.ndarray, "c H W"] = shard.get_slice(key[2])[row]
-        return values
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 def _file_name(sample_id: str) -> Path:

@@ -70,16 +70,13 @@ def estimate(
         total = sum(count * value(tried) / tried.samples for count, tried in parts)
         return total / len(dataset)
 
-    variants = 1 + len(experiment.refiners)
     return Estimate(
         samples=len(dataset),
         tried=sum(tried.samples for _, tried in parts),
         forwards=mean(lambda tried: tried.passes),
         seconds=mean(lambda tried: tried.seconds),
         rows=round(mean(lambda tried: tried.rows) * len(dataset)),
-        map_bytes=round(mean(lambda tried: tried.map_bytes) * len(dataset) * variants)
-        if keeps_maps
-        else 0,
+        map_bytes=round(mean(lambda tried: tried.map_bytes) * len(dataset)) if keeps_maps else 0,
     )
 
 
@@ -91,7 +88,7 @@ class _Tried:
     passes: int
     seconds: float
     rows: int
-    map_bytes: float
+    map_bytes: int
 
 
 def _tried(experiment: Experiment, module: AttributionModule, places: Sequence[int]) -> _Tried:
@@ -101,7 +98,10 @@ def _tried(experiment: Experiment, module: AttributionModule, places: Sequence[i
     rows: list[int] = []
     sizes: list[int] = []
     module.keep = lambda scored: rows.append(len(scored.rows))
-    module.keep_maps = lambda _batch, attributed, _: sizes.append(attributed.maps[:, :1].nbytes)
+    module.keep_maps = lambda batch, attributed, _: sizes.append(
+        attributed.maps[:, :1].nbytes
+        * (attributed.classes.shape[1] + len(experiment.refiners) * batch.classes.shape[1])
+    )
     started = time.perf_counter()
     _step(module, first)
     tried = 1 if time.perf_counter() - started > _LONG else len(places)
@@ -113,8 +113,7 @@ def _tried(experiment: Experiment, module: AttributionModule, places: Sequence[i
         _step(module, batches)
         seconds = time.perf_counter() - started
     module.keep = module.keep_maps = None
-    asked = sum(batch.classes.shape[1] for batch in batches) / len(batches)
-    return _Tried(tried, passes.images, seconds, sum(rows), sum(sizes) * asked)
+    return _Tried(tried, passes.images, seconds, sum(rows), sum(sizes))
 
 
 def _step(module: AttributionModule, batches: tuple[Batch, ...]) -> None:

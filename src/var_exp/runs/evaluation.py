@@ -17,6 +17,7 @@ from rich.console import Console
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.unreadable import not_scored, write_skipped
 from var_exp.files import write_whole
+from var_exp.methods.saved import Saved
 from var_exp.modules.attribution import AttributionModule
 from var_exp.report.console import summary_table
 from var_exp.report.loggers import LoggedRun, log_results
@@ -37,6 +38,7 @@ from var_exp.runs.gallery import gallery, save_maps
 from var_exp.runs.provenance import record_of
 from var_exp.runs.run_record import RunRecord
 from var_exp.runs.stopping import Interrupted, Stopping
+from var_exp.runs.stored import check_stored
 from var_exp.runs.trainer import logger_of, trainer_of
 from var_exp.seeds import chosen_by_id
 from var_exp.text import without_folders
@@ -73,6 +75,9 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         return []
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     _leave_finished(run_dir, root, experiment, module)
+    if isinstance(experiment.method, Saved):
+        module.to(trainer.strategy.root_device)
+        check_stored(experiment, experiment.method, module, root["batch_size"], root["workers"])
     with Store(run_dir, ids, trainer.global_rank) as store:
         done = _open(root, experiment, module, run_dir, trainer, store)
         trainer.logger = logger_of(root, run_dir)
@@ -134,7 +139,7 @@ def _leave_finished(
     """
     summary = run_dir / "summary.csv"
     if summary.exists():
-        RunRecord(run_dir).compare(record_of(root, experiment.model, experiment.dataset))
+        RunRecord(run_dir).compare(_record(root, experiment))
         changed = RunRecord(run_dir).changed_files()
         if "summary.csv was edited" not in changed:
             directions = {
@@ -163,7 +168,7 @@ def _open(
     """
     if not trainer.is_global_zero:
         return set()
-    record = record_of(root, experiment.model, experiment.dataset)
+    record = _record(root, experiment)
     RunRecord(run_dir).compare(record)
     store.absorb()
     _leave_finished(run_dir, root, experiment, module)  # it may have become so in the meantime
@@ -180,6 +185,10 @@ def _open(
     if done:
         print(f"going on in {run_dir}: {len(done)} of {len(store)} samples are done")
     return done
+
+
+def _record(root: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    return record_of(root, experiment.model, experiment.dataset, experiment.method.files())
 
 
 @rank_zero_only
@@ -233,7 +242,9 @@ def _conclude(
     scored = [dataset.sample_id(place) for place in sorted(store.done())]
     told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
     if (run_dir / _MAPS).is_dir():
-        MapWriter(run_dir / _MAPS).write_index(scored, dataset.class_names)
+        MapWriter(run_dir / _MAPS).write_index(
+            scored, experiment.model_names or dataset.class_names
+        )
     shown = {"count": root["pictures"], "seed": root["seed"]}
     picks = pick_at_random(scored, **shown)
     for metric, higher in list(found.directions.items())[:1]:  # the first one decides

@@ -14,7 +14,7 @@ from var_exp.data.unreadable import first_readable
 from var_exp.methods import Method
 from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
-from var_exp.metrics.inputs import check_inputs_of
+from var_exp.metrics.inputs import check_inputs_of, inputs_of
 from var_exp.models import (
     class_names,
     classes_of,
@@ -170,6 +170,11 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         takes_logits(refiner)
     for name, metric in experiment.make_metrics().items():
         check_inputs_of(name, metric, batch)
+        if "reattribute" in inputs_of(name, metric) and not experiment.method.attributes_anew:
+            raise ConfigError(
+                f"metric {name} asks for the maps of another model or picture, and saved maps are "
+                "of one; leave it out, or use the method that made them."
+            )
     return experiment
 
 

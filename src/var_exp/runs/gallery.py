@@ -106,7 +106,9 @@ def save_maps(
     attributed: Attributed,
     variants: Variants,
 ) -> None:
-    """Write the maps of one batch, base and refined, of the classes asked about.
+    """Write the maps of one batch: the base of all competing classes, refined those asked about.
+
+    So another run can let them compete again; see `var_exp.methods.saved`.
 
     Args:
         experiment: What the run is made of.
@@ -117,12 +119,13 @@ def save_maps(
         attributed: What came out.
         variants: And what was made of that.
     """
-    asked = batch.classes.shape[1]
-    kept = {name: variants[name][:, :asked] for name in (BASE, *module.refiners)}
+    asked, competing = batch.classes.shape[1], attributed.classes.shape[1]
+    kept = {BASE: attributed.maps[:, :competing]}
+    kept |= {name: variants[name][:, :asked] for name in module.refiners}
     if drawn:
         for panel in panels_of(experiment, module, batch, attributed):
             writer.write_picture(panel.sample_id, panel_picture(panel))
-    writer.write(batch.ids, attributed.classes[:, :asked], kept)
+    writer.write(batch.ids, attributed.classes, kept)
 
 
 def _named(experiment: Experiment, labels: Sequence[int], classes: Sequence[int]) -> list[str]:

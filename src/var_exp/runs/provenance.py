@@ -11,7 +11,7 @@ Folders are named by hashes of the options, so that the same command finds its r
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,20 @@ _PACKAGES = (
 _LOOKED_AT = 16  # samples whose pixels are part of the data's hash
 
 
-def record_of(root: Mapping[str, Any], model: nn.Module, dataset: SampleDataset) -> dict[str, Any]:
+def record_of(
+    root: Mapping[str, Any], model: nn.Module, dataset: SampleDataset, maps: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Everything that the scores of a run depend on, apart from the hardware.
 
     Args:
         root: Checked configuration.
         model: With its weights.
         dataset: In its layout.
+        maps: Files that the maps are read from; none where they are computed.
     """
     options = deciding_options(root)
-    return {
+    read = {"maps": content_hash(maps)} if maps else {}
+    return read | {
         "options": options,
         "weights": weights_hash(model),
         "data": data_hash(dataset),
@@ -90,6 +94,16 @@ def data_hash(dataset: SampleDataset) -> str:
             sample = None  # what becomes of it is for the run to say
         for name in ("image", "classes", "regions", "scope", "competitors"):
             _add(digest, name, getattr(sample, name, None))
+    return digest.hexdigest()
+
+
+def content_hash(files: Sequence[Path]) -> str:
+    """Hash of the names of files and of all that they hold."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in files:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, hashlib.blake2b).hexdigest()
+        digest.update(f"{path.name} {content}".encode())
     return digest.hexdigest()
 
 
