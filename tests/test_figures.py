@@ -15,7 +15,7 @@ from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.refine.var import VAR
 from var_exp.registry import conf_dir
 from var_exp.report.line_figures import cutout_table
-from var_exp.report.map_figures import distinct, grid_blocks, sheet
+from var_exp.report.map_figures import distinct, grid_blocks, legend_of, sheet
 from var_exp.report.overlays import greyed
 from var_exp.report.tables import markdown
 from var_exp.runs.evaluation import evaluate
@@ -95,6 +95,20 @@ def test_a_sheet_draws_the_numbers_of_the_maps_and_says_when_there_is_no_evidenc
     assert np.abs(half.pixels - grey).sum() < 0.9 * np.abs(drawn.pixels - grey).sum()
     assert (none.pixels == grey).all()
     assert (half.caption, none.caption) == ("0.25", "no evidence for it")
+
+
+def test_the_legend_explains_the_colours_that_are_there(run):
+    (shown,) = run.panels(run.picks(1))
+    signed = replace(shown, competitions={"var": VAR(magnitude="signed")})
+    assert "Below a map its grid pointing game." in legend_of([shown], ["base"])
+    for panel, variants, blue, least in (
+        (shown, ["base", "var"], True, False),  # the paper's mode
+        (signed, ["base", "var"], False, True),
+        (shown, ["base", "cgi"], False, False),
+    ):
+        text = legend_of([panel], variants)
+        assert ("Blue in var: sizes |a| compete" in text) is blue
+        assert ("In var, where every class has evidence against it" in text) is least
 
 
 def test_maps_made_again_score_as_in_the_run(run):

@@ -217,9 +217,9 @@ def test_a_run_that_says_which_way_its_metrics_point_is_believed(tmp_path):
     record = RunRecord(tmp_path / "one")
     deciding = {"options": {"seed": 0}, "weights": "w", "data": "d", "code": "c", "versions": {}}
     record.begin(deciding, processes=1, device="cpu")
-    record.finish(["summary.csv"], {"game": Traits(higher_is_better=False, average="classes")})
+    record.finish(["summary.csv"], {"game": Traits(False, "classes", bounds=(0.0, None))})
     (job,) = find_jobs(tmp_path)
-    assert traits_of(job) == {"game": Traits(higher_is_better=False, average="classes")}
+    assert traits_of(job) == {"game": Traits(False, "classes", bounds=(0.0, None))}
     assert record.changed_files() == []
     (tmp_path / "one" / "summary.csv").unlink()
     assert record.changed_files() == ["summary.csv was removed"]

@@ -18,7 +18,7 @@ from var_exp.classes import ClassNames, TopK
 from var_exp.data.datamodule import collate, to_display
 from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import names_of_classes
-from var_exp.data.pictures import as_rgb, read_picture
+from var_exp.data.pictures import as_rgb, read_picture, refuse_address
 from var_exp.explanation import Explanation
 from var_exp.methods import Method, get_method
 from var_exp.models import class_names, describe, input_spec, load_model, network_name
@@ -283,4 +283,5 @@ def _read(picture: str | Path | Image.Image | np.ndarray) -> tuple[Image.Image, 
             f"a picture must be a file, a PIL image, an array or a tensor, got "
             f"{type(picture).__name__}."
         )
+    refuse_address(str(picture))
     return read_picture(Path(picture).expanduser()), Path(picture).name

@@ -1,12 +1,12 @@
 """Figures for a paper, one command each, from finished runs.
 
-    python -m var_exp.figures grid SWEEP            methods as columns, base and refined as rows
-    python -m var_exp.figures classes RUN RUN       several classes of one picture, on two models
-    python -m var_exp.figures cutout RUN            probabilities before and after maps are cut out
-    python -m var_exp.figures curves RUN …          base dashed, refined solid
+    var-exp figures grid SWEEP            methods as columns, base and refined as rows
+    var-exp figures classes RUN RUN       several classes of one picture, on two models
+    var-exp figures cutout RUN            probabilities before and after maps are cut out
+    var-exp figures curves RUN …          base dashed, refined solid
 
 Each is written as PDF, SVG and PNG, with its numbers in LaTeX and Markdown beside it. The picture
-of a whole comparison is made by `python -m var_exp.sweep`.
+of a whole comparison is made by `var-exp sweep`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from var_exp.report.line_figures import (
     cutout_figure,
     cutout_table,
 )
-from var_exp.report.map_figures import Tile, class_blocks, grid_blocks, sheet
+from var_exp.report.map_figures import Tile, class_blocks, grid_blocks, legend_of, sheet
 from var_exp.report.tables import Cell, Table, write_tables
 from var_exp.results.comparison import compare
 from var_exp.results.curves import read_curves
@@ -36,6 +36,7 @@ from var_exp.runs.finished import FinishedRun
 from var_exp.runs.gallery import panels_of
 from var_exp.runs.jobs import find_jobs, label_jobs, read_run, traits_of
 from var_exp.seeds import sample_generator
+from var_exp.text import readable
 from var_exp.types import BadData, VarExpError
 from var_exp.variants import BASE
 
@@ -45,14 +46,17 @@ Options = argparse.Namespace
 def _grid(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
     ids = options.samples or runs[0].picks(options.count or 2)
     panels = {run.place: run.panels(ids) for run in runs}
-    return sheet(out, grid_blocks(panels, _variants(runs, options))) + _compared(runs, out)
+    variants = _variants(runs, options)
+    legend = legend_of((one for shown in panels.values() for one in shown), variants)
+    return sheet(out, grid_blocks(panels, variants), legend) + _compared(runs, out)
 
 
 def _classes(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
     (id, *_) = options.samples or runs[0].picks(1)
     panels = {run.name: run.panels([id])[0] for run in runs}
     variants = _variants(runs, options)
-    files = sheet(out, class_blocks(panels, variants, options.classes))
+    legend = legend_of(panels.values(), variants)
+    files = sheet(out, class_blocks(panels, variants, options.classes), legend)
     rows = [
         [
             Cell(name, code=True),
@@ -64,7 +68,7 @@ def _classes(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[P
     ]
     metric = next(iter(panels.values())).metric
     columns = [Cell("run"), Cell("class"), *(Cell(name, code=True) for name in variants)]
-    return files + write_tables(out, [Table(f"{metric} of {id}", columns, rows, names=2)])
+    return files + write_tables(out, [Table(f"{readable(metric)} of {id}", columns, rows, names=2)])
 
 
 def _cutout(runs: Sequence[FinishedRun], out: Path, options: Options) -> list[Path]:
@@ -180,7 +184,7 @@ def _runs(folders: Sequence[Path]) -> list[FinishedRun]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the figure that the command line asks for."""
     parser = argparse.ArgumentParser(
-        prog="python -m var_exp.figures", description="Figures for a paper from finished runs."
+        prog="var-exp figures", description="Figures for a paper from finished runs."
     )
     parser.add_argument("kind", choices=FIGURES)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="of runs or of sweeps")

@@ -2,7 +2,7 @@
 
 It ends every sweep (`-m`). For runs gathered by hand, or a sweep once more:
 
-    python -m var_exp.sweep runs/evaluate/gbp_critters_cnn runs/evaluate/ig_critters_cnn --out both
+    var-exp sweep runs/evaluate/gbp_critters_cnn runs/evaluate/ig_critters_cnn --out both
 """
 
 import argparse
@@ -24,7 +24,7 @@ from var_exp.report.tables import write_tables
 from var_exp.results.comparison import Comparison, Run, compare, write_comparison, write_tests
 from var_exp.results.headlines import headlines
 from var_exp.runs.jobs import find_jobs, label_jobs, read_run, shared_options, traits_of
-from var_exp.runs.launchers import wait_for_every_run, when_it_gives_up
+from var_exp.runs.launchers import list_as_typed, wait_for_every_run, when_it_gives_up
 from var_exp.text import without_folders
 from var_exp.types import VarExpError
 
@@ -41,6 +41,7 @@ class MergeRuns(Callback):
         Where a launcher gives up all the same, Hydra has no callback: its error ends the program.
         """
         folder = Path(config.hydra.sweep.dir).absolute()
+        list_as_typed()
         wait_for_every_run(config.hydra.launcher._target_)
         when_it_gives_up(folder, lambda: merge([folder], folder))
 
@@ -92,11 +93,11 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
             for headline in headlines(comparison, metric):
                 console.print(str(headline), soft_wrap=True)
         console.print(f"{len(finished)} of {len(jobs)} runs merged into {out}: ", end="")
-        console.print(
-            "report.html, sweep.{md,tex,csv,png,pdf,svg}, sweep_tests.csv", soft_wrap=True
-        )
+        console.print("sweep.{md,tex,csv,png,pdf,svg}, sweep_tests.csv", soft_wrap=True)
     for name, reason in failed.items():
         console.print(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False)
+    if finished:
+        console.print(f"now open {out / 'report.html'}", style="bold", soft_wrap=True)
     return failed
 
 
@@ -129,7 +130,7 @@ def _write(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Merge the runs that the command line names; 0 when all of them had finished."""
     parser = argparse.ArgumentParser(
-        prog="python -m var_exp.sweep", description="Runs side by side: tables, picture, page."
+        prog="var-exp sweep", description="Runs side by side: tables, picture, page."
     )
     parser.add_argument("folders", nargs="+", type=Path, help="of runs, or of a sweep")
     parser.add_argument("--out", type=Path, help="where the page goes; default: the one folder")

@@ -17,6 +17,24 @@ _PATH = re.compile(r"(?<![\w.…/:])(?:~|[A-Za-z]:)?(?:[/\\][^\s'\"/\\,;:()\[\]{
 _QUOTED_PATH = re.compile(r"(['\"])((?:~|[A-Za-z]:)?[/\\][^'\"\n]*)\1")
 
 
+_AS_WRITTEN = {
+    "abpc": "ABPC", "abs": "of |a|", "aopc": "AOPC", "auc": "AUC", "bcos": "as for B-cos",
+    "f1": "F1", "iou": "IoU", "lerf": "LeRF", "road": "ROAD", "ssim": "by SSIM",
+}  # fmt: skip
+
+
+def readable(alias: str) -> str:
+    """The alias of a measure as print has it.
+
+    Examples:
+        >>> readable("grid_pointing_game"), readable("insertion_auc_logit")
+        ('grid pointing game', 'insertion AUC logit')
+        >>> readable("f1_best_threshold"), readable("energy_pointing_game_abs")
+        ('F1 best threshold', 'energy pointing game of |a|')
+    """
+    return " ".join(_AS_WRITTEN.get(word, word) for word in alias.split("_"))
+
+
 def printable(name: str) -> str:
     r"""A name in which line breaks, bells and other signs that are not drawn stand as escapes.
 

@@ -74,6 +74,7 @@ def test_the_main_job_ends_with_table_files_and_how_to_sync(tmp_path):
     (folder,) = (tmp_path / "runs" / "evaluate" / "gbp_critters_cnn").iterdir()
     assert figures(folder)["grid_pointing_game", "var"] > 0.7
     assert (folder / "report.html").stat().st_size < 10_000_000
+    assert done.stdout.splitlines()[-1] == f"now open {folder}/report.html"
 
 
 def test_a_sweep_over_methods_and_models_is_one_folder_each(tmp_path):

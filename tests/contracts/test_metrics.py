@@ -194,10 +194,15 @@ def test_bounds(metric):
     signed |= ModelRandomization | SensitivityN
     if isinstance(metric, PerturbationAUC) and metric.score == "logit":
         assert scores.isfinite().all()
+        assert metric.bounds == (None, None)
         return
     lowest = -1 if isinstance(metric, signed) else 0
     highest = {Infidelity: math.inf, MaxSensitivity: math.inf, Complexity: math.log(SIDE**2)}
     assert ((scores >= lowest) & (scores <= highest.get(type(metric), 1))).all()
+    if isinstance(metric, Intervention) and metric.mode == "deleted":
+        assert metric.bounds == (-2, 2)  # a fall by 1 beside a rise by 1
+    else:
+        assert metric.bounds == (lowest, None if type(metric) in highest else 1)
 
 
 def test_declared_direction(metric):

@@ -76,6 +76,8 @@ def test_count_takes_evenly(root):
 def test_what_cannot_be_used_is_named(root, tmp_path_factory):
     with pytest.raises(BadData, match=r"data\.root '/nowhere' is neither a folder nor a file"):
         PictureFolder("/nowhere", SPEC)
+    with pytest.raises(BadData, match=r"'http://a\.org/b' is an address.*; download it first and"):
+        PictureFolder("http://a.org/b", SPEC)
     with pytest.raises(
         BadData, match="holds no pictures; expected pictures, or <class>/<picture>,"
     ):

@@ -216,6 +216,15 @@ def test_wandb_mode_decides_when_it_is_set(logged_out, monkeypatch):
     assert "offline" in finish(logger)
 
 
+def test_pictures_alone_are_logged_only_where_that_was_asked_for(logged_out, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_logger(str(logged_out), pictures_alone=False, measured=False) is None
+    assert list(logged_out.iterdir()) == []
+    for asked in ({"measured": False}, {"pictures_alone": False}):  # logger=wandb; a measure
+        logger = wandb_logger(str(logged_out), **asked)
+        assert "offline" in finish(logger)
+
+
 def test_a_server_that_cannot_be_reached_leaves_the_run_offline(logged_out, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")

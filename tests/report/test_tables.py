@@ -58,7 +58,7 @@ def test_latex_has_balanced_braces_and_as_many_cells_as_columns():
     assert bare.count("$") % 2 == 0
     assert r"\textbf{0.900} {\scriptsize $+0.600\;[+0.550,\,+0.650]\;=$}" in text
     assert r"\texttt{g\_\{b\}p}" in text
-    assert r"\caption{a\_metric (50 \% \& more). $\varnothing$: empty maps.}" in text
+    assert r"\caption{A\_metric (50 \% \& more). $\varnothing$: empty maps.}" in text
     text.encode("ascii")  # no letter that needs more than plain LaTeX
 
 

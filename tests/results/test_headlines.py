@@ -46,7 +46,7 @@ def test_a_decided_sweep():
 def test_eight_pictures_cannot_decide():
     """Sixteen tests, all with a difference that no one would doubt: not "helps in 0 of 16"."""
     runs = [run(f"m{i}", 0.5, count=8) for i in range(16)]
-    assert said(*runs) == "game: var in 16 runs: 8 pictures cannot decide; take 10"
+    assert said(*runs) == "game: var in 16 runs: 8 pictures cannot decide; needed: 10"
 
 
 def test_what_is_open_after_the_correction_says_how_many_pictures_to_take():
@@ -58,7 +58,7 @@ def test_what_is_open_after_the_correction_says_how_many_pictures_to_take():
     needed = sorted(entry.test.needed for entry in found[1:])
     assert str(headline) == (
         "game: var helps in 1 of 8 runs, in 1 beyond sparsity; hurts in 0; "
-        f"in 7, 40 pictures cannot decide after correction; take {needed[3]:,}"
+        f"in 7, 40 pictures cannot decide after correction; needed: {needed[0]:,} to {needed[-1]:,}"
     )
     test = found[1].test
     gaps = [found[1].run.scores["game", "var"][f"s{i}", 0] for i in range(40)]

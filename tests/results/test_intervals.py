@@ -133,6 +133,29 @@ def test_intervals_of_twenty_pictures_cover_the_mean(draw, mean, least):
     assert least <= hits / 600 <= 0.98
 
 
+def test_an_interval_ends_where_scores_end_and_covers_the_mean_as_often():
+    """Three pictures of a score in [0, 1]: Student's interval alone reaches far beyond."""
+    generator = np.random.default_rng(8)
+    outside = hits = hits_within = 0
+    for _ in range(400):
+        scores = generator.beta(4, 1, size=3)
+        found = estimate(scores, np.arange(3))
+        ended = found.within((0.0, 1.0))
+        assert 0 <= ended.low <= ended.value <= ended.high <= 1
+        assert (ended.value, ended.p_value, ended.error) == (
+            found.value,
+            found.p_value,
+            found.error,
+        )
+        outside += found.high > 1
+        hits += found.low <= 0.8 <= found.high
+        hits_within += ended.low <= 0.8 <= ended.high
+    assert outside > 300
+    assert hits_within == hits
+    assert found.within((None, None)) == found
+    assert found.within((0.0, None)).high == found.high
+
+
 def test_resampled_means_are_those_of_a_loop():
     """Groups that a resample does not draw are left out of it."""
     generator = np.random.default_rng(6)

@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 
 from var_exp.results.saved_maps import MapWriter, SavedMaps
@@ -80,25 +79,9 @@ def test_samples_that_are_not_done_are_not_in_the_index(tmp_path):
     assert {name for name, _, _ in SavedMaps(tmp_path)} == {"b"}
 
 
-@pytest.mark.parametrize("name", ["a/b.jpg", "写 真.png", "x" * 400, "../../up", "/root"])
-def test_pictures_have_names_that_a_disk_takes(tmp_path, name):
-    MapWriter(tmp_path / "maps").write_picture(name, Image.new("RGB", (2, 2)))
-    (file,) = (tmp_path / "maps" / "pictures").rglob("*.png")
-    assert file.resolve().is_relative_to(tmp_path / "maps" / "pictures")
-    assert all(len(part.encode()) < 255 for part in file.parts)
-
-
-def test_long_names_stay_different(tmp_path):
-    for end in "ab":
-        MapWriter(tmp_path).write_picture("x" * 300 + end, Image.new("RGB", (2, 2)))
-    assert len(list((tmp_path / "pictures").iterdir())) == 2
-
-
 def test_what_goes_wrong_is_a_sentence(tmp_path):
     with pytest.raises(BadData, match=r"holds neither index\.csv nor \.npz files; give the folder"):
         SavedMaps(tmp_path)
     (tmp_path / "maps").write_text("in the way")
     with pytest.raises(CannotWrite, match=r"cannot write maps to .* maps=false"):
         MapWriter(tmp_path / "maps").write(*batch(("a",), (3, 3)))
-    with pytest.raises(CannotWrite, match="cannot write maps"):
-        MapWriter(tmp_path / "maps").write_picture("a", Image.new("RGB", (2, 2)))

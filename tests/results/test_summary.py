@@ -80,6 +80,23 @@ def test_a_mean_over_classes_weighs_every_class_alike():
     assert set(map(repr, summarise(rows, class_means=["m"]))) == set(map(repr, figures))
 
 
+def test_intervals_end_where_scores_and_their_differences_end():
+    values = {"base": (0.2, 0.9, 0.98), "var": (0.9, 0.1, 1.0)}
+    rows = [
+        Row(f"id-{i}", 0, metric, named(variant), score)
+        for variant, scores in values.items()
+        for i, score in enumerate(scores)
+        for metric in ("auc", "logit")
+    ]
+    figures = {(f.metric, f.variant.name): f for f in summarise(rows, bounds={"auc": (0.0, 1.0)})}
+    for variant, (lowest, highest) in {"base": (0, 1), "var": (0, 1), "var-base": (-1, 1)}.items():
+        free, ended = figures["logit", variant], figures["auc", variant]
+        assert free.ci_low < lowest
+        assert free.ci_high > highest
+        assert (ended.ci_low, ended.ci_high) == (lowest, highest)
+        assert (ended.value, ended.n) == (free.value, free.n)
+
+
 class Recording(SampleMetric):
     """Records what it is given."""
 

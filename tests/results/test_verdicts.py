@@ -100,9 +100,9 @@ def test_no_interval_is_said():
 @pytest.mark.parametrize(
     ("pictures", "p_value", "low", "said"),
     [
-        (9, 0.0001, 0.08, "no verdict, 9 pictures are too few; take 10"),
+        (9, 0.0001, 0.08, "no verdict, 9 pictures are too few; needed: 10"),
         (10, 0.0001, 0.08, "var helps"),
-        (20, 0.03, 0.005, "p = 0.03 is not below the 0.02 asked of 20 pictures; take 4"),
+        (20, 0.03, 0.005, "p = 0.03 is not below the 0.02 asked of 20 pictures; needed: 4"),
         (49, 0.019, 0.005, "var helps"),
         (50, 0.03, 0.005, "var helps"),
         (50, 0.051, -0.001, "no difference shown, the interval includes 0"),
@@ -113,6 +113,18 @@ def test_a_verdict_takes_pictures(pictures, p_value, low, said):
     (verdict,) = judge(rows, {"insertion_auc": UP})
     assert said in verdict.conclusion
     assert (verdict.outcome == "better") == (said == "var helps")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-0.1, 0.5, "; needed: 17"), (-0.1, 1.0, "; needed: 84"), (-1.0, 1.0, "")],
+)
+def test_an_interval_that_a_bound_has_cut_does_not_hide_how_far_scores_vary(low, high, said):
+    """By the formula: half of the width whole, the wider side where cut, nothing where both are."""
+    rows = figures(0.3, 0.5, low, high, pictures=5)
+    unit = Traits(higher_is_better=True, bounds=(0.0, 1.0))
+    (verdict,) = judge(rows, {"insertion_auc": unit})
+    assert verdict.conclusion == f"no verdict, 5 pictures are too few{said}"
 
 
 def test_a_measure_that_rewards_sparsity_gives_no_verdict():

@@ -10,9 +10,16 @@ from hydra.core.utils import JobStatus
 from submitit import Job
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+import var_exp.runs.evaluation  # noqa: F401  # names of folders, which the configuration asks for
 from var_exp.registry import aliases, conf_dir
 from var_exp.runs.config import EvaluateConfig, command
-from var_exp.runs.launchers import LAUNCHER_ERROR, refusal, wait_for_every_run, when_it_gives_up
+from var_exp.runs.launchers import (
+    LAUNCHER_ERROR,
+    list_as_typed,
+    refusal,
+    wait_for_every_run,
+    when_it_gives_up,
+)
 from var_exp.types import BadData
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
@@ -39,6 +46,15 @@ def configured(alias, *overrides):
         )
     HydraConfig.instance().set_config(cfg)
     return cfg.hydra.launcher
+
+
+def test_a_sweep_lists_its_runs_as_they_were_typed(caplog):
+    from hydra._internal.core_plugins.basic_launcher import log
+
+    list_as_typed()
+    with caplog.at_level("INFO"):
+        log.info("\t#0 : method=gbp ++data.count=40 ++model.note=a++b")
+    assert caplog.messages == ["\t#0 : method=gbp data.count=40 model.note=a++b"]
 
 
 @pytest.mark.parametrize("alias", aliases("hydra/launcher"))

@@ -1,6 +1,8 @@
 """Own pictures without labels: explained, drawn, kept as arrays, and nothing lost silently."""
 
 import csv
+import re
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_own_pictures_are_explained_without_further_options(composed, images, tm
         torch.testing.assert_close(
             torch.tensor(saved[name, label, "var_scaled"]), refined, rtol=1e-4, atol=1e-5
         )
-        assert np.asarray(Image.open(tmp_path / "run" / "maps" / "pictures" / f"{name}.png")).any()
+        assert np.asarray(Image.open(tmp_path / "run" / "maps" / "pictures" / name)).any()
         for number, own in zip(
             classes[0].tolist(), maps[0], strict=True
         ):  # so another run can refine
@@ -79,7 +81,14 @@ def test_own_pictures_are_explained_without_further_options(composed, images, tm
     said = capsys.readouterr().out
     assert "unreadable, left out: 2 of 6: empty.jpg, cut.png; reasons in skipped.csv" in said
     assert "maps/index.csv, maps/pictures" in said
-    assert "2 of 6: empty.jpg, cut.png" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "2 of 6: empty.jpg, cut.png" in page
+    assert said.splitlines()[-1] == f"now open {tmp_path / 'run' / 'report.html'}"
+    assert "top-1 class" not in said + page  # it was asked about, so it is one of those asked
+    # one of them is shown in full, and the page leads to the files of all
+    assert "All 4 pictures" in page
+    addresses = re.findall(r'<li><a href="(maps/pictures/[^"]*)"', page)
+    assert [unquote(one) for one in addresses] == [f"maps/pictures/{name}" for name in GOOD]
 
 
 def test_a_strict_run_ends_with_the_name_of_the_file(composed, images, tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import imagenet_names, names_of_classes, wordnet_numbers
-from var_exp.data.pictures import SUFFIXES, read_mask, read_picture
+from var_exp.data.pictures import SUFFIXES, read_mask, read_picture, refuse_address
 from var_exp.data.unreadable import OnError, marked_unreadable, unreadable
 from var_exp.data.walk import regular_files
 from var_exp.text import printable
@@ -62,6 +62,7 @@ class PictureFolder(SampleDataset):
     ) -> None:
         if root is None:
             raise BadData("the pictures are missing; give their folder with data.root=FOLDER.")
+        refuse_address(root)
         place = Path(root).expanduser()
         if not place.is_dir() and not place.is_file():
             raise BadData(

@@ -4,6 +4,7 @@ A file is data from a stranger: only a closed list of formats is read, and one p
 1.25 GiB of memory. `var_exp.data.geometry` has the way from there to what a model sees.
 """
 
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,19 @@ def read_picture(source: Source, name: str | None = None, *, upright: bool = Tru
     name = name or str(source)
     with _decode(source, name) as opened:
         return _rgb(_upright(opened) if upright else opened, name)
+
+
+def refuse_address(path: str) -> None:
+    """Refuse an address of the web where a file is wanted.
+
+    Raises:
+        BadData: it is one.
+    """
+    if re.match(r"(?:https?|ftp|s3|gs):/", path):  # `Path` makes one slash of two
+        raise BadData(
+            f"'{path}' is an address, and pictures are read from the disk; download it first and "
+            "give the file."
+        )
 
 
 def as_rgb(picture: Image.Image, name: str) -> Image.Image:

@@ -56,6 +56,7 @@ class ABPC(PerturbationAUC):
     """Mean of `abpc`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = True
+    bounds = (-1.0, 1.0)
 
     def y_label(self) -> str:
         """What the curve shows."""

@@ -78,6 +78,7 @@ class AOPC(PerturbationMetric):
     """
 
     higher_is_better = True
+    bounds = (-1.0, 1.0)
 
     def __init__(
         self,

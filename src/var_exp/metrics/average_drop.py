@@ -84,6 +84,7 @@ class AverageDrop(PerturbationMetric):
     """
 
     higher_is_better = False
+    bounds = (0.0, 1.0)
 
     def __init__(self, model: Predict | Perturber, seed: int = 0, max_batch: int = 64) -> None:
         super().__init__(model, "zero", "probability", seed=seed, max_batch=max_batch)

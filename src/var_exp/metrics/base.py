@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from hashlib import blake2b
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +46,8 @@ def flag_names(flags: int) -> str:
 
 
 Average = Literal["samples", "classes"]
+Bounds: TypeAlias = tuple[float | None, float | None]
+"""The lowest and the highest score that a measure can give; None where it has no bound."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Traits:
     higher_is_better: bool
     average: Average = "samples"
     rewards_sparsity: bool = False
+    bounds: Bounds = (None, None)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class SampleMetric(Metric):
         about_model: Whether it scores the model rather than the map, and so the base row alone.
         rewards_sparsity: Whether a sparser map scores better by definition, so that a refined map
             gets no verdict on it.
+        bounds: The lowest and the highest score; an interval of a mean ends there.
         matrix_state: Row state whose mean is a square matrix to be shown; "" for none.
         matrix_axes: What the rows and the columns of that matrix are.
     """
@@ -93,6 +97,7 @@ class SampleMetric(Metric):
     chance_is_area = False
     about_model = False
     rewards_sparsity = False
+    bounds: Bounds = (None, None)
     matrix_state: ClassVar[str] = ""
     matrix_axes: ClassVar[tuple[str, str]] = ("", "")
     row_states: ClassVar[dict[str, torch.dtype]] = {
@@ -153,7 +158,7 @@ class SampleMetric(Metric):
     @property
     def traits(self) -> Traits:
         """What it is, for those who read its scores."""
-        return Traits(bool(self.higher_is_better), self.average, self.rewards_sparsity)
+        return Traits(bool(self.higher_is_better), self.average, self.rewards_sparsity, self.bounds)
 
     @property
     def latest(self) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:

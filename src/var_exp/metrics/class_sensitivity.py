@@ -50,6 +50,7 @@ class ClassSensitivity(SampleMetric):
     """
 
     higher_is_better = False
+    bounds = (-1.0, 1.0)
 
     def update(
         self,

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from var_exp.metrics.base import Flag, SampleMetric
+from var_exp.metrics.base import Bounds, Flag, SampleMetric
 from var_exp.metrics.share import ScoresAndFlags, magnitudes
 
 
@@ -53,11 +53,14 @@ class Complexity(SampleMetric):
     """
 
     higher_is_better = False
+    bounds: Bounds = (0.0, None)  # ln P, which depends on the picture
     rewards_sparsity = True
 
     def __init__(self, normalise: bool = False) -> None:
         super().__init__()
         self.normalise = normalise
+        if normalise:
+            self.bounds = (0.0, 1.0)
 
     def update(
         self,

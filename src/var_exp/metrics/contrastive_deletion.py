@@ -67,6 +67,7 @@ class ContrastiveDeletion(PerturbationAUC):
     """Mean of `contrastive_deletion`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = False
+    bounds = (-1.0, 1.0)
     kind: ClassVar[CurveKind] = "deletion"
 
     def y_label(self) -> str:

@@ -84,9 +84,15 @@ class PerturbationMetric(SampleMetric):
         seed: Seed of everything random.
         max_batch: Most images in one forward, halved when memory runs out.
 
+    Attributes:
+        in_units_of_score: Whether it is in units of what is read of the model, and so without
+            bounds where that is the logit.
+
     Raises:
         ValueError: an option out of its range.
     """
+
+    in_units_of_score = True
 
     def __init__(
         self,
@@ -104,6 +110,8 @@ class PerturbationMetric(SampleMetric):
         self.model = as_perturber(model)  # no module, so the model does not move with the metric
         self.baseline: Baseline = baseline
         self.score: Readout = score
+        if score == "logit" and self.in_units_of_score:
+            self.bounds = (None, None)
         self.ties = ties
         self.seed = seed
         self.max_batch = max_batch

@@ -64,6 +64,7 @@ class EnergyPointingGame(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
     chance_is_area = True
 
     def __init__(self, magnitude: Counted = "positive") -> None:

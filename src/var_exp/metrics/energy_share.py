@@ -55,6 +55,7 @@ class EnergyShare(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
 
     def update(
         self,

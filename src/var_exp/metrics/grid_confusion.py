@@ -69,6 +69,7 @@ class GridConfusion(MatrixMetric):
     """
 
     higher_is_better = True
+    bounds = (-1.0, 1.0)
     matrix_axes = ("class of cell", "share in cell")
 
     def __init__(self, magnitude: Counted = "positive") -> None:

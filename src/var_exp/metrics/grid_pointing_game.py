@@ -66,6 +66,7 @@ class GridPointingGame(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
     chance_is_area = True
 
     def __init__(self, magnitude: Counted = "positive", smoothing: int = 1) -> None:

@@ -94,6 +94,8 @@ class Infidelity(PerturbationMetric):
     """
 
     higher_is_better = False
+    bounds = (0.0, None)
+    in_units_of_score = False
 
     def __init__(
         self,

@@ -75,6 +75,7 @@ class InsertionAUC(PerturbationAUC):
     """Mean of `insertion_auc`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
     kind: ClassVar[CurveKind] = "insertion"
 
     def __init__(
@@ -94,4 +95,5 @@ class DeletionAUC(PerturbationAUC):
     """Mean of `deletion_auc`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = False
+    bounds = (0.0, 1.0)
     kind: ClassVar[CurveKind] = "deletion"

@@ -101,6 +101,7 @@ class Intervention(MatrixMetric, PerturbationMetric):
         super().__init__(model, baseline, "probability", ties, seed, max_batch)
         _check(mode, share)
         self.mode: Masking = mode
+        self.bounds = (-2.0, 2.0) if mode == "deleted" else (-1.0, 1.0)
         self.share = share
 
     def update(  # type: ignore[override]  # the classes asked about are further keywords

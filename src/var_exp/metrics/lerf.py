@@ -45,4 +45,5 @@ class LerfAUC(PerturbationAUC):
     """Mean of `lerf_auc`; the arguments are those of `PerturbationAUC`."""
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
     kind: ClassVar[CurveKind] = "lerf"

@@ -55,6 +55,7 @@ class MaxSensitivity(SampleMetric):
     """
 
     higher_is_better = False
+    bounds = (0.0, None)
 
     def __init__(self, radius: float = 0.02, samples: int = 10, seed: int = 0) -> None:
         super().__init__()

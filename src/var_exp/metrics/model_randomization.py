@@ -109,6 +109,7 @@ class ModelRandomization(RandomizationCurve):
     """
 
     higher_is_better = False
+    bounds = (-1.0, 1.0)
 
     def __init__(
         self,
@@ -153,6 +154,7 @@ class RandomizedModelScore(RandomizationCurve):
     """What the randomised models still know: a measure of the model, not of the map."""
 
     about_model = True
+    bounds = (0.0, 1.0)
 
     def update(
         self,

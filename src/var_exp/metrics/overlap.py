@@ -82,6 +82,7 @@ class Overlap(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
 
     def __init__(
         self,

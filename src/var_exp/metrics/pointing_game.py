@@ -60,6 +60,7 @@ class PointingGame(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
 
     def __init__(self, tolerance: float = 15.0, average: Average = "samples") -> None:
         super().__init__()

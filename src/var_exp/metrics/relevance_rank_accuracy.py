@@ -54,6 +54,7 @@ class RelevanceRankAccuracy(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
     chance_is_area = True
 
     def update(

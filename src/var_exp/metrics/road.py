@@ -83,6 +83,7 @@ class Road(PerturbationCurve):
     """
 
     higher_is_better = False
+    bounds = (0.0, 1.0)
     order: ClassVar[PixelOrder] = "most_first"
 
     def __init__(

@@ -48,6 +48,7 @@ class Sparseness(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
     rewards_sparsity = True
 
     def update(

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from var_exp.report.figure_style import INK, LINE, SOFT, mark_of, printed, save
 from var_exp.results.comparison import Run, refiners_of
 from var_exp.results.summary import SummaryRow
+from var_exp.text import readable
 from var_exp.variants import BASE, CONTROLS, Control
 
 
@@ -39,7 +40,7 @@ def comparison_picture(
             for place, run in enumerate(runs):
                 _row(axis, run.figures(metric), names, place)
             arrow = "higher" if higher_is_better[metric] else "lower"
-            axis.set_title(f"{metric} ({arrow} is better)")
+            axis.set_title(f"{readable(metric)} ({arrow} is better)")
             axis.grid(axis="x", color=LINE, lw=0.6)
             axis.set_axisbelow(True)
             axis.spines["left"].set_visible(False)

@@ -7,13 +7,21 @@ from var_exp.results.comparison import Comparison, Run, agreement, refiners_of
 from var_exp.results.headlines import Entry, entries
 from var_exp.results.significance import PairedTest, Rank
 from var_exp.results.verdicts import interval, mean, number
+from var_exp.text import readable
 from var_exp.variants import BASE
 
 _LEGEND = (
-    "Value, difference to the base map and its 95 % interval. Bold: better than the base, "
-    "struck (in print italic): worse, by tests corrected over all runs. =: not shown to beat the "
-    "base map at the same sparsity. \u2205: empty maps, or without anything positive."
+    "Bold: better than the base, struck (in print italic): worse, by two-sided tests at the 5 % "
+    "level (2 % below 50 pictures), with Holm's correction over all runs and refiners. =: not "
+    "shown to beat the base map at the same sparsity. \u2205: empty maps, or without anything "
+    "positive."
 )
+_TESTS = (
+    "Mean difference with its 95 % interval over pictures; two-sided p of the mean, also with "
+    "Holm's correction; effect: matched-pairs rank-biserial correlation; needed: pictures with which a "
+    "difference of this size is found with 80 % power after the correction."
+)
+_RANKS = "Rank (1 is best) and its 95 % bootstrap interval over pictures."
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
@@ -32,9 +40,25 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
             cells.append(Cell(mean(figures[BASE]) if BASE in figures else "-"))
             cells += [_entry(found.get((run.name, name))) for name in names]
             rows.append(cells)
-        title = f"{metric} ({'higher' if its.higher_is_better else 'lower'} is better)"
-        tables.append(Table(title, columns, rows, _LEGEND, names=len(runs[0].labels)))
+        title = f"{readable(metric)} ({'higher' if its.higher_is_better else 'lower'} is better)"
+        told = f"{_counted(runs, metric)} {_LEGEND}"
+        tables.append(Table(title, columns, rows, told, names=len(runs[0].labels)))
     return tables
+
+
+def _counted(runs: Sequence[Run], metric: str) -> str:
+    """Of what the means are."""
+    bases = [run.figures(metric)[BASE] for run in runs if BASE in run.figures(metric)]
+    maps, pictures = (_span([getattr(b, of) for b in bases]) for of in ("n", "pictures"))
+    return (
+        f"Mean of n = {maps} maps of {pictures} pictures, difference to the base map and its 95 % "
+        "interval over pictures."
+    )
+
+
+def _span(counts: Sequence[int]) -> str:
+    ends = sorted({min(counts, default=0), max(counts, default=0)})
+    return " to ".join(f"{count:,}" for count in ends)
 
 
 def _entry(entry: Entry | None) -> Cell:
@@ -55,14 +79,16 @@ def significance_tables(comparison: Comparison) -> list[Table]:
     tables = []
     for metric in comparison.traits:
         tests = comparison.against_base[metric]
-        columns = ["refined", "difference", "p", "p (Holm)", "effect", "pictures", "for 80 % power"]
+        columns = ["refined", "difference", "p", "p (Holm)", "effect", "pictures", "needed"]
         rows = [_test_row(test) for test in tests]
-        tables.append(Table(f"{metric}: refined against base", [*map(Cell, columns)], rows))
+        title = f"{readable(metric)}: refined against base"
+        tables.append(Table(title, [*map(Cell, columns)], rows, _TESTS))
         found = {v: ranks for (m, v), ranks in comparison.rankings.items() if m == metric}
         if found:
             columns = ["run", *found]
             rows = _rank_rows(comparison.runs, found)
-            tables.append(Table(f"{metric}: ranks of the runs", [*map(Cell, columns)], rows))
+            title = f"{readable(metric)}: ranks of the runs"
+            tables.append(Table(title, [*map(Cell, columns)], rows, _RANKS))
     names, tau = agreement(comparison)
     if len(names) > 1:
         rows = [

@@ -17,6 +17,7 @@ from var_exp.report.map_figures import Tile, show, wrapped
 from var_exp.report.tables import Cell, Table
 from var_exp.results.curves import Curves
 from var_exp.results.verdicts import number
+from var_exp.text import readable
 from var_exp.variants import BASE
 
 _WIDTH = 6.9  # inches: the text of a two-column page
@@ -53,7 +54,7 @@ def draw_curves(runs: Mapping[str, Sequence[Curves]], variants: Sequence[str]) -
             for curve in curves:
                 if curve.title == title:
                     _lines(axis, curve, variants, refiners)
-        row[0].set_ylabel(f"{title}\n{fill(row[0].get_ylabel(), 28)}")
+        row[0].set_ylabel(f"{readable(title)}\n{fill(row[0].get_ylabel(), 28)}")
         for axis in row[1:]:
             axis.set_ylabel("")
     handles = [_line(BASE, refiners)] if BASE in variants else []

@@ -47,7 +47,11 @@ def logged_in() -> bool:
 
 
 def wandb_logger(
-    save_dir: str, project: str = "var_exp", name: str | None = None
+    save_dir: str,
+    project: str = "var_exp",
+    name: str | None = None,
+    pictures_alone: bool = True,
+    measured: bool = True,
 ) -> WandbLogger | None:
     """Lightning's W&B logger that never asks and never waits long; None when W&B is switched off.
 
@@ -60,10 +64,14 @@ def wandb_logger(
         save_dir: Folder of the run, under which W&B keeps its files.
         project: W&B project.
         name: Name of the run; None lets W&B choose.
+        pictures_alone: Whether a run is logged that measures nothing.
+        measured: Whether this one measures something.
 
     Raises:
         ConfigError: `WANDB_MODE` is none of W&B's modes.
     """
+    if not measured and not pictures_alone:
+        return None
     mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
     if mode not in _MODES:
         raise ConfigError(

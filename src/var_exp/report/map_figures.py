@@ -1,6 +1,6 @@
 """Printed sheets of maps: pictures at the left, a column per method or class, a row per variant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -18,14 +18,14 @@ from torch import Tensor
 from var_exp.report.figure_style import INK, SOFT, printed, save
 from var_exp.report.overlays import greyed, outline_lines, overlay, scale_colours
 from var_exp.report.panels import Panel
+from var_exp.text import readable
 
 _WIDTH = 6.9  # inches: the text of a two-column page
 _NARROWEST = 3.6  # inches: so that the legend has room
 _LEGEND = (
     "One scale for all maps of a picture and method, base and refined: full colour at the 98 % "
-    "quantile of the non-zero |base map|. Below a map its score. Empty map: the class keeps "
-    "nothing, its share is nowhere large enough. Where every class has evidence against it, the "
-    "one that loses least keeps a negative value, which is not drawn."
+    "quantile of the non-zero |base map|. Empty map: the class keeps nothing, its share is nowhere "
+    "large enough."
 )
 _LARGEST, _GAP, _LINE, _GUTTER = 1.15, 0.05, 0.16, 0.2  # inches: a cell, between cells, text
 
@@ -116,21 +116,41 @@ def class_blocks(panels: Mapping[str, Panel], variants: Sequence[str], classes: 
     ]
 
 
-def sheet(stem: Path, blocks: Sequence[Block]) -> list[Path]:
+def legend_of(panels: Iterable[Panel], variants: Sequence[str]) -> str:
+    """What the colours of maps mean, for those that are shown."""
+    shown = list(panels)
+    by_size = [v for v in variants if any(panel.keeps_against(v) for panel in shown)]
+    signed = [v for v in variants if any(panel.loses_least(v) for panel in shown)]
+    measures = {readable(panel.metric) for panel in shown if panel.metric}
+    told = [_LEGEND, *(f"Below a map its {name}." for name in sorted(measures))]
+    if by_size:
+        told.append(
+            f"Blue in {' and '.join(by_size)}: sizes |a| compete there, so strong evidence against "
+            "the class wins as well, and stays."
+        )
+    if signed:
+        told.append(
+            f"In {' and '.join(signed)}, where every class has evidence against it, the one that "
+            "loses least keeps a negative value, which is not drawn."
+        )
+    return " ".join(told)
+
+
+def sheet(stem: Path, blocks: Sequence[Block], legend: str = _LEGEND) -> list[Path]:
     """Draw the blocks one under the other, what the colours mean below; returns the files."""
     columns = 1 + max(len(block.heads) for block in blocks)
     cell = min(_LARGEST, (_WIDTH - _GUTTER) / columns - _GAP)
     heights = [_height(blocks, i, cell) for i in range(len(blocks))]
     width = max(_GUTTER + columns * (cell + _GAP), _NARROWEST)
-    told = fill(_LEGEND, int(width / 0.062))
-    legend = 0.3 + (told.count("\n") + 1) * _LINE
+    told = fill(legend, int(width / 0.062))
+    below = 0.3 + (told.count("\n") + 1) * _LINE
     with printed():
-        figure = plt.figure(figsize=(width, sum(heights) + legend))
+        figure = plt.figure(figsize=(width, sum(heights) + below))
         top = 0.0
         for i, block in enumerate(blocks):
             _draw(figure, block, top, cell, heads=_has_heads(blocks, i))
             top += heights[i]
-        _explain(figure, told, legend)
+        _explain(figure, told, below)
         return save(figure, stem)
 
 
@@ -160,10 +180,18 @@ def _has_heads(blocks: Sequence[Block], place: int) -> bool:
 def _height(blocks: Sequence[Block], place: int, cell: float) -> float:
     block = blocks[place]
     head = _head(blocks[place], cell) if _has_heads(blocks, place) else 0.0
+    return head + max(_rows(block, cell), _picture_height(block, cell)) + _LINE
+
+
+def _rows(block: Block, cell: float) -> float:
+    """Inches that the rows of maps take."""
     rows = [cell * _aspect(block) + _below(tiles) for tiles in block.rows.values()]
-    told = block.picture.caption.count("\n") + 1  # lines beside the rows, below the picture
-    picture = cell * _aspect(block) + told * _LINE
-    return head + max(sum(rows) + (len(rows) - 1) * _GAP, picture) + _LINE
+    return sum(rows) + (len(rows) - 1) * _GAP
+
+
+def _picture_height(block: Block, cell: float) -> float:
+    """Inches that the picture beside the rows takes, with what stands below it."""
+    return cell * _aspect(block) + (block.picture.caption.count("\n") + 1) * _LINE
 
 
 def _head(block: Block, cell: float) -> float:
@@ -193,9 +221,8 @@ def _draw(figure: Figure, block: Block, top: float, cell: float, *, heads: bool)
         return axis
 
     y = top + (_head(block, cell) if heads else 0.0)
+    place(block.picture, 0, y + max(0.0, _rows(block, cell) - _picture_height(block, cell)) / 2)
     for row, (variant, tiles) in enumerate(block.rows.items()):
-        if row == 0:
-            place(block.picture, 0, y)
         for column, tile in enumerate(tiles):
             axis = place(tile, column + 1, y)
             if row == 0 and heads:

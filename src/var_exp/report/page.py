@@ -4,7 +4,7 @@ Its script lets classes compete anew, sorts tables and sets the opacity; without
 figures are there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,11 +13,13 @@ from var_exp.files import write_whole
 from var_exp.metrics.base import Traits
 from var_exp.report.axes import Axis, axis_of, curve_axis, curve_points, matrix_depth
 from var_exp.report.live import live_data, live_samples
+from var_exp.report.overview import overview_of
 from var_exp.report.page_samples import REASONS, PageSample, colour_bar, page_samples
 from var_exp.report.panels import SCALE_RULE, Panel
 from var_exp.report.templates import inline_script, templates
 from var_exp.results.by_class import ClassFigures
 from var_exp.results.curves import Curves, MeanMatrix
+from var_exp.results.drawings import Drawing
 from var_exp.results.summary import SummaryRow
 from var_exp.results.verdicts import Verdict, by_metric, judge
 from var_exp.variants import BASE, Role
@@ -55,6 +57,7 @@ def write_report(
     chance: Mapping[str, float] | None = None,
     classes: Mapping[str, Sequence[ClassFigures]] | None = None,
     pictures_first: bool = False,
+    drawings: Iterable[Drawing] = (),
 ) -> None:
     """Write the report; everything given is escaped.
 
@@ -72,6 +75,7 @@ def write_report(
         classes: Per metric the figures class by class.
         pictures_first: Begin with the pictures, in the order of their names, as people's own
             photographs deserve.
+        drawings: The pictures that were drawn of samples; the page leads to their files.
 
     Raises:
         ValueError: a metric of the summary without a direction.
@@ -81,6 +85,7 @@ def write_report(
     if pictures_first:
         panels = sorted(panels, key=lambda panel: panel.sample_id)
     samples = page_samples(panels)
+    overview = overview_of(drawings)
     playable = live_samples(panels, every=pictures_first)
     script, policy = inline_script("competition.js", "page.js", "live.js", "sort.js")
     chance = chance or {}
@@ -98,6 +103,8 @@ def write_report(
         higher_is_better={name: its.higher_is_better for name, its in traits.items()},
         chance=chance,
         samples=samples,
+        overview=overview,
+        drawn={one.sample_id: one.address for one in overview.shown},
         lead=_lead(verdicts, samples),
         reasons=REASONS,
         stops=colour_bar(),

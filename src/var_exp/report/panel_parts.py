@@ -105,6 +105,12 @@ def told(panel: Panel) -> Iterator[str]:
             "Loses least: where every class has evidence against it, the one with the least wins; "
             "that is no evidence for it, and not drawn."
         )
+    by_size = [variant for variant in panel.maps if panel.keeps_against(variant)]
+    if any((panel.flat(variant) < 0).any() for variant in by_size):
+        yield (
+            f"Blue in {' and '.join(by_size)}: sizes compete there, so strong evidence against a "
+            "class wins as well, and stays."
+        )
     if panel.competes:
         yield (
             "Shares and who wins: in the colour of the class, the stronger the more evidence it "

@@ -21,8 +21,9 @@ SCALE_RULE = (
     "its classes, opacity follows |map| to the power 0.6. What competition leaves is a share of "
     "the map and so fainter. An empty map keeps nothing: the class's share exceeds 1/K + τ "
     "nowhere. A class that wins only by losing least, where every class has evidence against it, "
-    "has no evidence for it; that is said and not drawn. A line outlines the true region of the "
-    "class."
+    "has no evidence for it; that is said and not drawn. Where sizes |map| compete, as in the "
+    "paper's mode, strong evidence against a class wins as well, and stays blue. A line outlines "
+    "the true region of the class."
 )
 _NAMED = 5  # most classes in one phrase
 
@@ -112,11 +113,15 @@ class Panel:
     def drawn(self, variant: str) -> Float[Tensor, "K H W"]:
         """The same as they are drawn: without what is won by losing least, no evidence for it."""
         values = self.flat(variant)
-        return values.clamp_min(0) if self._loses(variant) else values
+        return values.clamp_min(0) if self.loses_least(variant) else values
 
-    def _loses(self, variant: str) -> bool:
+    def loses_least(self, variant: str) -> bool:
         """Whether classes of a variant can win by losing least: signed values compete in it."""
         return variant in self.competitions and self.competitions[variant].magnitude == "signed"
+
+    def keeps_against(self, variant: str) -> bool:
+        """Whether a class of a variant can win by evidence against it: sizes compete in it."""
+        return variant in self.competitions and self.competitions[variant].magnitude == "abs"
 
     def remark(self, variant: str, column: int) -> str:
         """What the eye could mistake in one map, in words; mostly "".
@@ -125,7 +130,7 @@ class Panel:
         least.
         """
         values = self.flat(variant)[column]
-        if (said := note(values)) or not self._loses(variant):
+        if (said := note(values)) or not self.loses_least(variant):
             return said
         least = (values < 0).float().mean().item()
         if not (values > 0).any():

@@ -74,10 +74,11 @@ def latex(table: Table, label: str) -> str:
         label: For references, such as "tab:grid".
     """
     numbers = len(table.columns) - table.names
+    title = table.title[:1].upper() + table.title[1:]
     lines = [
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{escaped(table.title)}.{' ' + escaped(table.note) if table.note else ''}}}",
+        rf"  \caption{{{escaped(title)}.{' ' + escaped(table.note) if table.note else ''}}}",
         rf"  \label{{{label}}}",
         rf"  \begin{{tabular}}{{{'l' * table.names}{'r' * numbers}}}",
         r"    \toprule",

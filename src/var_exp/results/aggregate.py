@@ -42,27 +42,32 @@ class Results:
 def results_of(
     store: Store,
     metrics: Mapping[str, SampleMetric],
+    *,
+    asks_prediction: bool = False,
 ) -> Results:
     """Read a store in which every sample is done.
 
     Args:
         store: What was measured.
         metrics: The metrics by name, for what they are and how they draw.
+        asks_prediction: Whether what the model predicts was asked about, so that it says nothing
+            that the top-1 class is among those asked.
     """
     area = store.facts("area")
+    bounds = {name: metric.bounds for name, metric in metrics.items()}
     class_means = [name for name, metric in metrics.items() if metric.average == "classes"]
     at_random = [name for name, metric in metrics.items() if metric.chance_is_area]
     return Results(
         summary=[
             figure
             for name in store.metrics()  # one at a time, which bounds the memory
-            for figure in summarise(store.rows(name), class_means=class_means)
+            for figure in summarise(store.rows(name), class_means=class_means, bounds=bounds)
         ],
         traits={name: metric.traits for name, metric in metrics.items()},
         curves=_curves(store, metrics),
         matrices=_matrices(store, metrics),
         chance=dict.fromkeys(at_random, float(area.mean())) if len(area) else {},
-        facts=_facts(store),
+        facts=_facts(store, asks_prediction),
     )
 
 
@@ -100,8 +105,10 @@ def _matrices(store: Store, metrics: Mapping[str, SampleMetric]) -> list[MeanMat
     return found
 
 
-def _facts(store: Store) -> dict[str, str]:
-    facts = {"top-1 class is one of those asked": f"{store.facts('top1_asked').mean():.3f}"}
+def _facts(store: Store, asks_prediction: bool) -> dict[str, str]:
+    facts = {}
+    if not asks_prediction:
+        facts["top-1 class is one of those asked"] = f"{store.facts('top1_asked').mean():.3f}"
     error = store.facts("completeness_error")
     if (defined := ~np.isnan(error)).any():
         # the median, since a logit that hardly changes makes a huge relative error

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from var_exp.metrics.base import Bounds
 from var_exp.results.rows import Row
 from var_exp.results.summary import SummaryRow, summarise
 from var_exp.variants import BASE
@@ -24,12 +25,15 @@ class ClassFigures:
     refined: Mapping[str, tuple[SummaryRow, SummaryRow]]
 
 
-def by_class(rows: Iterable[Row], class_names: Sequence[str]) -> dict[str, list[ClassFigures]]:
+def by_class(
+    rows: Iterable[Row], class_names: Sequence[str], bounds: Mapping[str, Bounds] | None = None
+) -> dict[str, list[ClassFigures]]:
     """Per metric the figures of every class that was asked about, by the name of the class.
 
     Args:
         rows: Scores of a run; controls are left out.
         class_names: Name of every class, by class number.
+        bounds: Lowest and highest score by metric.
 
     Returns:
         Nothing for a metric on fewer than two classes, which has no breakdown.
@@ -40,7 +44,7 @@ def by_class(rows: Iterable[Row], class_names: Sequence[str]) -> dict[str, list[
             groups[row.metric, row.class_index].append(row)
     tables: dict[str, list[ClassFigures]] = defaultdict(list)
     for (metric, label), group in groups.items():
-        found = {row.variant.name: row for row in summarise(group)}
+        found = {row.variant.name: row for row in summarise(group, bounds=bounds)}
         refined = {
             row.variant.of: (found[row.variant.of], row)
             for row in found.values()

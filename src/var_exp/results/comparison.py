@@ -138,6 +138,7 @@ def _family(
         columns=columns,
         class_means=traits.average == "classes",
         tests=len(pairs),
+        bounds=traits.bounds,
     )
     made = [found for pair in pairs if (found := test(*pair)) is not None]
     corrected = holm([test.p_value for test in made])

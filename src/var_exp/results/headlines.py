@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
-from statistics import median, median_high
+from statistics import median
 from typing import Literal
 
 from var_exp.results.comparison import Comparison, Run, refiners_of
@@ -83,12 +83,13 @@ class Headline:
         if tests:
             counts = sorted({test.pictures for test in tests})
             pictures = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-            needed = [test.needed for test in tests if test.needed is not None]
+            needed = sorted({test.needed for test in tests if test.needed is not None})
+            span = " to ".join(f"{count:,}" for count in dict.fromkeys([*needed[:1], *needed[-1:]]))
             few, everywhere = counts[-1] < FEWEST, len(tests) == len(self.entries)
             said.append(
                 f"{'' if everywhere else f'in {len(tests)}, '}{pictures} pictures cannot decide"
                 f"{'' if few else ' after correction'}"
-                f"{f'; take {max(median_high(needed), FEWEST):,}' if needed else ''}"
+                f"{f'; needed: {span}' if needed else ''}"
             )
         return ", ".join(said)
 

@@ -14,11 +14,13 @@ Source: Efron and Stein, "The Jackknife Estimate of Variance", Annals of Statist
 the Removal of Skewness by Transformation", JRSS B 1992.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
+
+from var_exp.metrics.base import Bounds
 
 _ROUNDING = 1e-12  # of the largest score: spread below it is that of sums of equal numbers
 
@@ -42,6 +44,29 @@ class Estimate:
     p_value: float
     error: float
     pictures: int
+
+    def within(self, bounds: Bounds) -> "Estimate":
+        """The same, its interval without what no score can reach.
+
+        A mean of scores in [0, 1] lies there too, so the interval covers it as often as before.
+        """
+        lowest, highest = bounds
+        low = self.low if lowest is None else max(self.low, min(lowest, self.value))
+        high = self.high if highest is None else min(self.high, max(highest, self.value))
+        return replace(self, low=low, high=high)
+
+
+def of_differences(bounds: Bounds) -> Bounds:
+    """Bounds of the difference of two scores.
+
+    Examples:
+        >>> of_differences((0.0, 1.0)), of_differences((0.0, None))
+        ((-1.0, 1.0), (None, None))
+    """
+    lowest, highest = bounds
+    if lowest is None or highest is None:
+        return None, None
+    return lowest - highest, highest - lowest
 
 
 def estimate(

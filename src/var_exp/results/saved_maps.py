@@ -10,10 +10,9 @@ import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from jaxtyping import Int
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,7 +25,6 @@ from var_exp.types import CannotWrite, Maps
 __all__ = ["MapWriter", "SavedMaps"]
 
 _COLUMNS = ["id", "class", "name", "variant", "shard", "row"]
-_LONGEST = 200  # bytes of a file's name
 
 
 class MapWriter:
@@ -71,20 +69,7 @@ class MapWriter:
                 os.fsync(file.fileno())
             draft.replace(path.with_suffix(".safetensors"))
         except (OSError, SafetensorError) as error:
-            raise _cannot_write(self.folder, error) from error
-
-    def write_picture(self, sample_id: str, picture: Image.Image) -> None:
-        """Write one sample's maps as people see them: `pictures/<id>.png`.
-
-        Raises:
-            CannotWrite: as `write`.
-        """
-        path = self.folder / "pictures" / _file_name(sample_id)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path, compress_level=1)  # a third of the time, a tenth larger
-        except OSError as error:
-            raise _cannot_write(self.folder, error) from error
+            raise cannot_write(self.folder, error) from error
 
     def write_index(self, done: Collection[str], class_names: Sequence[str]) -> None:
         """Write `index.csv`: where the map of every sample, class and variant is.
@@ -111,21 +96,8 @@ class MapWriter:
                 table.writerow([name, label, class_names[label], variant, *lines[key]])
 
 
-def _file_name(sample_id: str) -> Path:
-    """A path below a folder, one for each id, with no part that a disk would refuse."""
-    parts = [part for part in PurePosixPath(sample_id).parts if part not in ("/", "..")]
-    return Path(*(_short(part) for part in parts[:-1]), f"{_short(parts[-1])}.png")
-
-
-def _short(part: str) -> str:
-    content = part.encode()
-    if len(content) <= _LONGEST:
-        return part
-    start = content[: _LONGEST - 20].decode(errors="ignore")
-    return f"{start}~{blake2b(content, digest_size=8).hexdigest()}"
-
-
-def _cannot_write(folder: Path, error: Exception) -> CannotWrite:
+def cannot_write(folder: Path, error: Exception) -> CannotWrite:
+    """What to do where maps or their pictures cannot be written."""
     return CannotWrite(
         f"cannot write maps to {folder} ({error}); make room, or set maps=false. What is done is "
         "kept, and the same command goes on from there."

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from var_exp.results.intervals import estimate, resampled_means
+from var_exp.metrics.base import Bounds
+from var_exp.results.intervals import estimate, of_differences, resampled_means
 from var_exp.results.rows import Row
 
 ClassScores = Mapping[tuple[str, int], float]
@@ -90,6 +91,7 @@ def paired_test(
     *,
     class_means: bool = False,
     tests: int = 1,
+    bounds: Bounds = (None, None),
 ) -> PairedTest | None:
     """Test one column against another, class by class where both have a score.
 
@@ -101,6 +103,7 @@ def paired_test(
         columns: Scores by column.
         class_means: Average the classes' means in place of all differences.
         tests: How many are made together, for `needed`.
+        bounds: Lowest and highest score.
 
     Returns:
         None when they share fewer than two samples.
@@ -108,6 +111,7 @@ def paired_test(
     common, pictures, classes = _units([columns[left], columns[right]])
     gaps = np.array([columns[left][unit] - columns[right][unit] for unit in common])
     found = estimate(gaps, pictures, classes if class_means else None)
+    found = found.within(of_differences(bounds))
     if found.pictures < 2:
         return None
     of_pictures = np.bincount(pictures, gaps) / np.bincount(pictures)

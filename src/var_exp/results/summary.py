@@ -7,7 +7,7 @@ defined rows.
 
 import csv
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from var_exp.files import whole_file
-from var_exp.results.intervals import estimate
+from var_exp.metrics.base import Bounds
+from var_exp.results.intervals import estimate, of_differences
 from var_exp.results.rows import FLAGS, Row
 from var_exp.text import TableWriter
 from var_exp.types import BadData
@@ -92,6 +93,7 @@ def summarise(
     rows: Iterable[Row],
     *,
     class_means: Collection[str] = (),
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> list[SummaryRow]:
     """Figures of every metric: the base, the refiners, their paired differences, the controls.
 
@@ -104,6 +106,7 @@ def summarise(
         rows: At most one score per sample, class, metric and variant, apart from repeats.
         class_means: Metrics whose figure is the mean over the classes' means, of the classes that
             have a defined score, in place of the mean over all rows.
+        bounds: Lowest and highest score by metric, where intervals end; others have none.
 
     Raises:
         ValueError: an unknown flag, or two different scores for the same sample, class, metric and
@@ -115,7 +118,12 @@ def summarise(
     return [
         figure
         for metric in sorted(by_metric)
-        for figure in _figures(metric, by_metric[metric], metric in class_means)
+        for figure in _figures(
+            metric,
+            by_metric[metric],
+            metric in class_means,
+            (bounds or {}).get(metric, (None, None)),
+        )
     ]
 
 
@@ -186,6 +194,7 @@ def _figures(
     metric: str,
     rows: Sequence[Row],
     class_mean: bool,
+    bounds: Bounds,
 ) -> Iterator[SummaryRow]:
     """The summary rows of one metric."""
     variants = _in_order({row.variant: None for row in rows})
@@ -208,7 +217,8 @@ def _figures(
     groups = table.classes if class_mean else None
     for variant in sorted(columns, key=lambda variant: _ORDER.index(variant.role)):
         scores, flags, scored = columns[variant]
-        found = estimate(scores, table.pictures, groups)
+        reach = of_differences(bounds) if variant.role == "difference" else bounds
+        found = estimate(scores, table.pictures, groups).within(reach)
         yield SummaryRow(
             metric,
             variant,

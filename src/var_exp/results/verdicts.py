@@ -8,6 +8,7 @@ from typing import Literal
 from scipy import stats
 
 from var_exp.metrics.base import Traits
+from var_exp.results.intervals import of_differences
 from var_exp.results.significance import FEWEST, pictures_needed, verdict_level
 from var_exp.results.summary import SummaryRow
 from var_exp.variants import BASE, SAME_SPARSITY
@@ -48,7 +49,7 @@ class Verdict:
         if isnan(self.difference.ci_low):
             return "too few samples with both maps scored"
         if (count := self.difference.pictures) < FEWEST:
-            return f"{count} pictures are too few{_more(self.difference)}"
+            return f"{count} pictures are too few{self._needed}"
         return ""
 
     @property
@@ -75,8 +76,23 @@ class Verdict:
         count = self.difference.pictures
         return (
             f"no difference shown, {p_value} is not below the {level:g} asked of {count} pictures"
-            f"{_more(self.difference)}"
+            f"{self._needed}"
         )
+
+    @property
+    def _needed(self) -> str:
+        """How many pictures a difference like this one takes, as the end of a sentence."""
+        row, count = self.difference, self.difference.pictures
+        lowest, highest = of_differences(self.traits.bounds)
+        if row.ci_low == lowest and row.ci_high == highest:  # how far it varies is not seen
+            return ""
+        # the end that no bound has cut off; Hall's are not equally far from the mean
+        whole = (row.ci_high - row.ci_low) / 2
+        cut = row.ci_low == lowest or row.ci_high == highest
+        half = max(row.ci_high - row.value, row.value - row.ci_low) if cut else whole
+        error = half / float(stats.t.ppf(0.975, count - 1))
+        needed = pictures_needed(row.value, error * sqrt(count))
+        return f"; needed: {needed:,}" if needed is not None and needed > count else ""
 
     @property
     def sparsity_suffices(self) -> bool:
@@ -141,14 +157,6 @@ def judge(summary: Sequence[SummaryRow], traits: Mapping[str, Traits]) -> list[V
                 pair = (figures[BASE], figures[name])
                 verdicts.append(Verdict(*pair, row, control, other, traits[metric]))
     return verdicts
-
-
-def _more(difference: SummaryRow) -> str:
-    """How many pictures a difference like this one takes, as the end of a sentence."""
-    count = difference.pictures
-    error = (difference.ci_high - difference.ci_low) / 2 / float(stats.t.ppf(0.975, count - 1))
-    needed = pictures_needed(difference.value, error * sqrt(count))
-    return f"; take {needed:,}" if needed is not None and needed > count else ""
 
 
 def number(value: float, *, digits: int = 3, signed: bool = False) -> str:

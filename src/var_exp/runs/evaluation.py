@@ -25,6 +25,7 @@ from var_exp.report.page import write_report
 from var_exp.results.aggregate import results_of
 from var_exp.results.by_class import by_class
 from var_exp.results.curves import write_curves
+from var_exp.results.drawings import Drawings
 from var_exp.results.rows import write_rows
 from var_exp.results.saved_maps import MapWriter
 from var_exp.results.selection import pick_at_random, pick_samples
@@ -87,9 +88,9 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         )
         module.keep = store.commit
         if keeps_maps:
-            writer = MapWriter(run_dir / _MAPS)
+            drawings = Drawings(run_dir / _MAPS, ids) if keeps_maps == "overlays" else None
             module.keep_maps = partial(
-                save_maps, experiment, module, writer, keeps_maps == "overlays"
+                save_maps, experiment, module, MapWriter(run_dir / _MAPS), drawings
             )
         started = time.perf_counter()
         try:
@@ -237,9 +238,10 @@ def _conclude(
 
     `summary.csv` comes last of the files: a run that has it is finished.
     """
-    found = results_of(store, module.measures)
+    found = results_of(store, module.measures, asks_prediction=experiment.asks_prediction)
     dataset = experiment.dataset
-    scored = [dataset.sample_id(place) for place in sorted(store.done())]
+    every = [dataset.sample_id(place) for place in range(len(dataset))]
+    scored = [every[place] for place in sorted(store.done())]
     told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
     if (run_dir / _MAPS).is_dir():
         MapWriter(run_dir / _MAPS).write_index(
@@ -262,8 +264,11 @@ def _conclude(
         chance=found.chance,
         config_yaml=OmegaConf.to_yaml(without_folders(root)),
         facts={**without_folders(told), **facts},
-        classes=by_class(store.rows(), dataset.class_names),
+        classes=by_class(
+            store.rows(), dataset.class_names, {k: its.bounds for k, its in found.traits.items()}
+        ),
         pictures_first=experiment.own_pictures,
+        drawings=Drawings(run_dir / _MAPS, every).found(scored),
     )
     write_curves(run_dir / "curves.csv", found.curves)
     write_summary(run_dir / "summary.csv", found.summary, facts["record"])
@@ -280,12 +285,13 @@ def _conclude(
     if logger is not None:
         news = LoggedRun(root, found.summary, found.directions, store.rows(), panels, found.curves)
         console.print(log_results(logger, news), soft_wrap=True)
-    files = "report.html, summary.csv, scores.csv"
+    files = "summary.csv, scores.csv"
     if found.curves:
         files += ", curves.csv"
     if (run_dir / _MAPS).is_dir():
         files += f", {_MAPS}/index.csv"
         files += f", {_MAPS}/pictures" if (run_dir / _MAPS / "pictures").is_dir() else ""
     console.print(f"written to {run_dir}: {files}", soft_wrap=True)
+    console.print(f"now open {run_dir / 'report.html'}", style="bold", soft_wrap=True)
     store.remove()
     return found.summary

@@ -43,7 +43,7 @@ GIVEN = {
     "method": {"seed"},
     "classes": {"siblings", "seed", "known"},
     "metric": {"model", "seed"},
-    "logger": {"save_dir"},
+    "logger": {"save_dir", "measured"},
 }
 """Arguments that the program itself hands to the targets of a group."""
 
@@ -66,6 +66,7 @@ class Experiment:
         model_names: Names of the model's classes; none when they are the data's.
         own_pictures: Whether somebody wants to see pictures rather than scores: the data have no
             labels, the classes were named, or nothing is measured.
+        asks_prediction: Whether what the model predicts is asked about, for lack of labels.
         title: What made the maps, in words, such as "gbp on resnet50".
     """
 
@@ -81,6 +82,7 @@ class Experiment:
     class_mapping: ClassMapping = field(default_factory=ClassMapping)
     model_names: Sequence[str] = ()
     own_pictures: bool = False
+    asks_prediction: bool = False
     title: str = ""
 
     @property
@@ -127,7 +129,8 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     rule: ClassRule = build(
         root["classes"], where="classes", siblings=data.siblings, seed=seed, known=known
     )
-    own_pictures = isinstance(rule, Named) or data.label(0) == PREDICTED or not root["metric"]
+    unlabelled = data.label(0) == PREDICTED
+    own_pictures = isinstance(rule, Named) or unlabelled or not root["metric"]
     if isinstance(rule, Named):
         check_pictures(list(rule.of_picture), dataset, str(rule.file))
         dataset = AskedAbout(dataset, rule.question)
@@ -149,6 +152,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         class_mapping=ClassMapping(dataset.members),
         model_names=dataset.model_names,
         own_pictures=own_pictures,
+        asks_prediction=unlabelled and not isinstance(rule, Named),
         title=root["title"],
     )
     if experiment.refiners and not experiment.method.class_specific:

@@ -19,6 +19,8 @@ from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
 from var_exp.report.panel_picture import panel_picture
 from var_exp.report.panels import Panel
+from var_exp.report.thumbnails import thumbnail
+from var_exp.results.drawings import Drawings
 from var_exp.results.saved_maps import MapWriter
 from var_exp.results.selection import Pick
 from var_exp.runs.experiment import Experiment
@@ -101,7 +103,7 @@ def save_maps(
     experiment: Experiment,
     module: AttributionModule,
     writer: MapWriter,
-    drawn: bool,
+    drawings: Drawings | None,
     batch: Batch,
     attributed: Attributed,
     variants: Variants,
@@ -114,7 +116,8 @@ def save_maps(
         experiment: What the run is made of.
         module: Its attribution.
         writer: Where they go.
-        drawn: Draw the maps of all competing classes as well, one picture for each sample.
+        drawings: Where the maps of all competing classes are drawn as well, one picture for each
+            sample; None draws none.
         batch: What was attributed.
         attributed: What came out.
         variants: And what was made of that.
@@ -122,9 +125,10 @@ def save_maps(
     asked, competing = batch.classes.shape[1], attributed.classes.shape[1]
     kept = {BASE: attributed.maps[:, :competing]}
     kept |= {name: variants[name][:, :asked] for name in module.refiners}
-    if drawn:
+    if drawings is not None:
         for panel in panels_of(experiment, module, batch, attributed):
-            writer.write_picture(panel.sample_id, panel_picture(panel))
+            pictures = panel_picture(panel), thumbnail(panel)
+            drawings.write(panel.sample_id, *pictures, panel.sentence)
     writer.write(batch.ids, attributed.classes, kept)
 
 

@@ -18,6 +18,11 @@ LAUNCHER_ERROR = "launcher_error.txt"
 """File in the folder of a sweep that its launcher gave up on: what it said."""
 
 _EXTRAS = {"submitit": "slurm", "joblib": "parallel"}
+_LISTING = (
+    "hydra._internal.core_plugins.basic_launcher",
+    "hydra_plugins.hydra_joblib_launcher._core",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher",
+)
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +41,17 @@ def refusal(error: Exception) -> str | None:
     if type(error).__name__ in ("FailedSubmissionError", "FailedJobError") and "sbatch" in text:
         return f"SLURM does not take the runs ({text}); mend it with hydra.launcher.…=…"
     return None
+
+
+def list_as_typed() -> None:
+    """Let launchers list the runs of a sweep without the signs that `arguments.open_key` adds."""
+    for name in _LISTING:
+        logging.getLogger(name).addFilter(_as_typed)
+
+
+def _as_typed(record: logging.LogRecord) -> bool:
+    record.msg = re.sub(r"(?<=[\t ])\+\+(?=\w)", "", str(record.msg))
+    return True
 
 
 def wait_for_every_run(launcher: str) -> None:

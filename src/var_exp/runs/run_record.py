@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from var_exp.files import write_whole
-from var_exp.metrics.base import Traits
+from var_exp.metrics.base import Bounds, Traits
 from var_exp.runs.provenance import flat, short_hash
 from var_exp.types import BadData, ConfigError
 
@@ -83,6 +83,7 @@ class RunRecord:
                 higher_is_better=said["higher_is_better"] is True,
                 average="classes" if said["average"] == "classes" else "samples",
                 rewards_sparsity=said["rewards_sparsity"] is True,
+                bounds=_bounds(said.get("bounds")),
             )
             for name, said in self._read().get("traits", {}).items()
         }
@@ -171,6 +172,14 @@ def _check_form(known: object) -> None:
         raise ValueError("its traits are none")
     if any(not name or Path(name).name != name for name in known.get("files", {})):
         raise ValueError("its files are not those of its folder")
+
+
+def _bounds(said: object) -> Bounds:
+    """Lowest and highest score as they were written; none where they are no two numbers."""
+    if not isinstance(said, list) or len(said) != 2:
+        return None, None
+    low, high = (float(end) if isinstance(end, int | float) else None for end in said)
+    return low, high
 
 
 def _hash_of(file: Path) -> str | None:

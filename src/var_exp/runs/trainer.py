@@ -57,5 +57,8 @@ def logger_of(root: Mapping[str, Any], run_dir: Path) -> Logger | None:
     """The dashboard that is told of a run; None where none is wanted."""
     if not root["logger"]:
         return None
-    logger: Logger = build(root["logger"], where="logger", save_dir=str(run_dir))
+    measured = bool(root["metric"])
+    logger: Logger | None = build(
+        root["logger"], where="logger", save_dir=str(run_dir), measured=measured
+    )
     return logger
