@@ -75,8 +75,8 @@ class InputSpec:
         mean: Per channel, subtracted from an image in [0, 1].
         std: Per channel, divides after the mean is subtracted.
         interpolation: How photographs are resized: "bilinear" or "bicubic".
-        crop_pct: Share of the resized short side that the centre crop keeps.
-        crop_mode: How the square is cut: "center", "squash" or "border"; see `Geometry`.
+        crop_pct: Share of the resized picture's side that the centre crop keeps.
+        crop_mode: How the input is cut out: "center", "squash" or "border"; see `Geometry`.
         fixed_size: True when the model refuses every other input size.
         width: Of an input that is no square, in pixels; None for a square.
     """
@@ -91,19 +91,9 @@ class InputSpec:
     width: int | None = None
 
     @property
-    def side(self) -> int:
-        """Side of the square that pictures are cut to.
-
-        Raises:
-            ConfigError: the model expects no squares, and data know no others.
-        """
-        if self.width is not None:
-            raise ConfigError(
-                f"the model takes pictures of {self.size} x {self.width} px, and data are cut to "
-                "squares; explain normalised tensors of that size with method.attribute or "
-                "var_exp.explain, or use a model of square pictures."
-            )
-        return self.size
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the input, in pixels."""
+        return self.size, self.size if self.width is None else self.width
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,33 @@ def test_the_geometry_is_that_of_timm_to_the_bit(kind, size):
     torch.testing.assert_close(ours, theirs(picture), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (333, 301), (90, 61), (64, 128)])
+@pytest.mark.parametrize("shape", [(128, 64), (64, 128), (97, 96)])
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+def test_the_geometry_of_inputs_that_are_no_squares_is_that_of_timm(mode, shape, size):
+    config = {
+        **{"input_size": (3, *shape), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.3)},
+        **{"crop_pct": 0.9, "crop_mode": mode, "interpolation": "bilinear"},
+    }
+
+    class Model(torch.nn.Module):
+        pretrained_cfg = config
+
+    theirs = create_transform(**resolve_model_data_config(Model()), is_training=False)
+    spec = input_spec(Model())
+    assert spec.shape == shape
+    picture = Image.fromarray(chessboard(size[1], size[0]))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
+    ours = (Geometry.of(spec).picture(picture) - mean) / std
+    assert ours.shape == (3, *shape)
+    torch.testing.assert_close(ours, theirs(picture), rtol=0, atol=1e-6)
+
+
+def test_whole_pictures_keep_their_shape_whatever_that_of_the_input():
+    image = Geometry(128, mode="whole", width=64).picture(Image.new("RGB", (300, 200)))
+    assert image.shape == (3, 64, 96)
+
+
 def test_shipped_aliases_say_how_they_crop():
     spec = input_spec(load_model("vit_b16", pretrained=False))
     assert (spec.crop_mode, spec.crop_pct) == ("center", 0.9)
@@ -276,6 +303,9 @@ GEOMETRIES = [
     Geometry(32, 0.875),
     Geometry(48, 0.9, mode="squash"),
     Geometry(40, 0.9, mode="border"),
+    Geometry(48, 0.9, width=24),
+    Geometry(24, 0.9, mode="squash", width=40),
+    Geometry(40, 0.9, mode="border", width=30),
 ]
 
 
@@ -285,9 +315,10 @@ def test_masks_are_the_exact_nearest_and_boxes_are_filled_masks(geometry, size):
     width, height = size
     masks = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0)) < 0.5
     (new_width, new_height), (left, top) = geometry._resized(width, height)
-    expected = torch.zeros(3, geometry.size, geometry.size, dtype=torch.bool)
-    for row in range(geometry.size):
-        for column in range(geometry.size):
+    down, across = geometry.size, geometry.width or geometry.size
+    expected = torch.zeros(3, down, across, dtype=torch.bool)
+    for row in range(down):
+        for column in range(across):
             x = math.floor(Fraction(2 * (column + left) + 1, 2) * width / new_width)
             y = math.floor(Fraction(2 * (row + top) + 1, 2) * height / new_height)
             if 0 <= x < width and 0 <= y < height:
@@ -297,7 +328,7 @@ def test_masks_are_the_exact_nearest_and_boxes_are_filled_masks(geometry, size):
         masks.to(torch.uint8), [new_height, new_width], v2.InterpolationMode.NEAREST_EXACT
     )
     if geometry.mode != "border":
-        theirs = resized[:, top : top + geometry.size, left : left + geometry.size].bool()
+        theirs = resized[:, top : top + down, left : left + across].bool()
         assert (geometry.masks(masks) == theirs).float().mean() > 0.95
 
     boxes = [(3, 5, 20, 33), (0, 0, width, height), (29, 50, 30, 51), (4, 4, 4, 9)]
@@ -305,7 +336,7 @@ def test_masks_are_the_exact_nearest_and_boxes_are_filled_masks(geometry, size):
     for region, (x0, y0, x1, y1) in zip(filled, boxes, strict=True):
         region[y0:y1, x0:x1] = True
     assert torch.equal(geometry.boxes(boxes, of=size), geometry.masks(filled))
-    assert geometry.boxes([], of=size).shape == (0, geometry.size, geometry.size)
+    assert geometry.boxes([], of=size).shape == (0, down, across)
 
 
 def test_a_bright_spot_and_its_box_meet():

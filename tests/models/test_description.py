@@ -1,6 +1,7 @@
 """What a network takes and gives: seen once, named right, and said of networks that do not say."""
 
 import copy
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -20,10 +21,12 @@ from var_exp.models import (
     describe,
     head_of,
     input_spec,
+    load_model,
     network_name,
     probabilities,
     returning_logits,
 )
+from var_exp.models.declared import crop_share
 from var_exp.models.outputs import logits_of
 from var_exp.models.targets import find_target
 from var_exp.types import ConfigError, InputSpec, UnsupportedModel
@@ -237,3 +240,29 @@ def test_the_gradient_of_a_sigmoid():
     for k in (0, 1):
         (right,) = torch.autograd.grad(scores[:, k].sum(), leaf, retain_graph=True)
         torch.testing.assert_close(found[:, k], right)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": (64, 32), "depth": 1}, (64, 32)),
+        ("swin_tiny_patch4_window7_224", {"img_size": 56, "depths": (1, 1)}, (56, 56)),
+        ("maxvit_pico_rw_256", {"img_size": (128, 64)}, (128, 64)),
+    ],
+)
+def test_the_size_that_a_network_was_built_for_counts(name, options, shape):
+    """timm's dictionary still says 224 or 256, which such a network refuses."""
+    model = timm.create_model(name, num_classes=4, **options)
+    spec = input_spec(model)
+    assert (spec.shape, spec.fixed_size) == (shape, True)
+    assert describe(model, torch.zeros(1, 3, *shape))[1].shape == (1, 4)
+    said = input_spec(load_model(name, pretrained=False, num_classes=4, options=options))
+    assert said.shape == shape
+    with pytest.raises(UnsupportedModel, match=f"it says it takes {shape[0]} x {shape[1]}; "):
+        describe(model, torch.zeros(1, 3, 96, 48))
+
+
+def test_crops_come_back_to_the_resized_side():
+    for side in range(16, 400):
+        for resized in range(side, 420):
+            assert math.floor(side / crop_share(side, resized)) == resized

@@ -122,6 +122,41 @@ def test_pictures_go_the_way_of_the_processor(saved):
     assert (batch.images[0] - right).abs().max() < 0.02  # one step of 255 is 0.0145
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": {"height": 64, "width": 32}},
+        {
+            **{"size": {"height": 80, "width": 40}, "do_center_crop": True},
+            "crop_size": {"height": 64, "width": 32},
+        },
+    ],
+)
+def test_pictures_that_are_no_squares_go_the_way_of_the_processor(saved, options):
+    import numpy as np
+    from PIL import Image
+
+    from var_exp.data.geometry import Geometry
+
+    name = "BitImageProcessor" if "crop_size" in options else "ViTImageProcessor"
+    own = processor(name, image_mean=[0.0] * 3, image_std=[1.0] * 3, **options)
+    folder, _ = saved(vit(), own)
+    spec = input_spec(load_model(folder))
+    assert spec.shape == (64, 32)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    right = torch.as_tensor(np.array(own(Image.fromarray(noise))["pixel_values"][0]))
+    ours = Geometry.of(spec).picture(Image.fromarray(noise))
+    assert (ours - right).abs().max() < 0.02  # one step of 255 is 0.004
+
+
+def test_crops_that_timm_does_not_know_are_asked_for(saved):
+    """Hugging Face resizes the short side whatever the crop's shape."""
+    options = {"size": {"shortest_edge": 80}, "crop_size": {"height": 64, "width": 32}}
+    folder, _ = saved(vit(), processor("CLIPImageProcessor", **options))
+    with pytest.raises(ConfigError, match="does not say its input_size"):
+        input_spec(load_model(folder))
+
+
 def test_without_a_processor_the_input_is_asked_for(saved):
     folder, _ = saved(vit())
     with pytest.raises(ConfigError, match="does not say its input_size and mean and std"):

@@ -31,6 +31,12 @@ def refused(file, *words):
 
 
 def test_what_can_be_is_taken_as_it_is():
+    upright, grey = (
+        {"input_size": [3, 128, 64]},
+        {"input_size": [1, 28, 28], "mean": [0.5], "std": [0.3]},
+    )
+    assert check_input(upright, "it") == upright
+    assert check_input(grey, "it") == grey
     assert check_input({**GOOD, "url": "x", "interpolation": "bilinear"}, "it") == {
         **GOOD,
         "interpolation": "bilinear",
@@ -45,7 +51,7 @@ def test_what_can_be_is_taken_as_it_is():
         *[("crop_pct", v) for v in (0, -1, 1.5, float("nan"), "1", True, 1e-9)],
         *[("mean", v) for v in ([float("nan")] * 3, [0.5], "abc", [None] * 3, 0.5)],
         *[("std", v) for v in ([0, 0, 0], [-1, 1, 1], [float("inf")] * 3)],
-        *[("input_size", v) for v in ([3, 64], [3, 10**5, 10**5], [1, 64, 64], [3, 64, 32], 64)],
+        *[("input_size", v) for v in ([3, 64], [3, 10**5, 10**5], [0, 64, 64], [65, 64, 32], 64)],
         *[("interpolation", "nearest-ish"), ("crop_mode", 3), ("crop_mode", "dash")],
     ],
 )
@@ -135,4 +141,4 @@ def test_names_saved_by_an_editor_are_the_same_names(tmp_path, state):
 def test_what_the_file_itself_says_is_checked(tmp_path, state):
     told = json.dumps({"class_names": list("abc"), "config": {**GOOD, "std": [0, 0, 0]}})
     save_file(state, tmp_path / "a.safetensors", {"var_exp": told})
-    refused(tmp_path / "a.safetensors", "std=[0, 0, 0], which must be three numbers above 0")
+    refused(tmp_path / "a.safetensors", "std=[0, 0, 0], which must be a number above 0")

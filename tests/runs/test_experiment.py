@@ -247,10 +247,6 @@ def test_grids_of_pictures_that_the_model_is_sure_of(composed, tmp_path, monkeyp
 OTHER_INPUTS = (
     (["model.options.in_chans=4"], "takes pictures of 4 channels, got 3; use data of 4 channels"),
     (
-        ["model.options.pretrained_cfg_overlay.input_size=[3,128,64]"],
-        "takes pictures of 128 x 64 px, and data are cut to squares",
-    ),
-    (
         ["model.options.pretrained_cfg_overlay.mean=[0.5]"],
         "names 1 means and 3 standard deviations",
     ),

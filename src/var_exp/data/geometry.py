@@ -30,14 +30,15 @@ _RESAMPLING = {
 class Geometry:
     """The way from a picture to what the model sees, for pictures, masks and boxes alike.
 
-    "center" resizes the short side to size / crop_pct and cuts the square out of the middle;
-    "squash" resizes both sides to that, without keeping their ratio; "border" resizes the long
-    side and fills the rest with `fill`. So timm evaluates the weights that say so. "whole" resizes
-    the short side to size and cuts nothing away, so what comes is no square: for networks that take
-    pictures of any size.
+    "center" resizes the picture to cover height and width / crop_pct and cuts them out of the
+    middle; "squash" resizes both sides to that, without keeping their ratio; "border" resizes the
+    picture to fit into it and fills the rest with `fill`. So timm evaluates the weights that say
+    so. "whole" resizes the short side to the shorter of height and width and cuts nothing away, so
+    that pictures keep their shape: for networks that take pictures of any size.
 
     Args:
-        size: Side of the square in pixels, in "whole" the short side.
+        size: Height in pixels of what the model sees.
+        width: Its width; None for a square.
         crop_pct: Share of the resized side that the crop keeps; "whole" has no crop.
         interpolation: "bilinear" or "bicubic", both antialiased.
         mode: See above.
@@ -53,27 +54,30 @@ class Geometry:
     interpolation: str = "bicubic"
     mode: Literal["center", "squash", "border", "whole"] = "center"
     fill: tuple[float, ...] = (0.0, 0.0, 0.0)
+    width: int | None = None
 
     @classmethod
     def of(cls, spec: InputSpec) -> Self:
         """Geometry of what a model expects to see."""
-        return cls(spec.side, spec.crop_pct, spec.interpolation, spec.crop_mode, spec.mean)
+        return cls(
+            *(spec.size, spec.crop_pct, spec.interpolation, spec.crop_mode, spec.mean, spec.width)
+        )
 
     def picture(self, picture: Image.Image) -> Float[Tensor, "3 h w"]:
         """Resize and crop an RGB picture; values in [0, 1]."""
         (width, height), (left, top) = self._resized(*picture.size)
         seen = self._seen(width, height)
         resample = _RESAMPLING[self.interpolation]
-        if width * height > _MOST_RESIZED:  # a strip: resize no more than the square needs
+        if width * height > _MOST_RESIZED:  # a strip: resize no more than is seen
             x, y = picture.width / width, picture.height / height
             box = left * x, top * y, (left + seen[0]) * x, (top + seen[1]) * y
             resized, left, top = picture.resize(seen, resample, box), 0, 0
         else:
             resized = picture.resize((width, height), resample)
         red, green, blue = (round(255 * value) for value in self.fill)
-        square = Image.new("RGB", seen, (red, green, blue))
-        square.paste(resized, (-left, -top))
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+        view = Image.new("RGB", seen, (red, green, blue))
+        view.paste(resized, (-left, -top))
+        return torch.from_numpy(np.array(view)).permute(2, 0, 1).float() / 255
 
     def masks(self, masks: Bool[Tensor, "... H W"]) -> Bool[Tensor, "... h w"]:
         """Masks of the picture, each pixel from the one that its centre falls on."""
@@ -116,22 +120,34 @@ class Geometry:
 
     def _seen(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of what the model sees of a picture resized to these."""
-        return (width, height) if self.mode == "whole" else (self.size, self.size)
+        return (width, height) if self.mode == "whole" else self._wanted()
+
+    def _wanted(self) -> tuple[int, int]:
+        """Width and height of the model's input."""
+        return self.size if self.width is None else self.width, self.size
 
     def _resized(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Size of the resized picture, and left and top of what the model sees in it."""
-        side = self.size if self.mode == "whole" else math.floor(self.size / self.crop_pct)
+        across, down = (
+            side if self.mode == "whole" else math.floor(side / self.crop_pct)
+            for side in self._wanted()
+        )
         if self.mode == "squash":
-            resized = side, side
+            resized = across, down
         elif self.mode == "border":
-            longest = max(width, height)
-            resized = round(width * side / longest), round(height * side / longest)
-        else:  # int(), as torchvision cuts the long side
-            short = min(width, height)
+            resized = _kept_in_shape(width, height, max(width / across, height / down))
+        elif across == down or self.mode == "whole":  # int(), as torchvision cuts the long side
+            side, short = min(across, down), min(width, height)
             resized = int(side * width / short), int(side * height / short)
+        else:
+            resized = _kept_in_shape(width, height, min(width / across, height / down))
         spare = [a - b for a, b in zip(resized, self._seen(*resized), strict=True)]
         left, top = (round(s / 2) if s >= 0 else -(-s // 2) for s in spare)
         return (max(1, resized[0]), max(1, resized[1])), (left, top)
+
+
+def _kept_in_shape(width: int, height: int, ratio: float) -> tuple[int, int]:
+    return round(width / ratio), round(height / ratio)
 
 
 def _within(places: Tensor, start: float, end: float) -> Tensor:

@@ -261,4 +261,4 @@ def _geometry(spec: InputSpec, view: str) -> Geometry:
         raise ConfigError(f"data.view must be crop or whole, got '{view}'.")
     if spec.fixed_size:
         raise ConfigError("data.view=whole needs a model that takes any size; use data.view=crop.")
-    return Geometry(spec.size, interpolation=spec.interpolation, mode="whole")
+    return Geometry(spec.size, interpolation=spec.interpolation, mode="whole", width=spec.width)

@@ -29,7 +29,7 @@ from var_exp.engine.relevance import rules as rules
 from var_exp.engine.relevance.calls import Composite
 from var_exp.engine.relevance.propagation import relevance
 from var_exp.methods.method import Method
-from var_exp.models.description import input_spec
+from var_exp.models.declared import input_spec
 from var_exp.types import Classes, ConfigError, Images, Logits, Maps, UnsupportedModel
 
 CompositeName: TypeAlias = Literal["epsilon", "epsilon_plus_flat", "epsilon_gamma_box"]

@@ -5,7 +5,7 @@ from torch import nn
 
 from var_exp.methods.method import Method
 from var_exp.models import input_spec
-from var_exp.models.description import first_channels
+from var_exp.models.declared import first_channels
 from var_exp.models.folding import folded
 from var_exp.types import ConfigError
 

@@ -25,7 +25,7 @@ from var_exp.metrics.curve_metric import PerturbationMetric, Ties
 from var_exp.metrics.matrix_metric import MatrixMetric
 from var_exp.metrics.perturbation import Question, RunOptions, as_perturber
 from var_exp.metrics.perturber import Perturber
-from var_exp.models.description import probabilities
+from var_exp.models.declared import probabilities
 from var_exp.types import Images, Predict
 
 Masking = Literal["deleted", "kept"]

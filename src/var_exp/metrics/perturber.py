@@ -20,7 +20,7 @@ from torch import Tensor
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.metrics.baselines import Baseline, Fill, make_fill
 from var_exp.metrics.ranking import Ranking, rank
-from var_exp.models.description import Head, head_of
+from var_exp.models.declared import Head, head_of
 from var_exp.models.frozen import logits_from
 from var_exp.seeds import sample_generator
 from var_exp.types import Images, Predict

@@ -1,17 +1,16 @@
 """Models by name, in eval mode and frozen, with what they expect to see."""
 
 from var_exp.models.conv_patches import ConvPatches
-from var_exp.models.description import (
-    Description,
+from var_exp.models.declared import (
     class_names,
     classes_of,
     declare,
-    describe,
     head_of,
     input_spec,
     network_name,
     probabilities,
 )
+from var_exp.models.description import Description, describe
 from var_exp.models.frozen import returning_logits
 from var_exp.models.hf_models import hf_model
 from var_exp.models.load import load_model, timm_model

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from var_exp.models.description import Head, declare
+from var_exp.models.declared import Head, crop_share, declare
 from var_exp.models.frozen import returning_logits
 from var_exp.models.hub import WAYS_OUT, answered, in_short
 from var_exp.types import ConfigError, MissingWeights
@@ -130,17 +130,20 @@ def _geometry(processor: Any) -> dict[str, Any] | None:
     size, crop = processor.size, getattr(processor, "crop_size", None)
     short, height, width = (_side(size, key) for key in ("shortest_edge", "height", "width"))
     if getattr(processor, "do_center_crop", None) and crop is not None:
-        side, across = _side(crop, "height"), _side(crop, "width")
-        if side is None or side != across or (short is None and height != width):
+        down, across = _side(crop, "height"), _side(crop, "width")
+        if down is None or across is None:
             return None
-        resized = short or height
-        mode = "center" if short else "squash"
-        return None if not resized else _said(side, side, side / resized, mode)
-    share = getattr(processor, "crop_pct", None)
-    if short is not None and share is not None:
+        if short is not None:  # of other crops timm resizes the side that fits
+            share = crop_share(down, short)
+            return _said(down, across, share, "center") if down == across else None
+        if height is None or width is None or down * width != across * height:
+            return None
+        return _said(down, across, crop_share(down, height), "squash")
+    kept = getattr(processor, "crop_pct", None)
+    if short is not None and kept is not None:
         # as ConvNeXt: from 384 px on, both sides are resized and nothing is cut away
         whole = short >= 384
-        return _said(short, short, 1.0, "squash") if whole else _said(short, short, share, "center")
+        return _said(short, short, 1.0, "squash") if whole else _said(short, short, kept, "center")
     return None if height is None or width is None else _said(height, width, 1.0, "squash")
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from var_exp.models.checkpoint import UNREADABLE, Checkpoint, read_checkpoint
-from var_exp.models.description import Head, declare
+from var_exp.models.declared import Head, declare
 from var_exp.models.hf_models import hf_model
 from var_exp.models.hub import WAYS_OUT, from_hub, in_short
 from var_exp.models.packaged import packaged_weights
@@ -112,7 +112,8 @@ def timm_model(
         _tell(model, read)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
-    return declare(model.eval().requires_grad_(False), head=head)
+    size = arguments.get("img_size")  # timm's configuration keeps that of the published weights
+    return declare(model.eval().requires_grad_(False), size=size, head=head)
 
 
 def _check_name(name: str) -> None:

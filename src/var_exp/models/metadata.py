@@ -14,6 +14,7 @@ from var_exp.text import printable
 INPUT = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 """What timm's `pretrained_cfg` says of the input, of which a file may know better."""
 
+_MOST_CHANNELS = 64
 _MOST_PIXELS = 4096  # of a side; the largest that timm's weights expect is 1024
 
 
@@ -81,6 +82,13 @@ def check_input(config: object, where: str) -> dict[str, Any]:
         fits, rule = _RULES[key]
         if not fits(value):
             raise ValueError(f"{where} says {key}={str(value)[:40]}, which must be {rule}")
+    channels = told.get("input_size", [3])[0]
+    for key in ("mean", "std"):
+        if key in told and len(told[key]) != channels:
+            raise ValueError(
+                f"{where} says {key}={str(told[key])[:40]}, which must be {channels} numbers, one "
+                "for each channel"
+            )
     return told
 
 
@@ -98,22 +106,32 @@ def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def _three(value: object, fits: Callable[[Any], bool]) -> bool:
-    return isinstance(value, Sequence) and len(value) == 3 and all(fits(each) for each in value)
+def _each(value: object, fits: Callable[[Any], bool]) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and 1 <= len(value) <= _MOST_CHANNELS
+        and all(fits(each) for each in value)
+    )
 
 
 def _is_size(value: object) -> bool:
-    return _three(value, lambda side: isinstance(side, int) and 1 <= side <= _MOST_PIXELS) and (
-        value[0] == 3 and value[1] == value[2]  # type: ignore[index]  # it is three numbers
+    return (
+        _each(value, lambda side: isinstance(side, int) and 1 <= side <= _MOST_PIXELS)
+        and len(value) == 3  # type: ignore[arg-type]  # it is a sequence
+        and value[0] <= _MOST_CHANNELS  # type: ignore[index]
     )
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "input_size": (_is_size, f"[3, side, side] with a side of at most {_MOST_PIXELS} px"),
-    "mean": (lambda v: _three(v, lambda m: _number(m) and abs(m) <= 10), "three numbers about 0.5"),
+    "input_size": (_is_size, f"[channels, height, width], with sides of at most {_MOST_PIXELS} px"),
+    "mean": (
+        lambda v: _each(v, lambda m: _number(m) and abs(m) <= 10),
+        "a number about 0.5 for each channel",
+    ),
     "std": (
-        lambda v: _three(v, lambda s: _number(s) and 1e-3 <= s <= 100),
-        "three numbers above 0, such as 0.25",
+        lambda v: _each(v, lambda s: _number(s) and 1e-3 <= s <= 100),
+        "a number above 0, such as 0.25, for each channel",
     ),
     "interpolation": (lambda v: v in ("bilinear", "bicubic"), "bilinear or bicubic"),
     "crop_pct": (lambda v: _number(v) and 0.05 <= v <= 1, "a share between 0.05 and 1"),

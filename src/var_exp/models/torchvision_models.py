@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 from var_exp.models.checkpoint import UNREADABLE, read_checkpoint
-from var_exp.models.description import Head, declare
+from var_exp.models.declared import Head, crop_share, declare
 from var_exp.models.hub import ANSWER_SECONDS, WAYS_OUT, in_short
 from var_exp.registry import did_you_mean
 from var_exp.types import ConfigError, MissingWeights
@@ -96,7 +96,7 @@ def torchvision_model(
         mean=seen.mean,
         std=seen.std,
         interpolation=seen.interpolation.value,
-        crop_pct=seen.crop_size[0] / seen.resize_size[0],
+        crop_pct=crop_share(seen.crop_size[0], seen.resize_size[0]),
         head=head,
         class_names=read.class_names if read is not None and read.class_names else categories,
         name=name,

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from var_exp.models.description import Head, declare
+from var_exp.models.declared import Head, declare
 from var_exp.models.hf_models import check_at_hand, declare_preprocessing, import_transformers
 from var_exp.models.hub import in_short
 from var_exp.types import ConfigError

@@ -24,7 +24,7 @@ from var_exp.models import (
     input_spec,
     returning_logits,
 )
-from var_exp.models.description import Head
+from var_exp.models.declared import Head
 from var_exp.refine.base import Refiner, takes_logits
 from var_exp.registry import build
 from var_exp.types import (
@@ -194,14 +194,13 @@ def _check_input(spec: InputSpec) -> None:
     """Refuse a model whose pictures the data cannot give.
 
     Raises:
-        ConfigError: other than three channels, or no squares.
+        ConfigError: other than three channels.
     """
     if len(spec.mean) != 3:
         raise ConfigError(
             f"the model takes pictures of {len(spec.mean)} channels, and data have three; explain "
             "tensors of your own with method.attribute, or use another model."
         )
-    _ = spec.side
 
 
 def _try_model(model: nn.Module, batch: Batch, names: Sequence[str]) -> Logits:

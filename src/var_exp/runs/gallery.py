@@ -12,7 +12,7 @@ import torch
 
 from var_exp.data.datamodule import collate, to_display
 from var_exp.models import probabilities as by_head
-from var_exp.models.description import Head
+from var_exp.models.declared import Head
 from var_exp.modules.attribution import AttributionModule
 from var_exp.modules.variants import Attributed, Variants
 from var_exp.refine.shared import shared_evidence

@@ -115,6 +115,11 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
 def fit(model: nn.Module, recipe: Recipe, trainer: dict[str, object], workers: int = 0) -> None:
     """Train a model in place and leave it frozen in eval mode."""
     spec = input_spec(model)
+    if spec.width is not None:
+        raise ConfigError(
+            f"the model takes pictures of {spec.size} x {spec.width} px, and critters are drawn in "
+            "squares; train it on pictures of your own with recipe=finetune data=folder."
+        )
     pool = CritterPool(recipe.pool, recipe.pairs, spec.size, workers)
     sampler = RandomSampler(pool, num_samples=recipe.pictures)
     batches = DataLoader(
