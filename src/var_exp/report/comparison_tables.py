@@ -18,8 +18,8 @@ _LEGEND = (
 )
 _TESTS = (
     "Mean difference with its 95 % interval over pictures; two-sided p of the mean, also with "
-    "Holm's correction; effect: matched-pairs rank-biserial correlation; needed: pictures with which a "
-    "difference of this size is found with 80 % power after the correction."
+    "Holm's correction; effect: matched-pairs rank-biserial correlation; needed: pictures with "
+    "which a difference of this size is found with 80 % power after the correction."
 )
 _RANKS = "Rank (1 is best) and its 95 % bootstrap interval over pictures."
 
