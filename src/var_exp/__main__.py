@@ -3,7 +3,6 @@
 Heavy imports wait until a command is known, so that help and mistakes are answered at once.
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -12,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from var_exp.conf_files import conf_dir, did_you_mean
+from var_exp.parsers import explain_parser, figures_parser, support_parser, sweep_parser
 
 _USAGE = """\
 Why this class, and not that one? Class-competition attribution (VAR), measured honestly.
@@ -32,7 +34,8 @@ for example
   var-exp evaluate data=folder data.root=photos model=resnet50
   var-exp evaluate -m method=gbp,gradcam,ig        # a sweep; one page at its end
 
-var-exp COMMAND --help says more of each.
+var-exp COMMAND --help says more of each. Completion of words with the tab key:
+  eval "$(var-exp --shell-completion install=bash)"    # or zsh, fish
 """
 _INTERRUPTED = 128 + signal.SIGINT
 _STOPPED = "stopped; the same command goes on."
@@ -45,10 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_USAGE, end="")
         return 0 if words else 2
     name, *rest = words
-    if name not in _COMMANDS:
-        with _imports():
-            from var_exp.registry import did_you_mean
+    if name in ("--shell-completion", "-sc"):
+        from var_exp.completion import main as complete
 
+        return complete(" ".join(rest))
+    if name not in _COMMANDS:
         known = list(_COMMANDS)
         guess = did_you_mean(name, known)
         print(f"error: there is no command '{name}'{guess}; {', '.join(known)}.", file=sys.stderr)
@@ -87,8 +91,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def evaluate(arguments: Sequence[str] = ()) -> int | None:
     """One run, or with -m a sweep; the options are on the command line."""
     with _imports():
-        from var_exp.runs.config import EvaluateConfig, command
+        from var_exp.runs.config import command
         from var_exp.runs.evaluation import evaluate as job
+        from var_exp.runs.schema import EvaluateConfig
     command(_composed("evaluate", job), EvaluateConfig)
     return None
 
@@ -96,7 +101,8 @@ def evaluate(arguments: Sequence[str] = ()) -> int | None:
 def train(arguments: Sequence[str] = ()) -> int | None:
     """One training; likewise."""
     with _imports():
-        from var_exp.runs.config import TrainConfig, command
+        from var_exp.runs.config import command
+        from var_exp.runs.schema import TrainConfig
         from var_exp.training.from_scratch import train as job
     command(_composed("train", job), TrainConfig)
     return None
@@ -108,7 +114,6 @@ def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
         import hydra
         from omegaconf import DictConfig
 
-        from var_exp.registry import conf_dir
         from var_exp.runs.config import run
         from var_exp.runs.networks import offer_networks
     offer_networks(sys.argv[1:])
@@ -122,43 +127,28 @@ def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
 
 
 def _sweep(arguments: Sequence[str]) -> int:
+    sweep_parser().parse_args(arguments)  # help and mistakes, before the heavy imports
     with _imports():
         from var_exp.sweep import main as merge
     return merge(arguments)
 
 
 def _figures(arguments: Sequence[str]) -> int:
+    figures_parser().parse_args(arguments)
     with _imports():
         from var_exp.figures import main as draw
     return draw(arguments)
 
 
 def _support(arguments: Sequence[str]) -> int:
+    support_parser().parse_args(arguments)
     with _imports():
         from var_exp.support.__main__ import main as report
     return report(arguments)
 
 
 def _explain(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="var-exp explain",
-        description="Why this class, and not that one? One sentence and one picture.",
-    )
-    parser.add_argument("picture", help="a file")
-    parser.add_argument(
-        "classes",
-        nargs="*",
-        metavar="CLASS",
-        default=[],  # else argparse calls them required
-        help="names, WordNet ids or numbers; default: top k",
-    )
-    parser.add_argument("--model", default="efficientnet_lite2", help="alias or any timm name")
-    parser.add_argument("--checkpoint", metavar="FILE", help="local file with its weights")
-    parser.add_argument("--method", help="alias of the attribution method; default: gradcam")
-    parser.add_argument("--refine", default="var_scaled", help="alias of the refiner")
-    parser.add_argument("--k", type=int, default=4, help="how many compete when none is named")
-    parser.add_argument("-o", "--out", metavar="FILE", help="the picture; default: NAME_why.png")
-    options = parser.parse_args(arguments)
+    options = explain_parser().parse_args(arguments)
     with _imports():
         from pathlib import Path
 

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from var_exp.metrics.ranking import rank
+from var_exp.parsers import figures_parser
 from var_exp.report.comparison_tables import comparison_tables
 from var_exp.report.line_figures import (
     Cutout,
@@ -183,17 +184,7 @@ def _runs(folders: Sequence[Path]) -> list[FinishedRun]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the figure that the command line asks for."""
-    parser = argparse.ArgumentParser(
-        prog="var-exp figures", description="Figures for a paper from finished runs."
-    )
-    parser.add_argument("kind", choices=FIGURES)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="of runs or of sweeps")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="without ending; default: KIND")
-    parser.add_argument("--samples", nargs="+", metavar="ID", help="as in scores.csv")
-    parser.add_argument("--count", type=int, help="how many samples, when none is named")
-    parser.add_argument("--variants", nargs="+", metavar="NAME", help="base and refiners to show")
-    parser.add_argument("--classes", type=int, default=4, help="most classes of a picture shown")
-    parser.add_argument("--share", type=float, default=0.1, help="of the pixels cut out")
+    parser = figures_parser()
     options = parser.parse_args(arguments)
     if not 0 < options.share < 1 or options.classes < 1 or (options.count or 1) < 1:
         parser.error("--share must lie between 0 and 1, --classes and --count be 1 or more.")

@@ -11,33 +11,27 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from var_exp.conf_files import aliases, conf_dir, did_you_mean
 from var_exp.types import ConfigError
+
+__all__ = [
+    "aliases",
+    "build",
+    "conf_dir",
+    "did_you_mean",
+    "from_alias",
+    "locate",
+    "problems",
+]
 
 _RESERVED = {"_target_", "_partial_", "defaults"}
 _MISSING = "???"  # how a YAML says that the user must give a value
-
-
-def conf_dir() -> Path:
-    """Folder of the configuration: inside an installed package, beside `src/` in a checkout."""
-    package = Path(__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
-def aliases(group: str) -> list[str]:
-    """Sorted names of the YAML files in one configuration group, such as "method".
-
-    Without "none", which is how a group says that nothing of it is wanted.
-    """
-    names = {file.stem for file in (conf_dir() / group).glob("*.yaml")}
-    return sorted(names - {"none"})
 
 
 def from_alias(group: str, alias: str, /, **options: Any) -> Any:
@@ -164,9 +158,3 @@ def locate(target: str) -> Callable[..., Any]:
         imported = importlib.import_module(module)
     found: Callable[..., Any] = getattr(imported, name)
     return found
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """A hint to the nearest known name, to be put behind the wrong one; "" when none is near."""
-    close = get_close_matches(word, known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -5,7 +5,6 @@ It ends every sweep (`-m`). For runs gathered by hand, or a sweep once more:
     var-exp sweep runs/evaluate/gbp_critters_cnn runs/evaluate/ig_critters_cnn --out both
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from var_exp.metrics.base import Traits
+from var_exp.parsers import sweep_parser
 from var_exp.report.comparison_figure import comparison_picture
 from var_exp.report.comparison_tables import comparison_tables, significance_tables
 from var_exp.report.sweep_page import write_sweep_report
@@ -129,11 +129,7 @@ def _write(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Merge the runs that the command line names; 0 when all of them had finished."""
-    parser = argparse.ArgumentParser(
-        prog="var-exp sweep", description="Runs side by side: tables, picture, page."
-    )
-    parser.add_argument("folders", nargs="+", type=Path, help="of runs, or of a sweep")
-    parser.add_argument("--out", type=Path, help="where the page goes; default: the one folder")
+    parser = sweep_parser()
     options = parser.parse_args(arguments)
     if options.out is None and len(options.folders) > 1:
         parser.error("several folders: name the one that takes the page, --out FOLDER.")

@@ -8,8 +8,9 @@ import yaml
 
 from var_exp.metrics.overlap import Measure, Threshold
 from var_exp.registry import aliases, conf_dir, locate
-from var_exp.runs.config import EvaluateConfig, TrainConfig, check
+from var_exp.runs.config import check
 from var_exp.runs.experiment import GIVEN
+from var_exp.runs.schema import EvaluateConfig, TrainConfig
 
 SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
 SEVERAL = ("refine", "metric")

@@ -10,8 +10,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
 from var_exp.registry import build
-from var_exp.runs.config import FAILED, EvaluateConfig, check, command, run
+from var_exp.runs.config import FAILED, check, command, run
 from var_exp.runs.experiment import GIVEN
+from var_exp.runs.schema import EvaluateConfig
 from var_exp.types import AlreadyFinished, ConfigError
 
 

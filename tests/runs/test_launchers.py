@@ -12,7 +12,7 @@ from submitit.core.utils import FailedJobError, UncompletedJobError
 
 import var_exp.runs.evaluation  # noqa: F401  # names of folders, which the configuration asks for
 from var_exp.registry import aliases, conf_dir
-from var_exp.runs.config import EvaluateConfig, command
+from var_exp.runs.config import command
 from var_exp.runs.launchers import (
     LAUNCHER_ERROR,
     list_as_typed,
@@ -20,6 +20,7 @@ from var_exp.runs.launchers import (
     wait_for_every_run,
     when_it_gives_up,
 )
+from var_exp.runs.schema import EvaluateConfig
 from var_exp.types import BadData
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"

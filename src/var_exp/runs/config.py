@@ -1,4 +1,4 @@
-"""The edge where Hydra ends: schema of the roots, errors in one sentence, exit codes.
+"""The edge where Hydra ends: errors in one sentence, exit codes.
 
 Exit codes: 0 the run completed, 2 the user's command must be mended, 130 stopped by Ctrl-C, 143 by
 SIGTERM, 1 anything else.
@@ -11,11 +11,10 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -41,53 +40,6 @@ _DISK = {
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
 }
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class EvaluateConfig:
-    """Root of `evaluate.py`: a node per configuration group, and the run's own options."""
-
-    data: dict[str, Any] = field(default_factory=dict)
-    layout: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    method: dict[str, Any] = field(default_factory=dict)
-    classes: dict[str, Any] = field(default_factory=dict)
-    refine: dict[str, Any] = field(default_factory=dict)
-    metric: dict[str, Any] = field(default_factory=dict)
-    trainer: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] = field(default_factory=dict)
-    title: str = "attribution"
-    batch_size: int = 8
-    workers: int = 0
-    seed: int = 0
-    controls: bool = True
-    random_competitors: int = 100
-    pictures: int = 6
-    maps: Any = "auto"
-    dry_run: bool = False
-
-
-@dataclass
-class TrainConfig:
-    """Root of `train.py`; what a data file chooses for `evaluate.py` has no meaning here."""
-
-    method: dict[str, Any] = field(default_factory=dict)
-    layout: dict[str, Any] = field(default_factory=dict)
-    classes: dict[str, Any] = field(default_factory=dict)
-    metric: dict[str, Any] = field(default_factory=dict)
-    refine: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    trainer: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    workers: int = 2
-    checked: int = 4000
-
-
-ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
-ConfigStore.instance().store(name="train_schema", node=TrainConfig)
 
 
 def command(main: Callable[[], Any], schema: type) -> None:

@@ -20,6 +20,7 @@ SCORED_BY = (
         "types",
         "seeds",
         "registry",
+        "conf_files",
         "files",
         "text",
         "variants",

@@ -9,7 +9,6 @@ any timm name, and options of the network. Without weights of its own a network 
 general position. Ends with 1 when a method failed, and with 2 when the command must be mended.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from var_exp.parsers import support_parser
 from var_exp.registry import aliases, build, conf_dir
 from var_exp.support.findings import Finding, support
 from var_exp.support.networks import image_sides, in_general_position
@@ -31,15 +31,7 @@ _SAYS = {"acts": "acts", "refused": "refused", "unchecked": "acts, unchecked", "
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer for the network that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="var-exp support",
-        description="Which methods act on a network, and what checked them.",
-    )
-    parser.add_argument("network", nargs="+", metavar="model=NAME", help="and model.OPTION=VALUE")
-    parser.add_argument("--methods", nargs="+", metavar="ALIAS", help="default: all")
-    parser.add_argument(
-        "--thorough", action="store_true", help="run also what makes a pass for every channel"
-    )
+    parser = support_parser()
     options = parser.parse_args(arguments)
     sys.path.append(str(Path.cwd()))  # a class of the user's own, as `evaluate.py` finds it
     try:
