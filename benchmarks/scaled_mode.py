@@ -2,13 +2,13 @@
 
     python benchmarks/scaled_mode.py                      # all methods, both critters models
     python benchmarks/scaled_mode.py --methods gbp,lrp --models critters_cnn
-    python benchmarks/scaled_mode.py --models efficientnet_lite0 --photographs val --few --competing 4
+    python benchmarks/scaled_mode.py --models efficientnet_lite0 --photographs val --few
 
 Grids of critters, or of photographs; the grid pointing game of each of a grid's four classes,
 before and after VAR with each setting. K = 2 lets a class compete with the next one of the grid, 4
-with the whole grid, 8 and 16 with other classes too. The scale "class" divides each class's map by its own
-root mean square, so that all classes enter the competition alike; no option of VAR, tried here
-alone. What is done lies in --out and is not done again.
+with the whole grid, 8 and 16 with other classes too. The scale "class" divides each class's map by
+its own root mean square, so that all classes enter the competition alike; it is no option of VAR,
+and tried here alone. What is done lies in --out and is not done again.
 """
 
 import argparse

@@ -5,8 +5,8 @@
 (Sundararajan et al. 2017, arXiv 1703.01365) by Gauss-Legendre quadrature, or as the mean of the
 gradients at evenly spaced points with both ends among them, as the published code of VAR (arXiv
 2503.07346) has it: the trapezoidal rule, but for the ends, which count about twice as much. The
-baseline x0 is zero in normalised space, the data set's mean colour. The maps sum to y_c(x) - y_c(x0)
-up to the quadrature's error, which `methods.completeness` measures.
+baseline x0 is zero in normalised space, the data set's mean colour. The maps sum to
+y_c(x) - y_c(x0) up to the quadrature's error, which `methods.completeness` measures.
 Cost: `steps` forward and K · steps backward passes.
 """
 
