@@ -5,6 +5,7 @@ from var_exp.classes import (
     ClassMapping,
     ClassNames,
     Given,
+    PublishedTopK,
     Random,
     Siblings,
     TopK,
@@ -45,6 +46,43 @@ def test_top_k_and_least_is_the_papers_set():
         (row,) = TopKAndLeast(k=2)(LOGITS[:1], ask([target])).tolist()
         assert row[0] == target
         assert set(row) == {1, 3, 4}
+
+
+def published_set(logits, target, k):
+    """What the paper's code does, step by step, on Python lists."""
+    order = sorted(range(len(logits)), key=lambda label: -logits[label])
+    chosen = [*order[:k], order[-1]]
+    if target not in chosen:
+        chosen = [target, *chosen[:3]]
+    return chosen[: k + 1]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_published_top_k_equals_the_steps_of_the_published_code(k):
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    for target in range(7):
+        found = PublishedTopK(k)(logits, torch.full((5, 1), target)).tolist()
+        for row, scores in zip(found, logits.tolist(), strict=True):
+            assert row[0] == target
+            assert len(row) == k + 1
+            assert set(row) == set(published_set(scores, target, k))
+
+
+def test_published_top_k_by_hand():
+    assert PublishedTopK()(LOGITS, ask([3], [4])).tolist() == [[3, 1, 4], [4, 0, 1]]
+    assert PublishedTopK()(LOGITS, ask([4], [5])).tolist() == [[4, 1, 3], [5, 0, 1]]  # the least
+
+
+def test_published_top_k_refuses_what_has_no_constant_size():
+    # the code's own sizes for k = 4: all five where the target is in the set, else four
+    assert {len(published_set(LOGITS[0].tolist(), t, 4)) for t in range(6)} == {4, 5}
+    for k in (0, 4):
+        with pytest.raises(ConfigError, match=f"must be 1, 2 or 3 .* got {k}"):
+            PublishedTopK(k)
+    with pytest.raises(ConfigError, match="2 are asked about together; use layout=single"):
+        PublishedTopK()(LOGITS, ask([3, 1], [0, 5]))
+    with pytest.raises(ConfigError, match="3 classes cannot compete in a model of 2"):
+        PublishedTopK()(LOGITS[:, :2], ask([1], [0]))
 
 
 def test_top_k_and_least_has_constant_size_whatever_overlaps():
@@ -119,7 +157,7 @@ def test_asked_classes_come_first(alias):
         "named": {"known": ClassNames(list("abcdef")), "names": ["d", "b"]},
     }.get(alias, {})
     rule = from_alias("classes", alias, **options)
-    asked = ask([3], [4]) if alias == "siblings" else ask([3, 1], [0, 5])
+    asked = ask([3], [4]) if alias in ("siblings", "published_top_k") else ask([3, 1], [0, 5])
     competing = rule(LOGITS, asked, ["a", "b"])
     assert competing.dtype == torch.int64
     assert torch.equal(competing[:, : asked.shape[1]], asked)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from var_exp.metrics.overlap import Measure, Threshold
+from var_exp.refine.var import VAR
 from var_exp.registry import aliases, conf_dir, locate
 from var_exp.runs.config import check
 from var_exp.runs.experiment import GIVEN
@@ -43,6 +44,52 @@ def test_each_recipe_composes(composed, recipe):
 @pytest.mark.parametrize("experiment", aliases("experiment"))
 def test_each_experiment_composes(composed, experiment):
     check(composed(f"experiment={experiment}"), EvaluateConfig, GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "method"),
+    [
+        ("paper_grid", {"_target_": "var_exp.methods.guided_backprop.GuidedBackprop"}),
+        ("paper_guided_gradcam", {"upsampling": "nearest"}),
+        ("paper_ig", {"steps": 128, "quadrature": "even"}),
+        ("paper_lrp", {"composite": "epsilon", "epsilon": 1e-9}),
+        (
+            "paper_attention_gradcam",
+            {"_target_": "var_exp.methods.attention_gradcam.AttentionGradCAM"},
+        ),
+    ],
+)
+def test_the_papers_own_settings(composed, experiment, method):
+    """Both taus of its code, cells of half the side, and its way to the maps."""
+    cfg = composed(f"experiment={experiment}")
+    assert method.items() <= dict(cfg.method).items()
+    assert {name: VAR(**options(node)) for name, node in cfg.refine.items()} == {
+        "var": VAR(temperature=10, tau=0.01, magnitude="abs", scale="none", channels="separate"),
+        "var_wrapper": VAR(
+            temperature=10, tau=0.1, magnitude="abs", scale="none", channels="separate"
+        ),
+    }
+    assert cfg.layout.cell == "rescaled"
+    assert cfg.classes._target_ == "var_exp.classes.Given"
+
+
+def test_the_papers_classes_for_single_pictures(composed):
+    cfg = composed("experiment=paper_top_k")
+    assert cfg.classes == {"_target_": "var_exp.classes.PublishedTopK", "k": 2}
+
+
+def test_the_job_on_photographs_is_the_default_job(composed):
+    """Another network and its data, smaller cells, pictures that the network is sure of."""
+    here, there = composed(), composed("experiment=photographs_grid")
+    for group in ("method", "classes", "metric"):
+        assert here[group] == there[group]
+    assert there.data._target_ == "var_exp.data.imagenet.ImageNet"
+    assert {**here.layout, "cell": "rescaled", "count": 200, "confidence": 0.3} == there.layout
+
+
+def options(node):
+    """What a node of the configuration hands to its class."""
+    return {name: value for name, value in node.items() if name != "_target_"}
 
 
 @pytest.mark.parametrize(

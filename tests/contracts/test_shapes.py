@@ -30,10 +30,11 @@ model = torch.nn.Sequential(
 ).eval()
 vit = timm.create_model("test_vit", img_size=24, patch_size=8, num_classes=6).eval()
 images, classes, ids = torch.rand(2, 3, 24, 24), torch.tensor([[1, 2, 3], [4, 0, 5]]), ["a", "b"]
+ATTENTION = ("attention_gradcam", "attention_rollout", "transformer_attribution", "attnlrp")
 quick = {"ig": {"steps": 2}, "smoothgrad": {"samples": 2}, "rise": {"masks": 3}}
 for alias in var_exp.list_methods():
     method = var_exp.get_method(alias, **quick.get(alias, {}))
-    chosen = vit if alias in ("attention_rollout", "transformer_attribution", "attnlrp") else model
+    chosen = vit if alias in ATTENTION else model
     maps = method.attribute(chosen, images, classes, ids=ids)
     assert maps.shape[:2] == (2, 3) and maps.shape[3:] == (24, 24), alias
 maps = var_exp.get_method("gbp").attribute(model, images, classes)
@@ -46,7 +47,8 @@ for alias in aliases("classes"):
         "named": {"known": ClassNames(list("abcdef")), "names": ["a", 2]},
     }
     rule = from_alias("classes", alias, **needs.get(alias, {}))
-    rule(logits, classes[:, :1] if alias == "siblings" else classes, ids)
+    one = alias in ("siblings", "published_top_k")
+    rule(logits, classes[:, :1] if one else classes, ids)
 regions = torch.zeros(2, 3, 24, 24, dtype=torch.bool)
 for cell in range(3):
     regions[:, cell, :, 8 * cell : 8 * cell + 8] = True

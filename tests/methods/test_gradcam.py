@@ -8,6 +8,7 @@ from captum.attr import GuidedGradCam, LayerAttribution, LayerGradCam
 from torch import nn
 
 from var_exp.methods import get_method
+from var_exp.methods.gradcam import GuidedGradCAM
 from var_exp.types import ConfigError
 
 CLASSES = torch.tensor([[1, 7, 4], [0, 0, 9]])
@@ -36,14 +37,21 @@ def test_gradcam_equals_captum(resnet, images, layer):
 
 
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
-def test_guided_gradcam_equals_captum(resnet, images):
-    maps = get_method("guided_gradcam").attribute(resnet, images, CLASSES)
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
+def test_guided_gradcam_equals_captum(resnet, images, upsampling):
+    method = get_method("guided_gradcam", upsampling=upsampling)
+    maps = method.attribute(resnet, images, CLASSES)
     explainer = GuidedGradCam(resnet, resnet.layer4)
     for k, chosen in enumerate(CLASSES.T):
         expected = explainer.attribute(
-            images.clone().requires_grad_(), target=chosen, interpolate_mode="bilinear"
+            images.clone().requires_grad_(), target=chosen, interpolate_mode=upsampling
         )
         torch.testing.assert_close(maps[:, k], expected.detach(), rtol=1e-4, atol=1e-8)
+
+
+def test_an_upsampling_that_is_none():
+    with pytest.raises(ValueError, match="must be one of bilinear, nearest, got 'cubic'"):
+        GuidedGradCAM(upsampling="cubic")
 
 
 def test_average_pooling_and_linear_head_give_the_class_activation_map(images):

@@ -7,6 +7,7 @@ from torch import nn
 
 from var_exp.methods import get_method
 from var_exp.methods.completeness import completeness_error
+from var_exp.methods.integrated_gradients import IntegratedGradients
 
 CLASSES = torch.tensor([[0, 3], [2, 2]])
 
@@ -73,6 +74,49 @@ def test_completeness_error_falls_with_the_steps(net, images):
     assert errors[0].shape == (2, 2)
     assert errors[0].abs().max() > 10 * errors[1].abs().max()
     assert errors[2].abs().max() < 1e-6
+
+
+def test_even_nodes_are_a_mean_of_gradients_with_both_ends(net, images):
+    """As the paper's code: the gradient at the baseline and at the image, and evenly between."""
+    maps = get_method("ig", steps=5, quadrature="even", max_batch=3).attribute(net, images, CLASSES)
+    for b in range(2):
+        for k in range(2):
+            total = torch.zeros_like(images[0])
+            for position in (0, 0.25, 0.5, 0.75, 1):
+                point = (position * images[b : b + 1]).requires_grad_()
+                score = net(point)[0, CLASSES[b, k]]
+                total += torch.autograd.grad(score, point)[0][0] / 5
+            expected = (images[b] * total).float()
+            torch.testing.assert_close(maps[b, k], expected, rtol=1e-5, atol=1e-8)
+    other = get_method("ig", steps=5).attribute(net, images, CLASSES)
+    assert not torch.allclose(maps, other, rtol=1e-3)
+
+
+def test_even_nodes_by_the_closed_form_of_a_cube():
+    """y = Σ x^3: three even nodes give 3 x^3 (0 + 1/4 + 1) / 3, where the integral is x^3."""
+
+    class Cube(nn.Module):
+        def forward(self, images):
+            return (images**3).sum((2, 3))
+
+    x = torch.rand(2, 3, 4, 4).double()
+    maps = get_method("ig", steps=3, quadrature="even").attribute(Cube(), x, CLASSES.clamp_max(2))
+    expected = 1.25 * x**3
+    for k, chosen in enumerate(CLASSES.clamp_max(2).T):
+        for b in range(2):
+            torch.testing.assert_close(maps[b, k, chosen[b]], expected[b, chosen[b]].float())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quadrature": "simpson"}, "quadrature must be one of gauss_legendre, even, got 'simps"),
+        ({"quadrature": "even", "steps": 1}, "quadrature=even needs both ends; set steps to 2"),
+    ],
+)
+def test_quadratures_that_are_none(options, message):
+    with pytest.raises(ValueError, match=message):
+        IntegratedGradients(**options)
 
 
 @pytest.mark.parametrize("option", ["steps", "max_batch"])

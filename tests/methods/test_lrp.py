@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from captum.attr import LRP as CaptumLRP  # noqa: N811 (an acronym)
 from torch import nn
 from zennit.attribution import Gradient
 from zennit.canonizers import NamedMergeBatchNorm, SequentialMergeBatchNorm
@@ -120,6 +121,30 @@ def test_pre_activation_equals_zennit(images):
     )
     expected = by_zennit(model, images, CLASSES, composite)
     assert_same(get_method("lrp").attribute(model, images, CLASSES), expected)
+
+
+def test_epsilon_as_in_the_papers_code_equals_captum(images):
+    """experiment=paper_lrp: Captum's rule and stabiliser in every layer."""
+
+    class Network(nn.Module):  # Captum has no rule for nn.Flatten, and passes the function by
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(
+                *(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+                *(nn.Conv2d(6, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2)),
+            )
+            self.head = nn.Sequential(nn.Linear(32, 20), nn.ReLU(), nn.Linear(20, 10))
+
+        def forward(self, images):
+            return self.head(self.features(images).flatten(1))
+
+    torch.manual_seed(0)
+    model = Network().double()
+    maps = get_method("lrp", composite="epsilon", epsilon=1e-9).attribute(model, images, CLASSES)
+    for k, chosen in enumerate(CLASSES.T):
+        leaf = images.clone().requires_grad_()
+        expected = CaptumLRP(model).attribute(leaf, target=chosen).detach().float()
+        torch.testing.assert_close(maps[:, k], expected, rtol=1e-4, atol=1e-7)
 
 
 def test_small_epsilon_is_input_x_gradient_on_a_relu_network(images):

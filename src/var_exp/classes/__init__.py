@@ -6,6 +6,7 @@ from var_exp.classes.names import ClassNames
 from var_exp.classes.rules import (
     ClassRule,
     Given,
+    PublishedTopK,
     Random,
     Siblings,
     TopK,
@@ -19,6 +20,7 @@ __all__ = [
     "ClassRule",
     "Given",
     "Named",
+    "PublishedTopK",
     "Random",
     "Siblings",
     "TopK",

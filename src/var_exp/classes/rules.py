@@ -83,10 +83,10 @@ class TopK:
 class TopKAndLeast:
     """The most likely classes and the single least likely one, as the paper's top-k mode.
 
-    The paper's code takes the k most likely classes and the least likely one, and puts the target
-    in front when it is not among them. Here K is constant: the asked classes are filled up to k
-    with the most likely others, then comes the least likely of the rest. Both agree wherever the
-    one asked class is among the k most likely; where it is not, the k-th most likely is left out.
+    The asked classes are filled up to k with the most likely others, then comes the least likely of
+    the rest, which always competes; any number of classes can be asked about. Where the one asked
+    class is among the k most likely this is the set of the paper's code; where it is not, the code
+    drops the least likely class, see `PublishedTopK`, and here the k-th most likely is left out.
 
     Args:
         k: Classes before the least likely one, at least 1: K = max(A, k) + 1.
@@ -114,6 +114,59 @@ class TopKAndLeast:
         chosen = torch.cat([classes, likeliest], dim=1)
         least = logits.scatter(1, chosen, torch.inf).argsort(dim=1, stable=True)[:, :1]
         return torch.cat([chosen, least], dim=1)
+
+
+@dataclass(frozen=True)
+class PublishedTopK:
+    """The set of the paper's code to the letter, whichever class is asked about.
+
+    The code joins the k most likely classes and the least likely one; a target that is not among
+    these is put in front, and the list is then cut to k + 1. So for k up to 3 the set is
+
+        the k most likely and the least likely     where the target is among the k most likely,
+        the target and the k most likely           everywhere else, without the least likely.
+
+    From k = 4 on the code cuts twice, and K would be k + 1 for some targets and 4 for others.
+
+    Args:
+        k: Most likely classes that compete, 1 to 3: K = k + 1.
+
+    Raises:
+        ConfigError: k is out of its range.
+    """
+
+    k: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= 3:
+            raise ConfigError(
+                f"classes.k must be 1, 2 or 3 for classes=published_top_k, got {self.k}; from 4 on "
+                "the number of classes would differ between pictures, use classes=top_k_and_least."
+            )
+
+    def __call__(
+        self, logits: Logits, classes: Int[Tensor, "B A"], ids: Sequence[str] | None = None
+    ) -> Classes:
+        """Return [B, k + 1], the target first, then the likely ones in their order.
+
+        Raises:
+            ConfigError: several asked classes, or the model has fewer than k + 1.
+        """
+        if classes.shape[1] != 1:
+            raise ConfigError(
+                "classes=published_top_k makes one set for each asked class, and "
+                f"{classes.shape[1]} are asked about together; use layout=single."
+            )
+        _missing(self.k + 1, logits, classes)
+        ranking = logits.argsort(dim=1, descending=True, stable=True)
+        likeliest, unlikely = ranking.split([self.k, logits.shape[1] - self.k], dim=1)
+        lowest = logits.gather(1, unlikely).argmin(1, keepdim=True)
+        joined = torch.cat([likeliest, unlikely.gather(1, lowest)], 1)
+        competing = joined.ne(classes)
+        # the target takes the place of itself, or else of the least likely class
+        competing[:, -1] &= ~competing.all(1)
+        others = joined[competing].view(len(classes), self.k)
+        return torch.cat([classes, others], 1)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ Selvaraju et al. 2017, arXiv 1610.02391.
 
 Departures from the paper: the map is signed (no ReLU) and not normalised; both are matters of
 display. Guided GradCAM multiplies guided backpropagation with the paper's map, relu(CAM_c)
-upsampled. Cost: one forward pass and K backward passes through the layers after the target, plus
+upsampled, bilinearly as in the paper or to the nearest cell as Captum and the published code of VAR
+do. Cost: one forward pass and K backward passes through the layers after the target, plus
 one forward pass of one image to find the target.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from var_exp.engine.activations import Activations
 from var_exp.methods.cam import CAM, feature_gradients, weighted_sum
 from var_exp.methods.guided_backprop import GuidedBackprop
 from var_exp.methods.method import Method
+from var_exp.models.spatial import Upsampling
 from var_exp.models.targets import find_target
 from var_exp.types import Classes, Images, Maps
 
@@ -47,9 +49,10 @@ class GuidedGradCAM(Method):
     Args:
         activations: Which activations are guided, as in `GuidedBackprop`.
         layer: Target layer of GradCAM, as there.
+        upsampling: Of GradCAM to image size, "bilinear" or "nearest".
 
     Raises:
-        ValueError: another value of activations.
+        ValueError: another value of activations or upsampling.
         ConfigError: by `check` and `attribute`, when the model has no such layer.
         UnsupportedModel: likewise, when there is nothing to guide, or no spatial feature map.
     """
@@ -58,10 +61,16 @@ class GuidedGradCAM(Method):
 
     activations: Activations = "all"
     layer: str | None = None
+    upsampling: Upsampling = "bilinear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._guided_backprop()  # checks the option
+        if self.upsampling not in get_args(Upsampling):
+            raise ValueError(
+                f"upsampling must be one of {', '.join(get_args(Upsampling))}, got "
+                f"'{self.upsampling}'; choose one of these."
+            )
 
     def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model without an activation to guide or without a spatial feature map."""
@@ -74,7 +83,7 @@ class GuidedGradCAM(Method):
         cams = self._gradcam().coarse(model, images, classes).relu_()
         target = find_target(model, images[:1], self.layer)
         guided = self._guided_backprop()._attribute(model, images, classes, ids)
-        return guided.mul_(target.to_pixels(cams, images))
+        return guided.mul_(target.to_pixels(cams, images, self.upsampling))
 
     def _guided_backprop(self) -> GuidedBackprop:
         return GuidedBackprop(activations=self.activations)

@@ -12,6 +12,7 @@ from var_exp.types import Images, Maps
 
 Layout: TypeAlias = Literal["channels_first", "channels_last", "tokens"]
 Frame: TypeAlias = tuple[int, int, int, int]
+Upsampling: TypeAlias = Literal["bilinear", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ class Target:
         tokens = values[:, self.prefix : self.prefix + h * w]
         return tokens.transpose(1, 2).reshape(len(values), -1, h, w)
 
-    def to_pixels(self, maps: Float[Tensor, "B K h w"], images: Images) -> Maps:
-        """Bring maps of the grid to image size bilinearly, with one map channel."""
-        return to_pixels(maps, images, self.frame)
+    def to_pixels(
+        self, maps: Float[Tensor, "B K h w"], images: Images, upsampling: Upsampling = "bilinear"
+    ) -> Maps:
+        """Bring maps of the grid to image size, with one map channel."""
+        return to_pixels(maps, images, self.frame, upsampling)
 
 
 def first_of(output: Any) -> Any:
@@ -59,17 +62,24 @@ def first_of(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) and output else output
 
 
-def to_pixels(maps: Float[Tensor, "B K h w"], images: Images, frame: Frame | None) -> Maps:
-    """Bring maps to image size bilinearly, with one map channel.
+def to_pixels(
+    maps: Float[Tensor, "B K h w"],
+    images: Images,
+    frame: Frame | None,
+    upsampling: Upsampling = "bilinear",
+) -> Maps:
+    """Bring maps to image size, with one map channel.
 
     Args:
         maps: Of any grid.
         images: [B, C, H, W]
         frame: What of the image the grid covers, as of `Target`. A padded border is cut off.
+        upsampling: "bilinear", or "nearest", which leaves every cell a flat square.
     """
     size = (images.shape[2], images.shape[3])
     top, left, *covered = frame or (0, 0, *size)
-    fine = interpolate(maps, tuple(covered), mode="bilinear", align_corners=False)
+    corners = False if upsampling == "bilinear" else None  # the other has no such option
+    fine = interpolate(maps, tuple(covered), mode=upsampling, align_corners=corners)
     # padding by less than nothing cuts off
     sides = (left, size[1] - left - covered[1], top, size[0] - top - covered[0])
     return (pad(fine, sides) if any(sides) else fine).unsqueeze(2)

@@ -54,6 +54,7 @@ class Check:
 _FEW = {"samples": 3}
 
 CHECKS: dict[str, Check] = {
+    "attention_gradcam": Check(attention.attention_gradcam),
     "attention_rollout": Check(attention.attention_rollout),
     "attnlrp": Check(relevance.attnlrp),
     "captum": Check(others.captum, small=True),

@@ -35,6 +35,28 @@ def transformer_attribution(case: Case) -> float:
     return relative_error(case.maps, _read(case, torch.stack(rolled)))
 
 
+def attention_gradcam(case: Case) -> float:
+    """Rows of the last such matrix by their mean gradient from autograd, class by class."""
+    matrices, scores = _matrices(case)
+    tokens = find_tokens(case.model, case.image)
+    h, w = tokens.grid
+    maps = []
+    for score in scores:
+        (gradient,) = torch.autograd.grad(score, matrices[-1], retain_graph=True)
+        rows = [
+            (matrices[-1][0, head, token, -h * w :] * gradient[0, head, token, -h * w :].mean())
+            for head in range(len(gradient[0]))
+            for token in tokens.read
+        ]
+        cam = torch.stack(rows).mean(0).detach().clamp_min(0)
+        if cam.max() > 0:
+            cam = (cam - cam.min()) / (cam.max() - cam.min())
+        maps.append(cam.view(1, h, w))
+    size = (case.image.shape[2], case.image.shape[3])
+    expected = interpolate(torch.stack(maps), size, mode="bilinear", align_corners=False)
+    return relative_error(case.maps, expected)
+
+
 def _matrices(case: Case) -> tuple[list[Tensor], Tensor]:
     """Attention matrices [1, heads, N, N] of the layers, in their order, and the scores [K]."""
     matrices: list[Tensor] = []
