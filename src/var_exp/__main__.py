@@ -6,9 +6,14 @@ Heavy imports wait until a command is known, so that help and mistakes are answe
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from var_exp.types import VarExpError
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omegaconf import DictConfig
+
+from var_exp.errors import VarExpError
 
 _USAGE = """\
 Why this class, and not that one? Class-competition attribution (VAR), measured honestly.
@@ -53,8 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(arguments: Sequence[str] = ()) -> int | None:
     """One run, or with -m a sweep; the options are on the command line."""
-    from var_exp.runs.config import EvaluateConfig, command
-    from var_exp.runs.evaluation import evaluate as job
+    from var_exp.runs.config import EvaluateConfig, check, command
+    from var_exp.runs.given import GIVEN
+
+    def job(cfg: "DictConfig", folder: "Path") -> Any:
+        check(cfg, EvaluateConfig, GIVEN, without_import=True)
+        from var_exp.runs.evaluation import evaluate as begin
+
+        return begin(cfg, folder)
 
     command(_composed("evaluate", job), EvaluateConfig)
     return None
@@ -62,8 +73,14 @@ def evaluate(arguments: Sequence[str] = ()) -> int | None:
 
 def train(arguments: Sequence[str] = ()) -> int | None:
     """One training; likewise."""
-    from var_exp.runs.config import TrainConfig, command
-    from var_exp.training.from_scratch import train as job
+    from var_exp.runs.config import TrainConfig, check, command
+    from var_exp.runs.given import GIVEN
+
+    def job(cfg: "DictConfig", folder: "Path") -> Any:
+        check(cfg, TrainConfig, GIVEN, without_import=True)
+        from var_exp.training.from_scratch import train as begin
+
+        return begin(cfg, folder)
 
     command(_composed("train", job), TrainConfig)
     return None
@@ -72,7 +89,6 @@ def train(arguments: Sequence[str] = ()) -> int | None:
 def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
     """A job behind Hydra, with the configuration that travels with the package."""
     import hydra
-    from omegaconf import DictConfig
 
     from var_exp.registry import conf_dir
     from var_exp.runs.config import run
@@ -80,7 +96,7 @@ def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
 
     offer_networks(sys.argv[1:])
 
-    def task(cfg: DictConfig) -> Any:
+    def task(cfg: "DictConfig") -> Any:
         return run(job, cfg)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)

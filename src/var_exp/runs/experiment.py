@@ -27,6 +27,7 @@ from var_exp.models import (
 from var_exp.models.description import Head
 from var_exp.refine.base import Refiner, takes_logits
 from var_exp.registry import build
+from var_exp.runs.given import GIVEN as GIVEN
 from var_exp.types import (
     PREDICTED,
     Batch,
@@ -36,16 +37,6 @@ from var_exp.types import (
     SampleDataset,
     UnsupportedModel,
 )
-
-GIVEN = {
-    "data": {"spec", "num_classes", "model_names"},
-    "layout": {"dataset", "spec", "model", "workers"},
-    "method": {"seed"},
-    "classes": {"siblings", "seed", "known"},
-    "metric": {"model", "seed"},
-    "logger": {"save_dir"},
-}
-"""Arguments that the program itself hands to the targets of a group."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ _PACKAGE = Path(__file__).parents[1]
 
 SCORED_BY = (
     *(
+        "errors",
         "types",
+        "signatures",
         "seeds",
         "registry",
         "files",
@@ -36,6 +38,7 @@ SCORED_BY = (
         "results.store_file",
         "results.saved_maps",
     ),
+    "runs.given",
     "runs.experiment",
 )
 """Rooms of this package that scores depend on: a run goes on only with the same code in them.
