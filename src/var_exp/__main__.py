@@ -10,10 +10,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from var_exp.conf_files import conf_dir, did_you_mean
+from var_exp.errors import VarExpError
 from var_exp.parsers import explain_parser, figures_parser, support_parser, sweep_parser
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omegaconf import DictConfig
 
 _USAGE = """\
 Why this class, and not that one? Class-competition attribution (VAR), measured honestly.
@@ -91,9 +97,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def evaluate(arguments: Sequence[str] = ()) -> int | None:
     """One run, or with -m a sweep; the options are on the command line."""
     with _imports():
-        from var_exp.runs.config import command
-        from var_exp.runs.evaluation import evaluate as job
-        from var_exp.runs.schema import EvaluateConfig
+        from var_exp.runs.config import check, command
+        from var_exp.runs.schema import GIVEN, EvaluateConfig
+
+    def job(cfg: "DictConfig", folder: "Path") -> Any:
+        check(cfg, EvaluateConfig, GIVEN, without_import=True)
+        with _imports():
+            from var_exp.runs.evaluation import evaluate as begin
+        return begin(cfg, folder)
+
     command(_composed("evaluate", job), EvaluateConfig)
     return None
 
@@ -101,9 +113,15 @@ def evaluate(arguments: Sequence[str] = ()) -> int | None:
 def train(arguments: Sequence[str] = ()) -> int | None:
     """One training; likewise."""
     with _imports():
-        from var_exp.runs.config import command
-        from var_exp.runs.schema import TrainConfig
-        from var_exp.training.from_scratch import train as job
+        from var_exp.runs.config import check, command
+        from var_exp.runs.schema import GIVEN, TrainConfig
+
+    def job(cfg: "DictConfig", folder: "Path") -> Any:
+        check(cfg, TrainConfig, GIVEN, without_import=True)
+        with _imports():
+            from var_exp.training.from_scratch import train as begin
+        return begin(cfg, folder)
+
     command(_composed("train", job), TrainConfig)
     return None
 
@@ -112,13 +130,12 @@ def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
     """A job behind Hydra, with the configuration that travels with the package."""
     with _imports():
         import hydra
-        from omegaconf import DictConfig
 
         from var_exp.runs.config import run
         from var_exp.runs.networks import offer_networks
     offer_networks(sys.argv[1:])
 
-    def task(cfg: DictConfig) -> Any:
+    def task(cfg: "DictConfig") -> Any:
         return run(job, cfg)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
@@ -153,7 +170,6 @@ def _explain(arguments: Sequence[str]) -> int:
         from pathlib import Path
 
         from var_exp.explaining import explain
-        from var_exp.types import VarExpError
     out = Path(options.out or f"{Path(options.picture).stem}_why.png")
     try:
         why = explain(

@@ -18,7 +18,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 from var_exp.conf_files import aliases, conf_dir, did_you_mean
-from var_exp.types import ConfigError
+from var_exp.errors import ConfigError
+from var_exp.signatures import read_signature
 
 __all__ = [
     "aliases",
@@ -67,18 +68,31 @@ def build(node: Mapping[str, Any], *, where: str = "", **extra: Any) -> Any:
 
 
 def problems(
-    node: Mapping[str, Any], *, where: str = "", provided: set[str] | None = None
+    node: Mapping[str, Any],
+    *,
+    where: str = "",
+    provided: set[str] | None = None,
+    without_import: bool = False,
 ) -> Iterator[str]:
-    """Yield one sentence for each argument that a target does not have or lacks."""
+    """Yield one sentence for each argument that a target does not have or lacks.
+
+    Args:
+        node: Mapping with `_target_` and arguments.
+        where: Name of the node in the user's words.
+        provided: Arguments that need not be given.
+        without_import: Only what the source of this package says, at once; see `signatures`.
+    """
     target = str(node.get("_target_", ""))
     label = where or target
     try:
-        function = locate(target)
+        signature = read_signature(target) if without_import else inspect.signature(locate(target))
     except (ImportError, AttributeError, ValueError) as error:
         yield f"{label}: cannot import '{target}' ({error}); check the spelling of _target_."
         return
+    if signature is None:
+        return
     given = {str(key): value for key, value in node.items() if key not in _RESERVED}
-    parameters = inspect.signature(function).parameters
+    parameters = signature.parameters
     names = [
         name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
@@ -96,7 +110,12 @@ def problems(
                 yield f"{label}: option '{name}' must be given; add {label.split('=')[0]}.{name}=…"
     for key, value in given.items():
         if _is_node(value):
-            yield from problems(value, where=f"{label}.{key}", provided=provided)
+            yield from problems(
+                value,
+                where=f"{label}.{key}",
+                provided=provided,
+                without_import=without_import,
+            )
         elif (
             key in parameters and value != _MISSING and not _fits(value, parameters[key].annotation)
         ):

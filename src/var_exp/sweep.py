@@ -8,25 +8,20 @@ It ends every sweep (`-m`). For runs gathered by hand, or a sweep once more:
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
-from rich.console import Console
 
-from var_exp.metrics.base import Traits
+from var_exp.errors import VarExpError
 from var_exp.parsers import sweep_parser
-from var_exp.report.comparison_figure import comparison_picture
-from var_exp.report.comparison_tables import comparison_tables, significance_tables
-from var_exp.report.sweep_page import write_sweep_report
-from var_exp.report.tables import write_tables
-from var_exp.results.comparison import Comparison, Run, compare, write_comparison, write_tests
-from var_exp.results.headlines import headlines
-from var_exp.runs.jobs import find_jobs, label_jobs, read_run, shared_options, traits_of
+from var_exp.runs.config import is_first_process
 from var_exp.runs.launchers import list_as_typed, wait_for_every_run, when_it_gives_up
 from var_exp.text import without_folders
-from var_exp.types import VarExpError
+
+if TYPE_CHECKING:  # every command names `MergeRuns`, and few have something to merge
+    from var_exp.metrics.base import Traits
+    from var_exp.results.comparison import Comparison, Run
 
 
 class MergeRuns(Callback):
@@ -47,7 +42,7 @@ class MergeRuns(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Merge what the runs wrote; once, where several processes share each run."""
-        if getattr(rank_zero_only, "rank", 0):
+        if not is_first_process():
             return
         folder = Path(config.hydra.sweep.dir)
         try:
@@ -69,6 +64,11 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
     Raises:
         BadData: no run in a folder, or files that are not those of a run.
     """
+    from rich.console import Console
+
+    from var_exp.results.headlines import headlines
+    from var_exp.runs.jobs import find_jobs, label_jobs, read_run, shared_options, traits_of
+
     jobs = [job for folder in folders for job in find_jobs(folder)]
     names = label_jobs(jobs)
     finished = [job for job in jobs if job.finished]
@@ -103,12 +103,18 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, str]:
 
 def _write(
     out: Path,
-    runs: Sequence[Run],
-    traits: Mapping[str, Traits],
+    runs: "Sequence[Run]",
+    traits: "Mapping[str, Traits]",
     failed: Mapping[str, str],
     shared: Mapping[str, str],
-) -> Comparison:
+) -> "Comparison":
     """Every file of a comparison, from one set of tests."""
+    from var_exp.report.comparison_figure import comparison_picture
+    from var_exp.report.comparison_tables import comparison_tables, significance_tables
+    from var_exp.report.sweep_page import write_sweep_report
+    from var_exp.report.tables import write_tables
+    from var_exp.results.comparison import compare, write_comparison, write_tests
+
     comparison = compare(runs, traits)
     write_comparison(out / "sweep.csv", runs)
     write_tests(out / "sweep_tests.csv", comparison)

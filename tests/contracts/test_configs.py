@@ -10,8 +10,7 @@ from var_exp.metrics.overlap import Measure, Threshold
 from var_exp.refine.var import VAR
 from var_exp.registry import aliases, conf_dir, locate
 from var_exp.runs.config import check
-from var_exp.runs.experiment import GIVEN
-from var_exp.runs.schema import EvaluateConfig, TrainConfig
+from var_exp.runs.schema import GIVEN, EvaluateConfig, TrainConfig
 
 SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
 SEVERAL = ("refine", "metric")

@@ -13,8 +13,8 @@ from var_exp.metrics.pointing_game import pointing_game
 from var_exp.results.rows import read_rows
 from var_exp.runs.config import check
 from var_exp.runs.evaluation import evaluate
-from var_exp.runs.experiment import GIVEN, prepare
-from var_exp.runs.schema import EvaluateConfig
+from var_exp.runs.experiment import prepare
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 from var_exp.types import ConfigError
 
 TINY = (

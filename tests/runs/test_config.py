@@ -1,6 +1,7 @@
 """Every mistake in a command ends in one sentence that names the fix, with exit code 2."""
 
 import errno
+import subprocess
 import sys
 
 import pytest
@@ -11,8 +12,7 @@ from omegaconf import OmegaConf
 
 from var_exp.registry import build
 from var_exp.runs.config import FAILED, check, command, run
-from var_exp.runs.experiment import GIVEN
-from var_exp.runs.schema import EvaluateConfig
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 from var_exp.types import AlreadyFinished, ConfigError
 
 
@@ -179,3 +179,22 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, capsys):
         command((tmp_path / "file" / "run").mkdir, EvaluateConfig)
     assert left.value.code == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_misspelt_option_is_answered_before_the_imports_that_take_seconds(tmp_path):
+    script = (
+        "import sys\n"
+        "from var_exp.__main__ import main\n"
+        "try:\n"
+        "    main(['evaluate', 'method=rise', 'method.mask=8', 'refine.var.tua=1'])\n"
+        "except SystemExit as ended:\n"
+        "    assert ended.code == 2\n"
+        "heavy = {'torch', 'lightning', 'timm', 'scipy', 'matplotlib', 'wandb', 'captum'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[]\n"
+    for said in ("method: there is no option 'mask' (did you mean 'masks'?)", "'tua'", "'tau'"):
+        assert said in done.stderr

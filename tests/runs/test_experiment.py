@@ -10,8 +10,8 @@ from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
 from var_exp.models import declare
 from var_exp.runs.config import check
-from var_exp.runs.experiment import GIVEN, prepare
-from var_exp.runs.schema import EvaluateConfig
+from var_exp.runs.experiment import prepare
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 from var_exp.types import PREDICTED, ConfigError, MissingWeights, UnsupportedModel
 
 TWO_CLASSES = ("model.num_classes=2", "model.pretrained=false")

@@ -11,7 +11,8 @@ from torch import nn
 
 from var_exp.registry import conf_dir
 from var_exp.runs.arguments import open_key
-from var_exp.runs.provenance import data_hash, deciding_options, record_of, short_hash, weights_hash
+from var_exp.runs.naming import deciding_options, short_hash
+from var_exp.runs.provenance import data_hash, record_of, weights_hash
 from var_exp.runs.run_record import RunRecord
 from var_exp.types import BadData, ConfigError, Sample, SampleDataset
 

@@ -12,9 +12,10 @@ from var_exp.data.datamodule import collate
 from var_exp.methods import get_method
 from var_exp.metrics.functional import grid_pointing_game
 from var_exp.models import declare, load_model
-from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.config import check
 from var_exp.runs.evaluation import evaluate
-from var_exp.runs.experiment import GIVEN, prepare
+from var_exp.runs.experiment import prepare
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 
 SHAPE = (48, 32)
 NETWORK = (

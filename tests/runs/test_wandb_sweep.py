@@ -8,8 +8,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from var_exp.registry import conf_dir
 from var_exp.runs.config import check
-from var_exp.runs.experiment import GIVEN
-from var_exp.runs.schema import EvaluateConfig
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 
 SWEEP = yaml.safe_load((conf_dir() / "wandb_sweep.yaml").read_text())
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from var_exp.models import class_names, load_model
 from var_exp.runs.config import check
-from var_exp.runs.experiment import GIVEN, prepare
-from var_exp.runs.schema import EvaluateConfig
+from var_exp.runs.experiment import prepare
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 from var_exp.training.classifier import TunedClassifier
 from var_exp.training.finetuning import FineTuning
 from var_exp.training.from_scratch import train

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from var_exp.errors import ConfigError
 from var_exp.registry import did_you_mean
-from var_exp.types import ConfigError
 
 _VALUE = "a value"
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")

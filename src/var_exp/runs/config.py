@@ -18,17 +18,15 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import var_exp.runs.naming  # noqa: F401 (Hydra asks it for the folder of a run)
+from var_exp.errors import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 from var_exp.registry import did_you_mean, problems
 from var_exp.runs.arguments import arranged
 from var_exp.runs.launchers import refusal
 from var_exp.runs.messages import refused_by_hydra, translated, unknown_option
-from var_exp.runs.stopping import INTERRUPTED, TERMINATED, Interrupted
-from var_exp.types import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 
 FAILED = "failed.txt"
 """File that a run of a sweep leaves in its folder when it could not finish: the reason."""
@@ -39,6 +37,11 @@ _DISK = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
 }
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as shells have it."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status after SIGTERM, as shells and SLURM report it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -82,10 +85,12 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     (folder / FAILED).unlink(missing_ok=True)
     try:
         return job(cfg, folder)
-    except Interrupted:  # how far it came is said already
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends: one is enough
-        raise
-    except SIGTERMException:  # the batch is done and kept; Lightning itself would exit with 0
+    except SystemExit as error:
+        if type(error).__name__ != "SIGTERMException":  # of Lightning, whose import takes seconds
+            # `stopping.Interrupted`: how far it came is said already
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program ends: one is enough
+            raise
+        # the batch is done and kept; Lightning itself would exit with 0
         _complain(
             f"stopped by SIGTERM after a finished batch; the same command goes on in {folder}."
         )
@@ -109,13 +114,16 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     return None
 
 
-def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[str, Any]:
+def check(
+    cfg: DictConfig, schema: type, given: Mapping[str, set[str]], *, without_import: bool = False
+) -> dict[str, Any]:
     """Resolve the configuration and check the arguments of every node before anything is built.
 
     Args:
         cfg: Composed configuration.
         schema: Dataclass of its root.
         given: Per group, the arguments that the program itself hands to the group's targets.
+        without_import: As far as the source of this package says, which takes no time.
 
     Returns:
         The configuration as plain dictionaries.
@@ -135,7 +143,8 @@ def check(cfg: DictConfig, schema: type, given: Mapping[str, set[str]]) -> dict[
         of_one = "_target_" in node and group not in _SEVERAL
         nodes = {group: node} if of_one else _members(group, node)
         for where, member in nodes.items():
-            found += problems(member, where=where, provided=given.get(group, set()))
+            provided = given.get(group, set())
+            found += problems(member, where=where, provided=provided, without_import=without_import)
     if found:
         raise ConfigError("\n".join(found))
     return root
@@ -204,14 +213,24 @@ def _keys(schema: type) -> list[str]:
     return [option.name for option in fields(schema)]
 
 
-@rank_zero_only
 def _say(text: str) -> None:
-    print(text)
+    if is_first_process():
+        print(text)
 
 
-@rank_zero_only
 def _complain(text: str, label: str = "error: ") -> None:
-    print(f"{label}{text}", file=sys.stderr)
+    if is_first_process():
+        print(f"{label}{text}", file=sys.stderr)
+
+
+def is_first_process() -> bool:
+    """As Lightning says, or would say if it had been imported, which takes seconds."""
+    if "lightning" in sys.modules:
+        from lightning.pytorch.utilities import rank_zero_only
+
+        return not getattr(rank_zero_only, "rank", 0)
+    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+    return next((os.environ[name] for name in ranks if name in os.environ), "0") == "0"
 
 
 def _refuse(text: str, *, of_all: bool = False) -> None:

@@ -34,11 +34,11 @@ from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.results.verdicts import judge
 from var_exp.runs.config import check
 from var_exp.runs.estimate import estimate
-from var_exp.runs.experiment import GIVEN, Experiment, prepare
+from var_exp.runs.experiment import Experiment, prepare
 from var_exp.runs.gallery import gallery, save_maps
 from var_exp.runs.provenance import record_of
 from var_exp.runs.run_record import RunRecord
-from var_exp.runs.schema import EvaluateConfig
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 from var_exp.runs.stopping import Interrupted, Stopping
 from var_exp.runs.stored import check_stored
 from var_exp.runs.trainer import logger_of, trainer_of

@@ -37,16 +37,6 @@ from var_exp.types import (
     UnsupportedModel,
 )
 
-GIVEN = {
-    "data": {"spec", "num_classes", "model_names"},
-    "layout": {"dataset", "spec", "model", "workers"},
-    "method": {"seed"},
-    "classes": {"siblings", "seed", "known"},
-    "metric": {"model", "seed"},
-    "logger": {"save_dir", "measured"},
-}
-"""Arguments that the program itself hands to the targets of a group."""
-
 
 @dataclass(frozen=True)
 class Experiment:

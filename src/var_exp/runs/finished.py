@@ -14,10 +14,10 @@ from var_exp.results.rows import Row, read_rows
 from var_exp.results.selection import Pick, pick_at_random, pick_samples
 from var_exp.runs.config import check
 from var_exp.runs.evaluation import attribution_module
-from var_exp.runs.experiment import GIVEN, Experiment, prepare
+from var_exp.runs.experiment import Experiment, prepare
 from var_exp.runs.gallery import gallery
 from var_exp.runs.jobs import Job, traits_of
-from var_exp.runs.schema import EvaluateConfig
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 from var_exp.types import BadData, Batch
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from var_exp.types import VarExpError
+from var_exp.errors import VarExpError
 
 LAUNCHER_ERROR = "launcher_error.txt"
 """File in the folder of a sweep that its launcher gave up on: what it said."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from var_exp.files import write_whole
 from var_exp.metrics.base import Bounds, Traits
-from var_exp.runs.provenance import flat, short_hash
+from var_exp.runs.naming import flat, short_hash
 from var_exp.types import BadData, ConfigError
 
 _PACKAGE = Path(__file__).parents[1]

@@ -49,5 +49,15 @@ class TrainConfig:
     checked: int = 4000
 
 
+GIVEN = {
+    "data": {"spec", "num_classes", "model_names"},
+    "layout": {"dataset", "spec", "model", "workers"},
+    "method": {"seed"},
+    "classes": {"siblings", "seed", "known"},
+    "metric": {"model", "seed"},
+    "logger": {"save_dir", "measured"},
+}
+"""Arguments that the program itself hands to the targets of a group."""
+
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 ConfigStore.instance().store(name="train_schema", node=TrainConfig)

@@ -17,7 +17,9 @@ _PACKAGE = Path(__file__).parents[1]
 
 SCORED_BY = (
     *(
+        "errors",
         "types",
+        "signatures",
         "seeds",
         "registry",
         "conf_files",

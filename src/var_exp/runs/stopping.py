@@ -21,10 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 from torch.utils.data import get_worker_info
 
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as shells have it."""
-TERMINATED = 128 + signal.SIGTERM
-"""Exit status after SIGTERM, as shells and SLURM report it."""
+from var_exp.runs.config import INTERRUPTED, TERMINATED
 
 _STOP, _READY = "var_exp/stop", "var_exp/ready"
 _LOOK_SECONDS = 0.2

@@ -22,8 +22,7 @@ from var_exp.models import input_spec
 from var_exp.models.frozen import frozen
 from var_exp.registry import build
 from var_exp.runs.config import check
-from var_exp.runs.experiment import GIVEN
-from var_exp.runs.schema import TrainConfig
+from var_exp.runs.schema import GIVEN, TrainConfig
 from var_exp.runs.stopping import interruptible
 from var_exp.training.classifier import Classifier
 from var_exp.training.finetuning import FineTuning, fine_tune
