@@ -54,6 +54,7 @@ class Check:
 _FEW = {"samples": 3}
 
 CHECKS: dict[str, Check] = {
+    "ablation_cam": Check(cams.ablation_cam, small=True, costly=True),
     "attention_rollout": Check(attention.attention_rollout),
     "attnlrp": Check(relevance.attnlrp),
     "captum": Check(others.captum, small=True),
@@ -61,6 +62,7 @@ CHECKS: dict[str, Check] = {
     "clrp": Check(relevance.clrp),
     "deconvnet": Check(activations.deconvnet),
     "deeplift": Check(multipliers.deeplift),
+    "eigen_cam": Check(cams.eigen_cam),
     "finer_cam": Check(cams.finer_cam),
     "fullgrad": Check(others.fullgrad),
     "gbp": Check(activations.guided_backprop),
