@@ -1,5 +1,9 @@
 """Integrated gradients against Captum, closed forms, and the completeness axiom."""
 
+import math
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
@@ -7,6 +11,7 @@ from torch import nn
 
 from var_exp.methods import get_method
 from var_exp.methods.completeness import completeness_error
+from var_exp.methods.integrated_gradients import IntegratedGradients
 
 CLASSES = torch.tensor([[0, 3], [2, 2]])
 
@@ -73,6 +78,78 @@ def test_completeness_error_falls_with_the_steps(net, images):
     assert errors[0].shape == (2, 2)
     assert errors[0].abs().max() > 10 * errors[1].abs().max()
     assert errors[2].abs().max() < 1e-6
+
+
+def nodes_by_hand(model, image, steps):
+    """Middles and widths of cells that hold as much of ½ + ½ √(bend), one number at a time."""
+    logits = [model(a / steps * image[None])[0].tolist() for a in range(steps + 1)]
+    bends = [0.0] * (steps + 1)
+    for i in range(1, steps):
+        seconds = [
+            before - 2 * here + after
+            for before, here, after in zip(*logits[i - 1 : i + 2], strict=True)
+        ]
+        bends[i] = math.sqrt(sum(second**2 for second in seconds) / len(seconds))
+    roots = [math.sqrt((bends[i] + bends[i + 1]) / 2) for i in range(steps)]
+    reached = [0.0]
+    for root in roots:
+        reached.append(reached[-1] + 0.5 / steps + 0.5 * root / sum(roots))
+    ends = [
+        float(np.interp(i / steps, reached, np.linspace(0, 1, steps + 1))) for i in range(steps)
+    ]
+    return [((a + b) / 2, b - a) for a, b in pairwise([*ends, 1.0])]
+
+
+def test_curvature_equals_a_loop_over_its_nodes(net, images):
+    maps = get_method("ig", steps=6, steps_rule="curvature").attribute(net, images, CLASSES)
+    for b, row in enumerate(CLASSES.tolist()):
+        nodes = nodes_by_hand(net, images[b], 6)
+        assert max(width for _, width in nodes) > 1.2 * min(width for _, width in nodes)
+        for k, chosen in enumerate(row):
+            total = torch.zeros_like(images[b])
+            for position, width in nodes:
+                point = (position * images[b]).requires_grad_()
+                total += width * torch.autograd.grad(net(point[None])[0, chosen], point)[0]
+            torch.testing.assert_close(maps[b, k], (images[b] * total).float())
+
+
+class Decides(nn.Module):
+    """y_n = sigmoid(200 (w · x - t_n)): the path of each image bends within a hundredth of it."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.register_buffer("weights", image / (image**2).sum())
+
+    def forward(self, images):
+        position = (images * self.weights).sum((1, 2, 3))
+        return torch.stack([(200 * (position - at)).sigmoid() for at in (0.237, 0.238, 0.241)], 1)
+
+
+def test_curvature_finds_where_the_path_bends(images):
+    """The map is x w, summing to 1; its only error is the quadrature's."""
+    model, classes = Decides(images[0]), torch.tensor([[0, 1, 2]])
+    errors = {}
+    for rule in ("legendre", "curvature"):
+        method = get_method("ig", steps=32, steps_rule=rule)
+        maps = method.attribute(model, images[:1], classes)
+        errors[rule] = (maps.sum((2, 3, 4)) - 1).abs().max()
+    assert errors["curvature"] < 0.02
+    assert errors["legendre"] > 10 * errors["curvature"]
+
+
+def test_curvature_of_a_straight_path_is_even(images):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(432, 5)).double()
+    for steps in (1, 4):
+        maps = get_method("ig", steps=steps, steps_rule="curvature").attribute(
+            model, images, CLASSES
+        )
+        expected = images[:, None] * model[1].weight.detach()[CLASSES].view(2, 2, 3, 12, 12)
+        torch.testing.assert_close(maps, expected.float())
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="steps_rule must be one of legendre, curvature, got 'x'"):
+        IntegratedGradients(steps_rule="x")
 
 
 @pytest.mark.parametrize("option", ["steps", "max_batch"])

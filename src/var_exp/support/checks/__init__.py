@@ -83,6 +83,7 @@ CHECKS: dict[str, Check] = {
     # as many samples as there are coalitions of the cells
     "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}, small=True),
     "layercam": Check(cams.layercam),
+    "legrad": Check(attention.legrad),
     "lime": Check(segments.lime, {"grid": 2, "samples": 9}, small=True),
     "lrp": Check(relevance.lrp),
     "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}, small=True),
