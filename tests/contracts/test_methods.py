@@ -27,7 +27,13 @@ SMALL = {
     "gradient_shap": {"samples": 3},
     "idg": {"steps": 3, "intervals": 4},
 }
-ATTENTION = {"attention_gradcam", "attention_rollout", "attnlrp", "transformer_attribution"}
+ATTENTION = {
+    "attention_gradcam",
+    "attention_rollout",
+    "attnlrp",
+    "legrad",
+    "transformer_attribution",
+}
 NO_ATTENTION = {"clrp", "lrp", "sglrp"}
 N_CLASSES = 6
 

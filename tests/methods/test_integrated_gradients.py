@@ -1,5 +1,9 @@
 """Integrated gradients against Captum, closed forms, and the completeness axiom."""
 
+import math
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
@@ -110,13 +114,83 @@ def test_even_nodes_by_the_closed_form_of_a_cube():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quadrature": "simpson"}, "quadrature must be one of gauss_legendre, even, got 'simps"),
+        (
+            {"quadrature": "simpson"},
+            "one of gauss_legendre, even, curvature, got 'simps",
+        ),
         ({"quadrature": "even", "steps": 1}, "quadrature=even needs both ends; set steps to 2"),
     ],
 )
 def test_quadratures_that_are_none(options, message):
     with pytest.raises(ValueError, match=message):
         IntegratedGradients(**options)
+
+
+def nodes_by_hand(model, image, steps):
+    """Middles and widths of cells that hold as much of ½ + ½ √(bend), one number at a time."""
+    logits = [model(a / steps * image[None])[0].tolist() for a in range(steps + 1)]
+    bends = [0.0] * (steps + 1)
+    for i in range(1, steps):
+        seconds = [
+            before - 2 * here + after
+            for before, here, after in zip(*logits[i - 1 : i + 2], strict=True)
+        ]
+        bends[i] = math.sqrt(sum(second**2 for second in seconds) / len(seconds))
+    roots = [math.sqrt((bends[i] + bends[i + 1]) / 2) for i in range(steps)]
+    reached = [0.0]
+    for root in roots:
+        reached.append(reached[-1] + 0.5 / steps + 0.5 * root / sum(roots))
+    ends = [
+        float(np.interp(i / steps, reached, np.linspace(0, 1, steps + 1))) for i in range(steps)
+    ]
+    return [((a + b) / 2, b - a) for a, b in pairwise([*ends, 1.0])]
+
+
+def test_curvature_equals_a_loop_over_its_nodes(net, images):
+    maps = get_method("ig", steps=6, quadrature="curvature").attribute(net, images, CLASSES)
+    for b, row in enumerate(CLASSES.tolist()):
+        nodes = nodes_by_hand(net, images[b], 6)
+        assert max(width for _, width in nodes) > 1.2 * min(width for _, width in nodes)
+        for k, chosen in enumerate(row):
+            total = torch.zeros_like(images[b])
+            for position, width in nodes:
+                point = (position * images[b]).requires_grad_()
+                total += width * torch.autograd.grad(net(point[None])[0, chosen], point)[0]
+            torch.testing.assert_close(maps[b, k], (images[b] * total).float())
+
+
+class Decides(nn.Module):
+    """y_n = sigmoid(200 (w · x - t_n)): the path of each image bends within a hundredth of it."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.register_buffer("weights", image / (image**2).sum())
+
+    def forward(self, images):
+        position = (images * self.weights).sum((1, 2, 3))
+        return torch.stack([(200 * (position - at)).sigmoid() for at in (0.237, 0.238, 0.241)], 1)
+
+
+def test_curvature_finds_where_the_path_bends(images):
+    """The map is x w, summing to 1; its only error is the quadrature's."""
+    model, classes = Decides(images[0]), torch.tensor([[0, 1, 2]])
+    errors = {}
+    for rule in ("gauss_legendre", "curvature"):
+        method = get_method("ig", steps=32, quadrature=rule)
+        maps = method.attribute(model, images[:1], classes)
+        errors[rule] = (maps.sum((2, 3, 4)) - 1).abs().max()
+    assert errors["curvature"] < 0.02
+    assert errors["gauss_legendre"] > 10 * errors["curvature"]
+
+
+def test_curvature_of_a_straight_path_is_even(images):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(432, 5)).double()
+    for steps in (1, 4):
+        maps = get_method("ig", steps=steps, quadrature="curvature").attribute(
+            model, images, CLASSES
+        )
+        expected = images[:, None] * model[1].weight.detach()[CLASSES].view(2, 2, 3, 12, 12)
+        torch.testing.assert_close(maps, expected.float())
 
 
 @pytest.mark.parametrize("option", ["steps", "max_batch"])

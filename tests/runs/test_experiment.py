@@ -98,6 +98,7 @@ def test_own_pictures_with_a_model_of_their_classes(composed, folder):
             r"AttentionRollout gives all classes the same map, so they cannot compete; "
             "use refine=none",
         ),
+        (("method=eigen_cam",), ConfigError, "EigenCAM gives all classes the same map"),
         (("layout=single",), ConfigError, "classes=given needs two or more asked classes"),
         (("classes=siblings",), ConfigError, "needs one asked class per image, got 4"),
         (("layout.n=5",), ConfigError, "needs pictures of 25 different classes"),

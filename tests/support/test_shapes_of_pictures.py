@@ -15,11 +15,25 @@ VIT = (
 )
 
 
-@pytest.mark.parametrize(("name", "options", "shape"), [CNN, VIT], ids=["CNN", "ViT"])
-def test_maps_of_upright_and_wide_pictures_are_verified(name, options, shape):
+WITH_ATTENTION = {
+    "attention_gradcam",
+    "attention_rollout",
+    "attnlrp",
+    "legrad",
+    "transformer_attribution",
+}
+WITHOUT_ATTENTION = {"clrp", "lrp", "sglrp"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "refused"),
+    [(*CNN, WITH_ATTENTION), (*VIT, WITHOUT_ATTENTION)],
+    ids=["CNN", "ViT"],
+)
+def test_maps_of_upright_and_wide_pictures_are_verified(name, options, shape, refused):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=10, **options).eval()
     in_general_position(model, torch.randn(4, 3, *shape))
     found = support(model, torch.randn(3, *shape), thorough=True)
     assert {each.status for each in found} == {"acts", "refused"}
-    assert sum(each.status == "refused" for each in found) == 3  # LRP or attention
+    assert {each.method for each in found if each.status == "refused"} == refused

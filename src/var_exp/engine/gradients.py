@@ -85,8 +85,8 @@ def class_gradients(
 
 def layer_output(
     model: nn.Module, images: Images, layer: nn.Module, run: int = 0
-) -> Float[Tensor, "B ..."]:
-    """Output of a layer in one forward pass without gradients.
+) -> tuple[Logits, Float[Tensor, "B ..."]]:
+    """Logits, and the output of a layer, in one forward pass without gradients.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
@@ -99,8 +99,8 @@ def layer_output(
             returns no tensor.
     """
     with torch.inference_mode(False), torch.no_grad(), frozen(model), _cut_at(layer, run) as points:
-        check_logits(model(images.detach().clone()))
-    return points[0].detach()
+        logits = check_logits(model(images.detach().clone()))
+    return logits, points[0].detach()
 
 
 def reduced_gradients(
@@ -194,12 +194,23 @@ class _ContiguousGradients(Calls):
 
 
 @contextmanager
-def _cut_at(layer: nn.Module, run: int) -> Iterator[list[Tensor]]:
-    """Let the graph start at a layer's output of one run; yields the list that it goes into."""
-    points: list[Tensor] = []
+def changed_output(
+    layer: nn.Module, run: int, change: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
+    """Let a layer return something else, in one of its runs of the forward pass inside.
+
+    Args:
+        layer: Module of the model.
+        run: Which of its runs, from 0.
+        change: From its output, or the first of several things that it returns, to what takes its
+            place; must not work in place on it.
+
+    Raises:
+        UnsupportedModel: the layer does not run (so often) or returns no tensor.
+    """
     n_runs = 0
 
-    def cut(_module: nn.Module, _inputs: tuple[object, ...], output: object) -> object:
+    def hook(_module: nn.Module, _inputs: tuple[object, ...], output: object) -> object:
         nonlocal n_runs
         n_runs += 1
         if n_runs != run + 1:
@@ -209,16 +220,28 @@ def _cut_at(layer: nn.Module, run: int) -> Iterator[list[Tensor]]:
             raise UnsupportedModel(
                 f"the layer returns {type(first).__name__}, not one tensor; name another layer."
             )
-        points.append(first.detach().requires_grad_())
-        point = points[0].clone()  # a later layer may work in place on it
-        return (point, *output[1:]) if isinstance(output, tuple) else point
+        changed = change(first)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
-    handle = layer.register_forward_hook(cut)
+    handle = layer.register_forward_hook(hook)
     try:
-        yield points
+        yield
     finally:
         handle.remove()
-    if not points:
+    if n_runs <= run:
         raise UnsupportedModel(
             f"the layer runs {n_runs} times in a forward pass of the model; name another layer."
         )
+
+
+@contextmanager
+def _cut_at(layer: nn.Module, run: int) -> Iterator[list[Tensor]]:
+    """Let the graph start at a layer's output of one run; yields the list that it goes into."""
+    points: list[Tensor] = []
+
+    def cut(output: Tensor) -> Tensor:
+        points.append(output.detach().requires_grad_())
+        return points[0].clone()  # a later layer may work in place on it
+
+    with changed_output(layer, run, cut):
+        yield points

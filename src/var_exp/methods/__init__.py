@@ -16,7 +16,7 @@ def get_method(alias: str, /, **options: Any) -> Method:
 
     Examples:
         >>> get_method("ig", steps=8)
-        IntegratedGradients(max_batch=32, steps=8)
+        IntegratedGradients(max_batch=32, steps=8, quadrature='gauss_legendre')
     """
     method: Method = from_alias("method", alias, **options)
     return method

@@ -23,16 +23,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from var_exp.engine.chunks import add_by_row, check_at_least_one
 from var_exp.engine.gradients import class_gradients
-from var_exp.engine.scores import check_logits, class_scores
+from var_exp.engine.path import equal_cells, logits_on_path
+from var_exp.engine.scores import check_range
 from var_exp.methods.method import Method
-from var_exp.models.frozen import frozen
 from var_exp.types import Classes, Images, Maps
 
 
@@ -62,7 +59,12 @@ class IntegratedDecisionGradients(Method):
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
         n_classes = classes.shape[1]
-        edges = self._cells(self._logits_on_the_path(model, images, classes))
+        path = logits_on_path(model, images, self.intervals, self._limit)
+        check_range(classes, path.shape[2])
+        asked = path.gather(2, classes.cpu()[:, None].expand(-1, path.shape[1], -1))
+        # [B · K, n]: every class has its own cells
+        changes = asked.diff(dim=1).abs().transpose(1, 2).flatten(0, 1)
+        edges = equal_cells(changes, self.steps)
         middles = ((edges[:, 1:] + edges[:, :-1]) / 2).to(images)
         widths = edges.diff().to(images)
         maps = images.new_zeros(classes.numel(), *images.shape[1:])
@@ -77,29 +79,3 @@ class IntegratedDecisionGradients(Method):
         for pairs, _, found in self._limit.pairs(classes.numel(), self.steps, weighted):
             add_by_row(maps, pairs, found)
         return maps.view(*classes.shape, *images.shape[1:]).mul_(images[:, None])
-
-    def _logits_on_the_path(
-        self, model: nn.Module, images: Images, classes: Classes
-    ) -> Float[Tensor, "p n"]:
-        """Logits of each (image, class) pair at both ends of the intervals, in float64."""
-        positions = torch.linspace(0, 1, self.intervals + 1).to(images)
-
-        def scores(rows: Tensor, ends: Tensor) -> Tensor:
-            points = positions[ends].view(-1, 1, 1, 1) * images[rows]
-            with torch.no_grad(), frozen(model):
-                return class_scores(check_logits(model(points)), classes[rows])
-
-        found = [chunk for *_, chunk in self._limit.pairs(len(images), self.intervals + 1, scores)]
-        path = torch.cat(found).double().cpu().view(len(images), -1, classes.shape[1])
-        return path.transpose(1, 2).flatten(0, 1)
-
-    def _cells(self, path: Float[Tensor, "p n"]) -> Float[Tensor, "p s"]:
-        """Ends of the cells that hold equal amounts of F, as positions 0 … 1 on the path."""
-        changes = path.diff().abs()
-        total = changes.sum(1, keepdim=True)
-        even = torch.full_like(changes, 1 / self.intervals)
-        amounts = even / 2 + torch.where(total > 0, changes / total, even) / 2
-        cumulative = torch.nn.functional.pad(amounts.cumsum(1), (1, 0))
-        equal, positions = np.linspace(0, 1, self.steps + 1), np.linspace(0, 1, self.intervals + 1)
-        edges = [np.interp(equal, row / row[-1], positions) for row in cumulative.numpy()]
-        return torch.as_tensor(np.stack(edges))

@@ -47,9 +47,8 @@ class ScoreCAM(CAM):
     ) -> Float[Tensor, "B K h w"]:
         """Class activation maps in the resolution of the target layer."""
         target = find_target(model, images[:1], self.layer)
-        features = target.to_map(
-            layer_output(model, images, model.get_submodule(target.name), target.run)
-        )
+        _, output = layer_output(model, images, model.get_submodule(target.name), target.run)
+        features = target.to_map(output)
         # an empty channel at the end, whose mask leaves the empty image
         channels = pad(features, (0, 0, 0, 0, 0, 1))
         seen = masked_scores(

@@ -54,6 +54,7 @@ class Check:
 _FEW = {"samples": 3}
 
 CHECKS: dict[str, Check] = {
+    "ablation_cam": Check(cams.ablation_cam, small=True, costly=True),
     "attention_gradcam": Check(attention.attention_gradcam),
     "attention_rollout": Check(attention.attention_rollout),
     "attnlrp": Check(relevance.attnlrp),
@@ -62,6 +63,7 @@ CHECKS: dict[str, Check] = {
     "clrp": Check(relevance.clrp),
     "deconvnet": Check(activations.deconvnet),
     "deeplift": Check(multipliers.deeplift),
+    "eigen_cam": Check(cams.eigen_cam),
     "finer_cam": Check(cams.finer_cam),
     "fullgrad": Check(others.fullgrad),
     "gbp": Check(activations.guided_backprop),
@@ -82,6 +84,7 @@ CHECKS: dict[str, Check] = {
     # as many samples as there are coalitions of the cells
     "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}, small=True),
     "layercam": Check(cams.layercam),
+    "legrad": Check(attention.legrad),
     "lime": Check(segments.lime, {"grid": 2, "samples": 9}, small=True),
     "lrp": Check(relevance.lrp),
     "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}, small=True),

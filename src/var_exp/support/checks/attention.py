@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from var_exp.engine.attention import find_tokens
-from var_exp.support.checks.case import Case, Unchecked, relative_error
+from var_exp.engine.read_outs import find_layers
+from var_exp.support.checks.case import Case, Unchecked, per_class, relative_error
 from var_exp.support.checks.stand_ins import StandIns, logits_through
 
 
@@ -57,8 +58,44 @@ def attention_gradcam(case: Case) -> float:
     return relative_error(case.maps, expected)
 
 
+def legrad(case: Case) -> float:
+    """A pass for each layer, whose tokens a hook puts where the last one returns its own."""
+    layers = find_layers(case.model, case.image, find_tokens(case.model, case.image).count)
+    total = torch.zeros((), dtype=torch.float64)
+    for index, layer in enumerate(layers):
+        kept: list[Any] = []
+
+        def keep(_module: object, _inputs: object, output: Any, kept: list[Any] = kept) -> None:
+            kept.append(output)
+
+        def put(_module: object, _inputs: object, _output: Any, kept: list[Any] = kept) -> Any:
+            return kept[0]
+
+        handles = [
+            hook.register_forward_hook(do) for hook, do in ((layer, keep), (layers[-1], put))
+        ]
+        matrices, stand_ins = _noted()
+        with stand_ins:
+            logits = case.model(case.image.clone().requires_grad_())
+        for handle in handles:
+            handle.remove()
+        gradients = per_class(case.explained(logits)[0], matrices[index])
+        total = total + gradients.relu().mean((1, 2), keepdim=True) / len(layers)
+    rows = total[:, 0].expand(-1, total.shape[-1], -1)  # alike, whichever is read
+    return relative_error(case.maps, _read(case, rows))
+
+
 def _matrices(case: Case) -> tuple[list[Tensor], Tensor]:
     """Attention matrices [1, heads, N, N] of the layers, in their order, and the scores [K]."""
+    matrices, stand_ins = _noted()
+    logits = logits_through(stand_ins, case, case.image.clone().requires_grad_())
+    if not matrices:
+        raise Unchecked("the check has not met the network's attention")
+    return matrices, case.explained(logits)[0]
+
+
+def _noted() -> tuple[list[Tensor], StandIns]:
+    """A list that fills with the attention matrices of the passes inside the stand-ins."""
     matrices: list[Tensor] = []
 
     def attention(
@@ -81,10 +118,7 @@ def _matrices(case: Case) -> tuple[list[Tensor], Tensor]:
         return shares
 
     stand_ins = StandIns({"scaled_dot_product_attention": attention, "softmax": softmax})
-    logits = logits_through(stand_ins, case, case.image.clone().requires_grad_())
-    if not matrices:
-        raise Unchecked("the check has not met the network's attention")
-    return matrices, case.explained(logits)[0]
+    return matrices, stand_ins
 
 
 def _read(case: Case, rolled: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Class activation maps: a forward hook on the layer, and plain autograd."""
 
+import math
 from collections.abc import Callable
 from operator import itemgetter
 
@@ -74,6 +75,31 @@ def case_(case: Case) -> float:
     return relative_error(case.maps, _upsampled(case, torch.stack(cams)))
 
 
+def ablation_cam(case: Case) -> float:
+    """Output of the layer by a forward hook, its channels multiplied by zero one by one."""
+    features, _ = _features(case)
+    layer = case.model.get_submodule(find_target(case.model, case.image, case.method.layer).name)
+    cams = torch.zeros(len(case.maps), 1, *features.shape[2:], dtype=torch.float64)
+    with torch.no_grad():
+        before = case.scores(case.image)[0]
+        for d, channel in enumerate(features[0]):
+            handle = layer.register_forward_hook(_without(case, d))
+            after = case.scores(case.image)[0]
+            handle.remove()
+            cams += (before - after).view(-1, 1, 1, 1) * channel
+    return relative_error(case.maps, _upsampled(case, cams))
+
+
+def eigen_cam(case: Case) -> float:
+    """First eigenvector of the Gram matrix of a hooked layer's output over its places."""
+    features, _ = _features(case)
+    places = features[0].flatten(1)  # [D, h · w]
+    values, vectors = torch.linalg.eigh(places.T @ places)
+    component = vectors[:, -1] * values[-1].sqrt()
+    cam = (component * component.sum().sign()).view(1, 1, *features.shape[2:])
+    return relative_error(case.maps, _upsampled(case, cam).expand_as(case.maps))
+
+
 def scorecam(case: Case) -> float:
     """The weights of the channels that a hook on the layer gives, from masks made one by one."""
     features, _ = _features(case)
@@ -111,6 +137,23 @@ def _features(case: Case, score: Callable[[Tensor], Tensor] | None = None) -> tu
     handle.remove()
     scores = logits[case.classes[0]] if score is None else score(logits)
     return target.to_map(outputs[0].detach()), target.to_map(per_class(scores, outputs[0]))
+
+
+def _without(case: Case, channel: int) -> Callable[[object, object, Tensor], Tensor]:
+    """Hook that multiplies one channel of the target layer by zero, where its map lies."""
+    target = find_target(case.model, case.image, case.method.layer)
+
+    def hook(_module: object, _inputs: object, output: Tensor) -> Tensor:
+        keep = torch.ones_like(output)
+        if target.layout == "tokens":
+            keep[:, target.prefix : target.prefix + math.prod(target.grid), channel] = 0
+        elif target.layout == "channels_last":
+            keep[..., channel] = 0
+        else:
+            keep[:, channel] = 0
+        return output * keep
+
+    return hook
 
 
 def _upsampled(case: Case, cams: Tensor) -> Tensor:
