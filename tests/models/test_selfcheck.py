@@ -18,6 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from var_exp.methods import get_method, list_methods
 from var_exp.methods.captum import Captum
+from var_exp.models.derivative import gradient_error
+from var_exp.models.private import private_tensors
 from var_exp.models.randomize import RandomizedModels
 from var_exp.models.selfcheck import check_network
 from var_exp.types import UnsupportedModel
@@ -309,6 +311,34 @@ def pictures_seen(model):
 def test_plain_pictures_on_which_maxima_are_level(value):
     for model in (net(), vit()):
         check_network(model, torch.full((1, 3, 32, 32), value), "gradients")
+
+
+class Kinked(nn.Module):
+    """Linear but for one ReLU, which starts 3e-8 from where the derivative is asked, on the way."""
+
+    def __init__(self):
+        super().__init__()
+        draw = torch.Generator().manual_seed(3)  # as `gradient_error` draws
+        shape = IMAGES[:1].shape
+        at = IMAGES[:1].double() + 0.05 * torch.randn(shape, generator=draw, dtype=torch.float64)
+        self.way = torch.randn(shape, generator=draw, dtype=torch.float64).sign()
+        self.bias = (at * self.way).sum() + 3e-8 * self.way.numel()
+        torch.manual_seed(0)
+        self.head = nn.Linear(3 * 32 * 32, 6)
+
+    def forward(self, images):
+        beyond = (images.double() * self.way).sum((1, 2, 3)) - self.bias
+        return self.head(images.flatten(1)) + beyond.relu()[:, None].to(images)
+
+
+def test_a_kink_next_to_the_picture_is_no_wrong_gradient():
+    """Networks of many ReLU6 on large pictures have one nearer than 1e-7: EfficientNet-Lite2."""
+    image = IMAGES[:1].double()
+    model = Kinked()
+    with private_tensors(model, torch.float64):
+        assert gradient_error(model, image, 1e-7) > 1e-3
+        assert gradient_error(model, image, 1e-5) > 1e-3
+    check_network(model, IMAGES[:1], "gradients")
 
 
 def test_a_network_that_hardly_depends_on_the_picture():

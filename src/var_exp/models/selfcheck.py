@@ -35,7 +35,7 @@ Needs: TypeAlias = Literal["logits", "calls", "gradients"]
 """What a method needs of a network: its logits; to see its calls as well; and gradients, too."""
 
 _MOST_BYTES = 16 * 2**30  # of weights in float64; larger networks are checked in their own type
-_STEPS, _TOLERANCE = (1e-7, 1e-5, 1e-4), 1e-3  # of h in float64: rounding or a kink may spoil one
+_STEPS, _TOLERANCE = (1e-7, 1e-9, 1e-5, 1e-4), 1e-3  # h in float64: rounding, a kink may spoil some
 _OWN_STEPS, _OWN_TOLERANCE = (1e-3, 1e-4, 1e-2), 0.3  # in the network's own type, which rounds more
 _PART = 96  # pixels a side; float64 convolutions are slow on a CPU
 
