@@ -102,6 +102,8 @@ class Sample:
             object of which a region is one part; None is the whole picture.
         competitors: [R] int64, classes that compete with those asked about though nothing is asked
             about them; None when there are none.
+        without: [P, 3, H, W] float32 in [0, 1], the picture as it would be without each of P things
+            that are in it, the first without what the regions show; None when nobody can tell.
     """
 
     image: Float[Tensor, "3 H W"]
@@ -110,6 +112,7 @@ class Sample:
     id: str
     scope: Bool[Tensor, "A H W"] | None = None
     competitors: Int[Tensor, " R"] | None = None
+    without: Float[Tensor, "P 3 H W"] | None = None
 
 
 class SampleDataset(ABC):
@@ -176,6 +179,7 @@ class Batch:
         ids: B stable sample ids.
         scope: [B, A, H, W] bool or None, the part of the picture that each question is about.
         competitors: [B, R] int64 or None, classes that compete though nothing is asked about them.
+        without: [B, P, 3, H, W] or None, normalised, the pictures without each of P things.
     """
 
     images: Images
@@ -184,6 +188,7 @@ class Batch:
     ids: tuple[str, ...]
     scope: Regions | None = None
     competitors: Int[Tensor, "B R"] | None = None
+    without: Float[Tensor, "B P 3 H W"] | None = None
 
     @property
     def named(self) -> Classes:
@@ -209,6 +214,7 @@ class Batch:
             ids=tuple(self.ids[row] for row in rows.tolist()),
             scope=None if self.scope is None else self.scope[rows],
             competitors=None if self.competitors is None else self.competitors[rows],
+            without=None if self.without is None else self.without[rows],
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
@@ -231,4 +237,5 @@ class Batch:
             regions=None if self.regions is None else move(self.regions),
             scope=None if self.scope is None else move(self.scope),
             competitors=None if self.competitors is None else move(self.competitors),
+            without=None if self.without is None else move(self.without),
         )

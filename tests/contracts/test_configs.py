@@ -119,6 +119,8 @@ VARIANTS = {
     ("metric", "insertion_auc_base_ties"): {"ties"},
     ("metric", "deletion_auc_base_ties"): {"ties"},
     ("metric", "intervention_kept"): {"mode", "baseline"},
+    ("metric", "part_deletion_contrast"): {"contrast"},
+    ("metric", "region_effect_contrast"): {"contrast"},
     ("metric", "randomization_abs"): {"similarity"},
     ("metric", "randomization_union"): {"similarity"},
     ("metric", "randomization_ssim"): {"similarity"},

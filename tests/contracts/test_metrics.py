@@ -31,6 +31,8 @@ from var_exp.metrics import (
     MaxSensitivity,
     ModelRandomization,
     Overlap,
+    PartDeletion,
+    RegionEffect,
     SensitivityN,
     Sparseness,
 )
@@ -127,6 +129,7 @@ def scene(count=COUNT):
         "other_maps": torch.randn(count, 3, SIDE, SIDE, generator=generator),
         "ids": [f"sample {index}" for index in range(count)],
     }
+    values["without"] = values["images"][:, None] * ~values["cells"][:, :, None]
     return values | {"reattribute": Reattribute(values["images"].double(), classes, values["ids"])}
 
 
@@ -191,8 +194,9 @@ def test_value_is_the_mean_of_the_scores(metric):
 def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
     signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion | Intervention
-    signed |= ModelRandomization | SensitivityN
-    if isinstance(metric, PerturbationAUC) and metric.score == "logit":
+    signed |= ModelRandomization | PartDeletion | SensitivityN
+    of_logits = isinstance(metric, PerturbationAUC) and metric.score == "logit"
+    if of_logits or isinstance(metric, RegionEffect):
         assert scores.isfinite().all()
         assert metric.bounds == (None, None)
         return

@@ -53,7 +53,8 @@ for alias in aliases("classes"):
 regions = torch.zeros(2, 3, 24, 24, dtype=torch.bool)
 for cell in range(3):
     regions[:, cell, :, 8 * cell : 8 * cell + 8] = True
-batch = Batch(images, classes, regions, tuple(ids), torch.ones_like(regions))
+without = images[:, None] * torch.tensor([0.0, 0.5]).view(1, 2, 1, 1, 1)
+batch = Batch(images, classes, regions, tuple(ids), torch.ones_like(regions), without=without)
 perturber = var_exp.metrics.Perturber(model, (0.2, 0.2, 0.2))
 small = {"model": perturber, "steps": 3, "samples": 4, "regions": 4, "stages": 2}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from var_exp.data.critter_drawing import REMOVABLE
 from var_exp.data.critter_siblings import CritterSiblings
 from var_exp.data.critters import Critters, part_indices
 from var_exp.types import ConfigError
@@ -74,6 +75,21 @@ def test_kept_and_tail_regions():
         assert torch.equal(shared[i].regions[0], both & ~CritterSiblings(10)[i].regions[0])
 
 
+def test_a_picture_without_a_part_is_the_same_elsewhere():
+    data = CritterSiblings(30, parts=True)
+    for i in range(30):
+        sample, plain = data[i], CritterSiblings(30)[i]
+        assert torch.equal(sample.image, plain.image)
+        assert plain.without is None
+        changed = (sample.without != sample.image).any(1)
+        assert changed.shape == (len(REMOVABLE), 64, 64)
+        assert changed.any((1, 2)).all()
+        part = sample.regions[0]  # the first is the one that differs
+        reach = torch.nn.functional.max_pool2d(part[None].float(), 5, 1, 2)[0] > 0
+        assert not (changed[0] & ~reach).any()
+        assert (changed[0] & part).sum() >= 0.9 * part.sum()
+
+
 def test_a_picture_does_not_depend_on_the_count():
     assert torch.equal(CritterSiblings(4)[3].image, CritterSiblings(41)[3].image)
     assert len(CritterSiblings(41)) == 41
@@ -85,6 +101,8 @@ def test_impossible_options():
         ConfigError, match="asked must be one of differing, kept, tail, shared, got"
     ):
         CritterSiblings(asked="x")
+    with pytest.raises(ConfigError, match="parts=true goes with asked=differing, got tail"):
+        CritterSiblings(asked="tail", parts=True)
     with pytest.raises(ConfigError, match="count must be between"):
         CritterSiblings(count=0)
     with pytest.raises(IndexError):

@@ -13,6 +13,11 @@ FIELD_KNOTS = 4
 _CLUTTER_KINDS = 4
 
 
+TAG_HALF = 0.07
+"""Half the side of a tag, in shares of the picture's side."""
+_TAG_RIM, _TAG_COLOUR = (0.05, 0.05, 0.05), (0.95, 0.1, 0.85)
+
+
 @dataclass(frozen=True, eq=False)
 class Background:
     """Everything that decides the picture apart from its critters.
@@ -26,6 +31,8 @@ class Background:
             picture's side), angle, and RGB.
         noise: Standard deviation of the noise on every pixel of the picture.
         noise_seed: Seed of that noise.
+        tag: Centre, x and y in shares of the picture's side, of a magenta square with a black rim;
+            None is a picture without.
     """
 
     field: NDArray[np.floating[Any]]
@@ -35,6 +42,7 @@ class Background:
     clutter: NDArray[np.float64]
     noise: float
     noise_seed: int
+    tag: tuple[float, float] | None = None
 
     def noise_field(self, size: int) -> NDArray[np.floating[Any]]:
         """Uniform noise [3, size, size] around 0 with the scene's own seed."""
@@ -73,6 +81,10 @@ def draw_background(background: Background, size: int) -> NDArray[np.floating[An
     image += background.texture[:, None, None] * stripes
     for shape in background.clutter:
         _paint_clutter(image, shape, pixels)
+    if background.tag is not None:
+        for half, colour in ((TAG_HALF, _TAG_RIM), (0.7 * TAG_HALF, _TAG_COLOUR)):
+            square = [1.5, *background.tag, half / 0.85, 0.0, *colour]
+            _paint_clutter(image, np.array(square), pixels)
     return image
 
 

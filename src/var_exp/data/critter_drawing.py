@@ -6,7 +6,7 @@ antialiased, and a pixel belongs to the last part that covers more than half of 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +21,9 @@ PARTS = ("shared", "ornament", "pattern", "tail")
 """Order of the part masks: shared by all classes, the two that make the class, irrelevant to it."""
 
 _SHARED, _ORNAMENT, _PATTERN, _TAIL = range(len(PARTS))
+REMOVABLE = ("ornament", "pattern", "tail", "eyes", "legs")
+"""What a critter can be drawn without."""
+
 _UNITS_TALL = 2.3
 _REACH = 1.3  # units from the centre that no part exceeds
 _BELLY_Y = 0.31
@@ -47,6 +50,7 @@ class Critter:
         tail_tip: 0 none, 1 ball, 2 block.
         light: Slope of the shading along x and y, in shares of brightness a unit.
         colours: RGB in [0, 1] of "body", "belly", "pattern", "ornament", "eyes", "tail".
+        missing: What is not drawn, of `REMOVABLE`; the pattern goes with its disc.
     """
 
     ornament: int
@@ -62,6 +66,7 @@ class Critter:
     tail_tip: int
     light: tuple[float, float]
     colours: dict[str, Floats] = field(hash=False)
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,22 @@ def render(scene: Scene, size: int) -> tuple[Floats, Mask]:
     return image, masks.reshape(len(scene.critters), len(PARTS), size, size)
 
 
+def without_each(scene: Scene, size: int) -> Floats:
+    """Pictures [5, 3, size, size] of one critter without each of `REMOVABLE`, in that order.
+
+    All else stays, pixel for pixel, and what the part has covered is seen.
+    """
+    (critter,) = scene.critters
+    return np.stack(
+        [
+            render(
+                replace(scene, critters=(replace(critter, missing=(*critter.missing, part)),)), size
+            )[0]
+            for part in REMOVABLE
+        ]
+    )
+
+
 class _Brush:
     """The critter's own coordinates over its box of pixels, and the one way to paint there."""
 
@@ -116,23 +137,28 @@ class _Brush:
     def paint_critter(self) -> None:
         """Paint all parts from back to front."""
         critter, colours = self.critter, self.critter.colours
-        self.paint(self.tail(), colours["tail"], _TAIL)
-        self.paint(_box(self.mirrored - 0.2, self.y - 0.9, 0.11, 0.2), colours["body"], _SHARED)
+        drawn = set(REMOVABLE) - set(critter.missing)
+        if "tail" in drawn:
+            self.paint(self.tail(), colours["tail"], _TAIL)
+        if "legs" in drawn:
+            self.paint(_box(self.mirrored - 0.2, self.y - 0.9, 0.11, 0.2), colours["body"], _SHARED)
         ornament = _ORNAMENT_SHAPES[critter.ornament](self)
         hat = critter.ornament == 3  # sits on the head; every other ornament grows behind it
-        if not hat:
+        if "ornament" in drawn and not hat:
             self.paint(ornament, colours["ornament"], _ORNAMENT)
         body = _ellipse(self.x, self.y - 0.32, 0.46 * critter.girth, 0.55)
         self.paint(body, colours["body"], _SHARED)
-        belly = _disc(self.x, self.y - _BELLY_Y, _BELLY_RADIUS)
-        self.paint(belly, colours["belly"], _PATTERN, outline=0.0)
-        motif = np.maximum(_PATTERN_SHAPES[critter.pattern](self), belly)
-        self.paint(motif, colours["pattern"], _PATTERN, outline=0.0)
+        if "pattern" in drawn:
+            belly = _disc(self.x, self.y - _BELLY_Y, _BELLY_RADIUS)
+            self.paint(belly, colours["belly"], _PATTERN, outline=0.0)
+            motif = np.maximum(_PATTERN_SHAPES[critter.pattern](self), belly)
+            self.paint(motif, colours["pattern"], _PATTERN, outline=0.0)
         head = _disc(self.x, self.y + 0.42, 0.35 * critter.head)
         self.paint(head, colours["body"], _SHARED)
-        eyes = _disc(self.mirrored - 0.14, self.y + 0.42, 0.085)
-        self.paint(eyes, colours["eyes"], _SHARED, outline=0.0)
-        if hat:
+        if "eyes" in drawn:
+            eyes = _disc(self.mirrored - 0.14, self.y + 0.42, 0.085)
+            self.paint(eyes, colours["eyes"], _SHARED, outline=0.0)
+        if "ornament" in drawn and hat:
             self.paint(ornament, colours["ornament"], _ORNAMENT)
 
     def paint(self, distance: Floats, colour: Floats, part: int, *, outline: float = 0.5) -> None:

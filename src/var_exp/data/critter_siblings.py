@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from var_exp.data.critter_drawing import PARTS, Scene, render
+from var_exp.data.critter_drawing import PARTS, REMOVABLE, Scene, render, without_each
 from var_exp.data.critters import CLASS_NAMES, Critters, differing_part, part_indices
 from var_exp.seeds import sample_generator
 from var_exp.types import ConfigError, Sample, SampleDataset
@@ -38,6 +38,8 @@ class CritterSiblings(SampleDataset):
             map should keep; "tail": the competitor is a sibling, and the region the tail, which
             says nothing (its score should be low); "shared": the competitor is a sibling, and the
             region all that both classes have, which is the critter without that part and the tail.
+        parts: Draw each picture also without each of its parts (`critter_drawing.REMOVABLE`), the
+            one that differs first; with asked="differing" alone.
 
     Raises:
         ConfigError: an option out of its range.
@@ -47,12 +49,18 @@ class CritterSiblings(SampleDataset):
     seed: int | str = 0
     size: int = 64
     asked: Asked = "differing"
+    parts: bool = False
 
     def __post_init__(self) -> None:
         if self.asked not in get_args(Asked):
             raise ConfigError(
                 f"critters: asked must be one of {', '.join(get_args(Asked))}, got "
                 f"'{self.asked}'; set data.asked accordingly."
+            )
+        if self.parts and self.asked != "differing":
+            raise ConfigError(
+                f"critters: parts=true goes with asked=differing, got {self.asked}; set "
+                "data.asked=differing."
             )
         self._scenes()  # checks the other options
 
@@ -97,6 +105,11 @@ class CritterSiblings(SampleDataset):
         parts = dict(zip(PARTS, torch.from_numpy(masks[0]), strict=True))
         region = _REGIONS[self.asked](parts, present, competitor)
         critter = torch.from_numpy(masks[0].any(axis=0))
+        without = None
+        if self.parts:
+            first = REMOVABLE.index(differing_part(present, competitor))
+            rest = [part for part in range(len(REMOVABLE)) if part != first]
+            without = torch.from_numpy(without_each(self.scene(index), self.size)[[first, *rest]])
         return Sample(
             image=torch.from_numpy(image),
             classes=torch.tensor([present]),
@@ -104,6 +117,7 @@ class CritterSiblings(SampleDataset):
             id=self.sample_id(index),
             scope=critter[None],
             competitors=torch.tensor([competitor]),
+            without=without,
         )
 
     def _scenes(self) -> Critters:

@@ -159,8 +159,8 @@ def collate(samples: Sequence[Sample], spec: InputSpec) -> tuple[Batch, ...]:
 
 def _shapes(sample: Sample) -> tuple[object, ...]:
     """What samples of one batch have in common."""
-    tensors = (sample.image, sample.classes, sample.regions, sample.scope, sample.competitors)
-    return tuple(None if tensor is None else tensor.shape for tensor in tensors)
+    known = (sample.classes, sample.regions, sample.scope, sample.competitors, sample.without)
+    return tuple(None if tensor is None else tensor.shape for tensor in (sample.image, *known))
 
 
 def _stack(samples: Sequence[Sample], spec: InputSpec) -> Batch:
@@ -170,6 +170,7 @@ def _stack(samples: Sequence[Sample], spec: InputSpec) -> Batch:
         known = [tensor for tensor in tensors if tensor is not None]
         return torch.stack(known) if known else None
 
+    without = stacked([sample.without for sample in samples])
     return Batch(
         images=(torch.stack([sample.image for sample in samples]) - mean) / std,
         classes=torch.stack([sample.classes for sample in samples]),
@@ -177,6 +178,7 @@ def _stack(samples: Sequence[Sample], spec: InputSpec) -> Batch:
         ids=tuple(sample.id for sample in samples),
         scope=stacked([sample.scope for sample in samples]),
         competitors=stacked([sample.competitors for sample in samples]),
+        without=None if without is None else (without - mean) / std,
     )
 
 

@@ -38,9 +38,8 @@ class AskedAbout(SampleDataset):
 
     def __getitem__(self, index: int) -> Sample:
         asked = torch.tensor(self._asked[index])
-        return replace(
-            self.dataset[index], classes=asked, regions=None, scope=None, competitors=None
-        )
+        known = replace(self.dataset[index], classes=asked, regions=None, scope=None)
+        return replace(known, competitors=None, without=None)
 
     def label(self, index: int) -> int:
         """The class that was named first."""

@@ -25,6 +25,7 @@ from var_exp.metrics.model_randomization import (
     RandomizedEntropy,
 )
 from var_exp.metrics.overlap import Overlap
+from var_exp.metrics.part_deletion import PartDeletion, RegionEffect
 from var_exp.metrics.perturber import Perturber
 from var_exp.metrics.pointing_game import PointingGame
 from var_exp.metrics.relevance_rank_accuracy import RelevanceRankAccuracy
@@ -53,10 +54,12 @@ __all__ = [
     "MaxSensitivity",
     "ModelRandomization",
     "Overlap",
+    "PartDeletion",
     "Perturber",
     "PointingGame",
     "RandomizedAccuracy",
     "RandomizedEntropy",
+    "RegionEffect",
     "RelevanceRankAccuracy",
     "Road",
     "RoadLerf",

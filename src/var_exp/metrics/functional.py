@@ -16,6 +16,7 @@ from var_exp.metrics.intervention import intervention
 from var_exp.metrics.lerf import lerf_auc
 from var_exp.metrics.max_sensitivity import max_sensitivity
 from var_exp.metrics.overlap import overlap
+from var_exp.metrics.part_deletion import part_deletion
 from var_exp.metrics.pointing_game import pointing_game
 from var_exp.metrics.relevance_rank_accuracy import relevance_rank_accuracy
 from var_exp.metrics.road import road
@@ -43,6 +44,7 @@ __all__ = [
     "map_similarity",
     "max_sensitivity",
     "overlap",
+    "part_deletion",
     "pointing_game",
     "relevance_rank_accuracy",
     "road",

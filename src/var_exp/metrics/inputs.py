@@ -68,6 +68,13 @@ INPUTS = {
         "to know the object that is asked about and these data do not say; use "
         "data=critter_siblings, layout=pair, or metric=[energy_pointing_game]",
     ),
+    "without": Input(
+        "[N, P, C, H, W], each picture without each of P things in it, normalised; the first "
+        "without what its region shows",
+        lambda batch: batch.without is None,
+        "pictures without a part, which can be had where pictures are drawn; use "
+        "experiment=part_deletion or experiment=shortcut",
+    ),
     "other_maps": Input("[N, c, H, W], the map of another competing class of the same picture"),
     "reattribute": Input(
         "a `var_exp.metrics.reattribution.Reattribute`, which attributes the batch again with "

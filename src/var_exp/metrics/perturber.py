@@ -111,6 +111,7 @@ class PerturbedBatch:
         self._rankings: list[tuple[_Seen, Ranking]] = []
         self._ends: dict[Hashable, Tensor] = {}
         self._kept: dict[Hashable, Any] = {}
+        self._without: tuple[_Seen, Tensor] = _Seen(None), images
         # One picture asked about for several classes fills neighbouring rows; by its first row.
         self._first = list(range(len(images)))
         for row, equal in enumerate((images[1:] == images[:-1]).flatten(1).all(1).tolist(), 1):
@@ -191,6 +192,22 @@ class PerturbedBatch:
             for key, end, logits in zip(new, ends, answers.unbind(1), strict=True):
                 known[key] = (self._ends if end else ranking.known)[key] = logits
         return torch.stack([known[key] for key in keys], 1)
+
+    def without(
+        self, pictures: Float[Tensor, "N P C H W"], max_batch: int
+    ) -> Float[Tensor, "N P classes"]:
+        """Logits of the same samples' pictures without something that is in them."""
+        if not self._without[0].again(pictures):
+            flat = pictures.flatten(0, 1)
+
+            def work(rows: Tensor) -> Tensor:
+                with torch.inference_mode():
+                    return self._perturber(flat[rows.to(flat.device)])
+
+            answers = self._perturber.limit(max_batch).chunks(len(flat), work)
+            logits = torch.cat([answer for _, answer in answers])
+            self._without = _Seen(pictures), logits.unflatten(0, pictures.shape[:2])
+        return self._without[1]
 
     def sampled(
         self, key: Hashable, missing: Missing, points: int, baseline: Baseline, max_batch: int

@@ -228,6 +228,8 @@ class AttributionModule(LightningModule):
             scored.note("area", batch.regions.float().mean((2, 3)))
         if batch.scope is not None:
             known["scope"] = batch.scope.flatten(0, 1)
+        if batch.without is not None:
+            known["without"] = batch.without.repeat_interleave(asked, 0)
         for variant, maps in variants.items():
             metrics = self.scores[variant]
             if self._compares_classes:  # with the map of the next class

@@ -78,7 +78,7 @@ def data_hash(dataset: SampleDataset) -> str:
             sample: Sample | None = dataset[place]
         except BadData:
             sample = None  # what becomes of it is for the run to say
-        for name in ("image", "classes", "regions", "scope", "competitors"):
+        for name in ("image", "classes", "regions", "scope", "competitors", "without"):
             _add(digest, name, getattr(sample, name, None))
     return digest.hexdigest()
 
