@@ -8,15 +8,19 @@ error messages is left out. The same share is the same mutants. Of the report's 
 and number is changed here. Prints how many of each room the tests killed, and what survived.
 """
 
+import importlib
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = "competition.js"
@@ -48,13 +52,19 @@ only_mutate = {mutated}
 do_not_mutate_patterns = ['raise \\w+', '^\\s+f?"']
 process_isolation = "forkserver" # a fork of a process that has run autograd cannot run it
 timeout_multiplier = 8.0
-pytest_add_cli_args = ["-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
+pytest_add_cli_args = ["-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
 pytest_add_cli_args_test_selection = {tests}
 also_copy = ["conf", "evaluate.py", "train.py", "docs", "README.md", "benchmarks"]
 """
-TOKENS = r">=|<=|===|\+=|-=|&&|\|\||>>|(?<![=-])>(?!=)|<(?!=)|\+(?![+=])|(?<![-e])-(?![-=])|\*\*|\*|/|\b\d+\b"
-OTHERS = {">=": ">", "<=": "<", "===": "!==", "+=": "-=", "-=": "+=", "&&": "||", "||": "&&",
-          ">>": "<<", ">": ">=", "<": "<=", "+": "-", "-": "+", "**": "*", "*": "/", "/": "*"}  # fmt: skip
+TOKENS = (
+    r">=|<=|===|\+=|-=|&&|\|\||>>|(?<![=-])>(?!=)|<(?!=)|\+(?![+=])|(?<![-e])-(?![-=])"
+    r"|\*\*|\*|/|\b\d+\b"
+)
+OTHERS = {
+    **{">=": ">", "<=": "<", ">": ">=", "<": "<=", "===": "!==", ">>": "<<"},
+    **{"&&": "||", "||": "&&", "+=": "-=", "-=": "+="},
+    **{"+": "-", "-": "+", "**": "*", "*": "/", "/": "*"},
+}
 
 
 def of_python(room: str, share: float) -> Counter[str]:
@@ -79,7 +89,9 @@ def of_python(room: str, share: float) -> Counter[str]:
             ).stdout
 
         def ends() -> dict[str, str]:
-            lines = [line.strip().split(": ") for line in mutmut("results", "--all", "1").split("\n")]
+            lines = [
+                line.strip().split(": ") for line in mutmut("results", "--all", "1").split("\n")
+            ]
             return {line[0]: line[1] for line in lines if len(line) == 2}
 
         mutmut("run", "no.such.mutant")  # makes them all, and finds the tests of each
@@ -94,27 +106,36 @@ def of_python(room: str, share: float) -> Counter[str]:
     return Counter(found.values())
 
 
+def in_a_fork(script: Path) -> int:
+    """Exit status of the tests of another script; 1 also where they do not end."""
+    child = os.fork()
+    if child == 0:
+        os.environ["VAR_EXP_SCRIPT"] = str(script)
+        os.chdir(ROOT)
+        signal.alarm(120)  # an endless loop
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        options = ["-xq", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
+        os._exit(int(pytest.main([*options, "tests/report/test_live.py"]) != 0))
+    return os.waitpid(child, 0)[1]
+
+
 def of_the_script() -> Counter[str]:
     """Mutants of the arithmetic of the report's page."""
     path = ROOT / "src" / "var_exp" / "report" / SCRIPT
     text = path.read_text()
     code = re.sub(r"//.*|/\*[\s\S]*?\*/", lambda found: " " * len(found[0]), text)
     counted: Counter[str] = Counter()
+    importlib.import_module("var_exp.report.live")  # once for all forks, with all that it needs
     for token in re.finditer(TOKENS, code):
         other = OTHERS.get(token[0]) or str(int(token[0]) + 1)
         mutant = text[: token.start()] + other + text[token.end() :]
         with TemporaryDirectory() as folder:
             (Path(folder) / SCRIPT).write_text(mutant)
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", "-xq", "tests/report/test_live.py"],
-                *(),
-                cwd=ROOT,
-                env=os.environ | {"VAR_EXP_SCRIPT": str(Path(folder) / SCRIPT)},
-                check=False,
-                capture_output=True,
-            )
-        counted["survived" if done.returncode == 0 else "killed"] += 1
-        if done.returncode == 0:
+            status = in_a_fork(Path(folder) / SCRIPT)
+        counted["survived" if status == 0 else "killed"] += 1
+        if status == 0:
             line = text.count("\n", 0, token.start()) + 1
             print(f"survived: {SCRIPT}:{line} {token[0]} → {other}", flush=True)
     return counted

@@ -139,7 +139,7 @@ def test_numbers_with_fractions_are_no_classes_and_what_is_none_no_mask():
     stream = io.BytesIO()
     Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(stream, "TIFF")
     for read in (read_labels, read_mask):
-        with pytest.raises(BadData, match="whole numbers|that are none"):
+        with pytest.raises(BadData, match=r"whole numbers|that are none"):
             read(stream)
 
 

@@ -64,8 +64,8 @@ def read_picture(source: Source, name: str | None = None, *, upright: bool = Tru
 
     Raises:
         BadData: it is missing, empty, no picture, broken, cut off, so large that it would take
-            more than 1.25 GiB of memory (134 million pixels; of CMYK, WebP, JPEG 2000 and AVIF 53 to 111
-            million), or in 32-bit numbers of unknown range.
+            more than 1.25 GiB of memory (134 million pixels; of CMYK, WebP, JPEG 2000 and AVIF 53
+            to 111 million), or in 32-bit numbers of unknown range.
     """
     name = name or str(source)
     with _decode(source, name) as opened:
