@@ -25,7 +25,7 @@ check: $(READY) ## lint, types, imports, tests
 check-lowest: ## the demo and a fast part of the tests with the lowest versions that pyproject.toml allows
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/lowest.txt
-	$(LOWEST)/bin/python -m pip install --editable '.[$(LOWEST_EXTRAS)]' pytest beartype --constraint $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install -q --editable '.[$(LOWEST_EXTRAS)]' pytest beartype --constraint $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python evaluate.py logger=none hydra.run.dir=$(LOWEST)/demo data.count=80
 	$(LOWEST)/bin/python train.py recipe.pictures=256 recipe.pool=128 checked=20 hydra.run.dir=$(LOWEST)/trained
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider -W default \

@@ -111,6 +111,7 @@ LEFT_OUT = {  # what the reason says
 }
 MASKS = {  # of a picture of 40 x 40
     "jpeg": (file(plain("L", 255), "JPEG"), "is a JPEG, which smears masks"),
+    "webp": (file(plain("L", 255), "WEBP"), "is a WEBP, which smears masks"),
     "other size": (file(plain("L", 255, (30, 40))), "has 30 x 40 px and its picture 40 x 40"),
     "empty file": (b"", "the file is empty"),
     "cut": (file(noisy())[:5000], "truncated"),

@@ -15,7 +15,7 @@ from timm.data import create_transform, resolve_model_data_config
 from torchvision.transforms import v2
 
 from var_exp.data.geometry import Geometry
-from var_exp.data.pictures import check_header, read_mask, read_picture
+from var_exp.data.pictures import check_header, read_labels, read_mask, read_picture
 from var_exp.models import input_spec, load_model
 from var_exp.types import BadData
 
@@ -74,6 +74,73 @@ def test_exif_turns_the_picture_upright(tmp_path, orientation, ending):
     assert pixels(read)[-1 - row, -1 - column].max() < 5
     oracle = ImageOps.exif_transpose(Image.open(tmp_path / f"a.{ending}"))
     assert np.array_equal(pixels(read), pixels(oracle.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
+def test_uncompressed_tiff_is_turned_without_mixing_up_its_rows(tmp_path, mode, orientation):
+    """Pillow maps such a file into memory with the sides swapped; the oracle reads a stream."""
+    random = np.random.default_rng(orientation)
+    stored = Image.fromarray(random.integers(0, 256, (12, 7, 3), dtype=np.uint8))
+    if mode == "I;16":
+        stored = Image.fromarray(random.integers(0, 2**16, (12, 7)).astype(np.uint16))
+    picture = stored if mode == "I;16" else stored.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / "a.tif"
+    picture.save(file, exif=exif)
+    plain = read_picture(io.BytesIO(encoded(picture)))
+    oracle = ImageOps.exif_transpose(turned(plain, exif))
+    assert np.array_equal(pixels(read_picture(file)), pixels(oracle))
+
+
+def encoded(picture):
+    stream = io.BytesIO()
+    picture.save(stream, "TIFF")
+    return stream.getvalue()
+
+
+def turned(picture, exif):
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", exif=exif)
+    return Image.open(stream)
+
+
+def white_is_zero(values, orientation=1):
+    """An uncompressed TIFF of 16 bit, by hand: 0 is white."""
+    rows, columns = values.shape
+    content = values.astype("<u2").tobytes()
+    tags = [(256, columns), (257, rows), (258, 16), (259, 1), (262, 0), (273, 8 + 2 + 10 * 12 + 4),
+            (274, orientation), (277, 1), (278, rows), (279, len(content))]  # fmt: skip
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return head + entries + struct.pack("<I", 0) + content
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (6, -1), (8, 1)])
+def test_sixteen_bit_tiff_in_which_zero_is_white(tmp_path, orientation, turns):
+    values = np.random.default_rng(0).integers(0, 2**16, (12, 7))
+    file = tmp_path / "scan.tif"
+    file.write_bytes(white_is_zero(values, orientation))
+    expected = np.rot90(np.round((65535 - values) / 257), turns).astype(np.uint8)
+    assert np.array_equal(pixels(read_picture(file)), np.repeat(expected[..., None], 3, 2))
+    assert not read_mask(io.BytesIO(white_is_zero(np.full((3, 3), 65535)))).any()
+    assert read_mask(io.BytesIO(white_is_zero(np.zeros((3, 3))))).all()
+
+
+def test_grey_maps_of_ten_and_sixteen_bit():
+    for most, high, low in ((1023, 1023, 0), (65535, 65535, 257)):
+        content = f"P5\n2 1\n{most}\n".encode() + struct.pack(">HH", high, low)
+        expected = [[[255] * 3, [round(low * 255 / most)] * 3]]
+        assert pixels(read_picture(io.BytesIO(content))).tolist() == expected
+
+
+def test_numbers_with_fractions_are_no_classes_and_what_is_none_no_mask():
+    stream = io.BytesIO()
+    Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(stream, "TIFF")
+    for read in (read_labels, read_mask):
+        with pytest.raises(BadData, match=r"whole numbers|that are none"):
+            read(stream)
 
 
 def test_a_broken_exif_block_is_no_reason_to_lose_the_picture(tmp_path):

@@ -128,7 +128,7 @@ def run(model, metrics, *, precision="32-true", data=None, batch_size=3, **chose
 
 @pytest.mark.parametrize("count", [3, 5])
 def test_each_class_is_compared_with_the_next_one_that_competes(model, count):
-    """The last one asked about meets the first competitor, or the first class without one."""
+    """The last one asked about meets the first competitor, or else the first class."""
     rule = Given() if count == 3 else TopK(k=count)
     module, scores, _ = run(model, lambda: {"alike": ClassSensitivity()}, rule=rule)
     data, expected = Scenes(), {}

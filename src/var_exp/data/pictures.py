@@ -32,6 +32,7 @@ _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "J
 
 _MEMORY = 5 * 2**28  # bytes that reading one picture may take at its worst, in each loader process
 _BYTES = {"JPEG2000": 25, "WEBP": 20, "AVIF": 16}  # for a pixel: while it is decoded, as measured
+_BYTES_CMYK = 12  # of a progressive JPEG
 _BYTES_ELSE = 10  # what is decoded, and what is made of it
 _STRIP = 2**20  # pixels that are converted at a time
 
@@ -45,6 +46,8 @@ _UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_INTERPRETATION, _WHITE_IS_ZERO = 0x0106, 0  # in TIFF; Pillow minds it in 8 bit only
+_SMEARING = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")  # no formats for masks
 
 
 def read_picture(source: Source, name: str | None = None, *, upright: bool = True) -> Image.Image:
@@ -62,12 +65,14 @@ def read_picture(source: Source, name: str | None = None, *, upright: bool = Tru
 
     Raises:
         BadData: it is missing, empty, no picture, broken, cut off, so large that it would take
-            more than 1.25 GiB of memory (134 million pixels; of WebP, JPEG 2000 and AVIF 53 to 83
-            million), or in 32-bit numbers of unknown range.
+            more than 1.25 GiB of memory (134 million pixels; of CMYK, WebP, JPEG 2000 and AVIF 53
+            to 111 million), or in 32-bit numbers of unknown range.
     """
     name = name or str(source)
     with _decode(source, name) as opened:
-        return _rgb(_upright(opened) if upright else opened, name)
+        picture = _upright(opened) if upright else opened
+    del opened  # where it was turned, one of the two is enough in memory
+    return _rgb(picture, name)
 
 
 def refuse_address(path: str) -> None:
@@ -93,25 +98,28 @@ def as_rgb(picture: Image.Image, name: str) -> Image.Image:
         picture.load()
     except Exception as error:  # each format brings its own
         raise _unreadable(name, str(error) or type(error).__name__) from error
-    return _rgb(_upright(picture), name)
+    return _rgb(_upright(_noted(picture)), name)
 
 
 def read_mask(source: Source, name: str | None = None) -> Bool[Tensor, "H W"]:
     """Read a mask picture, upright: True wherever it is not black (and not transparent).
 
     Raises:
-        BadData: as `read_picture`, or a JPEG, which smears masks.
+        BadData: as `read_picture`, or of a format that smears masks, such as JPEG.
     """
     name = name or str(source)
     with _decode(source, name) as opened:
-        _refuse_jpeg(opened, name)
+        _refuse_smeared(opened, name)
         picture = _upright(opened)
         if _transparent(picture):
             picture = _on(picture, (0, 0, 0))
         elif picture.mode == "P":
             picture = picture.convert("RGB")
         values = np.asarray(picture)
-    return torch.from_numpy(values.any(-1) if values.ndim == 3 else values != 0)
+    if picture.mode == "F" and not np.isfinite(values).all():
+        raise _unreadable(name, "it holds numbers that are none")
+    black = 65535 if _is_inverted(picture) else 0
+    return torch.from_numpy(values.any(-1) if values.ndim == 3 else values != black)
 
 
 def read_labels(source: Source, name: str | None = None) -> NDArray[np.int64]:
@@ -125,14 +133,18 @@ def read_labels(source: Source, name: str | None = None) -> NDArray[np.int64]:
     """
     name = name or str(source)
     with _decode(source, name) as opened:
-        _refuse_jpeg(opened, name)
+        _refuse_smeared(opened, name)
+        if opened.mode == "F":
+            raise _unreadable(name, "class numbers are whole numbers, and these are none")
         values = np.asarray(opened).astype(np.int64)
     return values if values.ndim == 2 else values[..., 0] + 256 * values[..., 1]
 
 
-def _refuse_jpeg(opened: Image.Image, name: str) -> None:
-    if opened.format in ("JPEG", "MPO"):
-        raise BadData(f"the mask '{name}' is a JPEG, which smears masks; save it as PNG.")
+def _refuse_smeared(opened: Image.Image, name: str) -> None:
+    if opened.format in _SMEARING:
+        raise BadData(
+            f"the mask '{name}' is a {opened.format}, which smears masks; save it as PNG."
+        )
 
 
 def check_header(source: Source, name: str | None = None) -> tuple[int, int]:
@@ -155,7 +167,8 @@ def _open(source: Source, name: str) -> Image.Image:
             opened = Image.open(source, formats=_formats())
     except Exception as error:  # each format brings its own
         raise _unreadable(name, _reason(source, error)) from error
-    most = _MEMORY // _BYTES.get(opened.format or "", _BYTES_ELSE)
+    each = _BYTES_CMYK if opened.mode == "CMYK" else _BYTES_ELSE
+    most = _MEMORY // _BYTES.get(opened.format or "", each)
     if opened.width * opened.height > most:
         opened.close()
         raise _unreadable(name, _too_large(most))
@@ -176,6 +189,7 @@ def _too_large(most: int) -> str:
 def _decode(source: Source, name: str) -> Image.Image:
     """Open and decode, so that nothing is left to fail; `format` says what the file was."""
     opened = _open(source, name)
+    opened.filename = ""  # else Pillow maps the file, and mixes up the rows of a turned TIFF
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata that nobody reads
@@ -183,7 +197,21 @@ def _decode(source: Source, name: str) -> Image.Image:
     except Exception as error:  # each format brings its own
         opened.close()
         raise _unreadable(name, str(error) or type(error).__name__) from error
-    return opened
+    return _noted(opened)
+
+
+def _noted(picture: Image.Image) -> Image.Image:
+    """Keep what its numbers mean where it is handed on as it is turned or cut."""
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode.startswith("I;16") and tags.get(_INTERPRETATION) == _WHITE_IS_ZERO:
+        picture.info["white_is_zero"] = True
+    if picture.mode == "I" and picture.format in ("PNG", "PPM"):  # Pillow scales them to 16 bit
+        picture.info["sixteen_bit"] = True
+    return picture
+
+
+def _is_inverted(picture: Image.Image) -> bool:
+    return "white_is_zero" in picture.info
 
 
 def _reason(source: Source, error: Exception) -> str:
@@ -213,7 +241,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _rgb(picture: Image.Image, name: str) -> Image.Image:
     """A decoded picture as RGB, 8 bit; large ones in strips, which bounds the memory."""
-    if picture.mode in ("I", "F") and not (picture.mode == "I" and picture.format == "PNG"):
+    if picture.mode in ("I", "F") and "sixteen_bit" not in picture.info:
         raise _unreadable(name, "its 32-bit numbers have no known range, save it in 8 or 16 bit")
     if picture.mode == "RGB" and not _transparent(picture):
         return picture
@@ -231,6 +259,7 @@ def _rgb(picture: Image.Image, name: str) -> Image.Image:
 def _strip_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.float64)
+        values = 65535 - values if _is_inverted(picture) else values
         picture = Image.fromarray((values * (255 / 65535)).round().astype(np.uint8))
     return _on(picture, (255, 255, 255)) if _transparent(picture) else picture.convert("RGB")
 

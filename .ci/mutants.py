@@ -1,0 +1,149 @@
+"""Change the code that numbers rest on in one place at a time; do the tests of its room notice?
+
+    python .ci/mutants.py                # every room, a tenth of its mutants
+    python .ci/mutants.py refine 1.0     # one room, all of them
+
+mutmut makes the mutants of Python, in a copy of this checkout that is thrown away; what stands in
+error messages is left out. The same share is the same mutants. Of the report's script each operator
+and number is changed here. Prints how many of each room the tests killed, and what survived.
+"""
+
+import importlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = "competition.js"
+ROOMS = {  # what is changed, and the tests that are to notice
+    "refine": (["refine/*.py"], ["tests/refine"]),
+    "metrics": (["metrics/*.py"], ["tests/metrics"]),
+    "engine": (
+        [f"engine/{name}.py" for name in ("gradients", "chunks", "noise", "norms", "perturb")]
+        + ["engine/relevance/rules.py"],
+        ["tests/engine"],
+    ),
+    "results": (
+        [f"results/{name}.py" for name in ("aggregate", "intervals", "significance", "comparison")],
+        [
+            f"tests/results/test_{name}.py"
+            for name in ("aggregate", "intervals", "significance", "comparison", "verdicts")
+        ],
+    ),
+    "data": (
+        ["seeds.py", "data/layouts.py", "data/datamodule.py", "data/confidence.py"],
+        ["tests/test_seeds.py"]
+        + [f"tests/data/test_{name}.py" for name in ("layouts", "datamodule", "confidence")],
+    ),
+}
+CONFIG = """
+[tool.mutmut]
+source_paths = ["src"]
+only_mutate = {mutated}
+do_not_mutate_patterns = ['raise \\w+', '^\\s+f?"']
+process_isolation = "forkserver" # a fork of a process that has run autograd cannot run it
+timeout_multiplier = 8.0
+pytest_add_cli_args = ["-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
+pytest_add_cli_args_test_selection = {tests}
+also_copy = ["conf", "evaluate.py", "train.py", "docs", "README.md", "benchmarks"]
+"""
+TOKENS = (
+    r">=|<=|===|\+=|-=|&&|\|\||>>|(?<![=-])>(?!=)|<(?!=)|\+(?![+=])|(?<![-e])-(?![-=])"
+    r"|\*\*|\*|/|\b\d+\b"
+)
+OTHERS = {
+    **{">=": ">", "<=": "<", ">": ">=", "<": "<=", "===": "!==", ">>": "<<"},
+    **{"&&": "||", "||": "&&", "+=": "-=", "-=": "+="},
+    **{"+": "-", "-": "+", "**": "*", "*": "/", "/": "*"},
+}
+
+
+def of_python(room: str, share: float) -> Counter[str]:
+    """Mutants of a room by what became of them; names the survivors."""
+    mutated, tests = ROOMS[room]
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "outputs", "site"))
+        files = [f"src/var_exp/{name}" for name in mutated]
+        with (copy / "pyproject.toml").open("a") as file:
+            file.write(CONFIG.format(mutated=files, tests=tests))
+
+        def mutmut(*words: str) -> str:
+            return subprocess.run(
+                [sys.executable, "-m", "mutmut", *words],
+                *(),
+                cwd=copy,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                check=False,
+                capture_output=True,
+                text=True,
+            ).stdout
+
+        def ends() -> dict[str, str]:
+            lines = [
+                line.strip().split(": ") for line in mutmut("results", "--all", "1").split("\n")
+            ]
+            return {line[0]: line[1] for line in lines if len(line) == 2}
+
+        mutmut("run", "no.such.mutant")  # makes them all, and finds the tests of each
+        names = sorted(name for name in ends() if name.startswith("var_exp"))
+        chosen = sorted(random.Random(0).sample(names, max(1, round(share * len(names)))))
+        mutmut("run", "--max-children", "1", *chosen)
+        found = {name: end for name, end in ends().items() if name in chosen}
+        for name, end in found.items():
+            if end not in ("killed", "timeout"):
+                print(f"{end}: {mutmut('show', name)}", flush=True)
+        print(f"{room}: {len(chosen)} of {len(names)} tried")
+    return Counter(found.values())
+
+
+def in_a_fork(script: Path) -> int:
+    """Exit status of the tests of another script; 1 also where they do not end."""
+    child = os.fork()
+    if child == 0:
+        os.environ["VAR_EXP_SCRIPT"] = str(script)
+        os.chdir(ROOT)
+        signal.alarm(120)  # an endless loop
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        options = ["-xq", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
+        os._exit(int(pytest.main([*options, "tests/report/test_live.py"]) != 0))
+    return os.waitpid(child, 0)[1]
+
+
+def of_the_script() -> Counter[str]:
+    """Mutants of the arithmetic of the report's page."""
+    path = ROOT / "src" / "var_exp" / "report" / SCRIPT
+    text = path.read_text()
+    code = re.sub(r"//.*|/\*[\s\S]*?\*/", lambda found: " " * len(found[0]), text)
+    counted: Counter[str] = Counter()
+    importlib.import_module("var_exp.report.live")  # once for all forks, with all that it needs
+    for token in re.finditer(TOKENS, code):
+        other = OTHERS.get(token[0]) or str(int(token[0]) + 1)
+        mutant = text[: token.start()] + other + text[token.end() :]
+        with TemporaryDirectory() as folder:
+            (Path(folder) / SCRIPT).write_text(mutant)
+            status = in_a_fork(Path(folder) / SCRIPT)
+        counted["survived" if status == 0 else "killed"] += 1
+        if status == 0:
+            line = text.count("\n", 0, token.start()) + 1
+            print(f"survived: {SCRIPT}:{line} {token[0]} → {other}", flush=True)
+    return counted
+
+
+if __name__ == "__main__":
+    share = float(sys.argv[2]) if len(sys.argv) > 2 else 0.1
+    for room in [sys.argv[1]] if len(sys.argv) > 1 else [*ROOMS, SCRIPT]:
+        counts = of_the_script() if room == SCRIPT else of_python(room, share)
+        killed = counts["killed"] + counts["timeout"]
+        print(f"{room}: {killed} of {sum(counts.values())} killed {dict(counts)}", flush=True)
