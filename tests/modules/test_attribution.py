@@ -510,3 +510,12 @@ def test_in_mixed_precision_the_model_alone_computes_in_bfloat16(model):
     base = {key: score for key, score in expected.items() if key[3] == "base"}
     assert {key: scores[key] for key in base} == pytest.approx(base, abs=0.02)
     assert any(scores[key] != score for key, score in base.items())
+
+
+def test_in_mixed_precision_the_network_as_given_computes_so_too(model):
+    seen, given = set(), deepcopy(model)
+    given[0].register_forward_hook(lambda _m, _i, output: seen.add(output.dtype))
+    run(model, lambda: {"grid": GridPointingGame()}, precision="bf16-mixed", as_given=given)
+    assert not seen
+    given(torch.rand(1, 3, 16, 16))
+    assert seen == {torch.bfloat16}

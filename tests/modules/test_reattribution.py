@@ -98,6 +98,29 @@ def test_a_key_is_attributed_once_for_all_variants(batch):
     assert method.calls[0][1] == IDS
 
 
+def test_changes_start_from_the_network_as_given_and_the_ready_one_is_asked_where_they_leave_it(
+    batch,
+):
+    ready, given, altered, asked = network(0), network(0), network(1), []
+
+    class Asking(Counting):
+        def attribute(self, model, images, classes, *, ids=None):
+            asked.append(model)
+            return super().attribute(model, images, classes, ids=ids)
+
+    def handed():
+        return Reattribution(Asking(), ready, variants, given).of(batch, "base", 1)
+
+    def altering(model, images, _):
+        assert model is given
+        return altered, images
+
+    handed().maps("noise", lambda model, images, _: (model, images))
+    handed().maps("drawn anew", altering)
+    assert [model is ready for model in asked] == [True, False]
+    assert asked[1] is altered
+
+
 def test_another_batch_starts_afresh_and_keeps_what_is_for_all(batch):
     method = Counting()
     reattribute = Reattribution(method, network(0), variants)

@@ -10,6 +10,7 @@ from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
 from var_exp.models import declare
 from var_exp.runs.config import check
+from var_exp.runs.evaluation import attribution_module
 from var_exp.runs.experiment import prepare
 from var_exp.runs.schema import GIVEN, EvaluateConfig
 from var_exp.types import PREDICTED, ConfigError, MissingWeights, UnsupportedModel
@@ -49,6 +50,26 @@ def test_the_default_is_two_by_two_grids_of_critters(composed):
     )
 
 
+def norms(model):
+    return sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+
+
+def test_the_method_gets_a_network_made_ready_and_the_other_one_stays(composed):
+    parts = experiment(composed, "model.pretrained=false")
+    assert norms(parts.ready) == 0 < norms(parts.model)
+    images = parts.dataset[0].image[None]
+    torch.testing.assert_close(parts.ready(images), parts.model(images), rtol=1e-4, atol=1e-4)
+    module = attribution_module(check(composed(), EvaluateConfig, GIVEN), parts)
+    assert module.model is parts.ready
+    assert module.as_given is parts.model
+
+
+@pytest.mark.parametrize("option", ["prepare=false", "method=lrp", "method=deeplift"])
+def test_the_network_is_as_given_where_asked_for_or_where_maps_depend_on_it(composed, option):
+    parts = experiment(composed, "model.pretrained=false", option)
+    assert parts.ready is parts.model
+
+
 def test_a_method_that_knows_no_classes_is_scored_without_competition(composed):
     parts = experiment(
         composed,
@@ -64,7 +85,7 @@ def test_metrics_of_all_variants_share_the_work_of_one_perturber(composed):
     parts = experiment(composed, "model.pretrained=false", metrics)
     sets = [parts.make_metrics() for _ in range(2)]
     (shared,) = {metric.model for metrics in sets for metric in metrics.values()}
-    assert shared.predict is parts.model
+    assert shared.predict is parts.ready
     assert shared.std == parts.spec.std
 
 

@@ -34,7 +34,7 @@ class AttributionModule(LightningModule):
     """Scores base maps, every refiner and the controls on the same attributions, in one pass.
 
     Args:
-        model: Frozen classifier, images to logits.
+        model: Frozen classifier, images to logits; what is explained and asked.
         method: Attribution method.
         rule: Which classes compete.
         refiners: Name of the variant -> refiner.
@@ -43,6 +43,8 @@ class AttributionModule(LightningModule):
         controls: Score the controls as well.
         random_competitors: Ids of the samples on which random classes compete as well, the one
             control that costs backward passes; None for all.
+        as_given: The network that `model` was made from (`var_exp.prepare`), for the measures that
+            draw its parameters anew; None: the model itself.
         seed: Of the random competitors and maps, always combined with the sample's id.
 
     Attributes:
@@ -62,11 +64,13 @@ class AttributionModule(LightningModule):
         class_mapping: ClassMapping | None = None,
         controls: bool = True,
         random_competitors: Collection[str] | None = None,
+        as_given: nn.Module | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # a checkpoint holds nothing, see `on_save_checkpoint`
         self.model = model
+        self.as_given = model if as_given is None else as_given
         self.method = method
         self.rule = rule
         self.refiners = refiners
@@ -88,7 +92,7 @@ class AttributionModule(LightningModule):
         self._compares_classes = "other_maps" in self._wanted
         self._reattribution = None
         if "reattribute" in self._wanted:
-            self._reattribution = Reattribution(method, model, self._variants)
+            self._reattribution = Reattribution(method, model, self._variants, self.as_given)
         self.scores: dict[str, MetricCollection] = {
             # Equal states on a first batch would make torchmetrics share them between measures.
             name: MetricCollection(dict(metrics), compute_groups=False)
@@ -116,7 +120,8 @@ class AttributionModule(LightningModule):
         """Let the model, and nothing else, compute in the trainer's precision."""
         precision = self.trainer.precision_plugin
         if isinstance(precision, MixedPrecision):
-            run_forward_in(self.model, precision.forward_context)
+            for network in {self.model, self.as_given}:
+                run_forward_in(network, precision.forward_context)
 
     def test_step(self, batches: Sequence[Batch], index: int) -> None:
         """Score what was loaded together, one batch of equal shapes after another.

@@ -25,13 +25,19 @@ class Reattribution:
         method: Attribution method.
         model: The model as it is.
         variants: From raw maps to their variants.
+        as_given: What changes start from; where one leaves it as it is, the model itself is asked.
     """
 
     def __init__(
-        self, method: Method, model: nn.Module, variants: Callable[[Attributed], Variants]
+        self,
+        method: Method,
+        model: nn.Module,
+        variants: Callable[[Attributed], Variants],
+        as_given: nn.Module | None = None,
     ) -> None:
         self._method = method
         self._model = model
+        self._as_given = model if as_given is None else as_given
         self._variants = variants
         self._kept: dict[Hashable, Any] = {}
         self._batch: Attributed | None = None
@@ -68,7 +74,8 @@ class Reattribution:
         return self._variants(self.changed(key, change))[name]
 
     def _attribute(self, batch: Attributed, change: Change) -> Attributed:
-        model, images = change(self._model, batch.images, batch.ids)
+        model, images = change(self._as_given, batch.images, batch.ids)
+        model = self._model if model is self._as_given else model
         with torch.no_grad():
             logits = model(images)
         every = torch.cat([batch.classes, batch.random_classes], 1)

@@ -6,7 +6,7 @@ compete as well, and for the others, which cost less.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,7 +108,7 @@ def _tried(experiment: Experiment, module: AttributionModule, places: Sequence[i
     batches = collate([dataset[place] for place in places[:tried]], experiment.spec)
     rows.clear()
     sizes.clear()
-    with _CountedForwards(experiment.model) as passes:
+    with _CountedForwards({experiment.model, experiment.ready}) as passes:
         started = time.perf_counter()
         _step(module, batches)
         seconds = time.perf_counter() - started
@@ -123,21 +123,22 @@ def _step(module: AttributionModule, batches: tuple[Batch, ...]) -> None:
 
 
 class _CountedForwards:
-    """Counts the pictures that go through a network."""
+    """Counts the pictures that go through some networks."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, models: Collection[nn.Module]) -> None:
+        self._models = models
         self.images = 0
 
     def __enter__(self) -> "_CountedForwards":
         def count(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             self.images += len(inputs[0])
 
-        self._handle = self._model.register_forward_pre_hook(count)
+        self._handles = [model.register_forward_pre_hook(count) for model in self._models]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
 
 
 def _duration(seconds: float) -> str:

@@ -212,12 +212,13 @@ def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> Attri
             f"random_competitors must be at least 0, got {count}; set random_competitors=100."
         )
     return AttributionModule(
-        model=experiment.model,
+        model=experiment.ready,
         method=experiment.method,
         rule=experiment.rule,
         refiners=experiment.refiners,
         make_metrics=experiment.make_metrics,
         class_mapping=experiment.class_mapping,
+        as_given=experiment.model,
         controls=root["controls"],
         random_competitors=chosen_by_id(
             [dataset.sample_id(place) for place in range(len(dataset))], count

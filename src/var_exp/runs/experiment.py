@@ -12,6 +12,7 @@ from var_exp.data.imagenet_classes import names_of_classes
 from var_exp.data.questions import AskedAbout, check_pictures
 from var_exp.data.unreadable import first_readable
 from var_exp.methods import Method
+from var_exp.methods.preparation import prepare as made_ready
 from var_exp.metrics import Perturber
 from var_exp.metrics.base import SampleMetric
 from var_exp.metrics.inputs import check_inputs_of, inputs_of
@@ -43,7 +44,8 @@ class Experiment:
     """What to attribute, how to let classes compete, what to measure.
 
     Attributes:
-        model: Frozen classifier in eval mode.
+        model: Frozen classifier in eval mode, as it was given.
+        ready: The same made ready for the method, see `var_exp.prepare`; or the model itself.
         spec: What the model expects to see.
         dataset: Samples in their layout.
         method: Attribution method.
@@ -61,6 +63,7 @@ class Experiment:
     """
 
     model: nn.Module
+    ready: nn.Module
     spec: InputSpec
     dataset: SampleDataset
     method: Method
@@ -114,7 +117,9 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         workers=root["workers"],
     )
     seed = root["seed"]
-    perturber = Perturber(model, spec.std)  # one, so that all metrics and variants share its work
+    method: Method = build(root["method"], where="method", seed=seed)
+    ready = made_ready(model, method) if root["prepare"] else model
+    perturber = Perturber(ready, spec.std)  # one, so that all metrics and variants share its work
     known = names_of_classes(None, dataset.class_names)
     rule: ClassRule = build(
         root["classes"], where="classes", siblings=data.siblings, seed=seed, known=known
@@ -126,9 +131,10 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         dataset = AskedAbout(dataset, rule.question)
     experiment = Experiment(
         model=model,
+        ready=ready,
         spec=spec,
         dataset=dataset,
-        method=build(root["method"], where="method", seed=seed),
+        method=method,
         rule=rule,
         refiners={
             name: build(node, where=f"refine.{name}") for name, node in root["refine"].items()

@@ -25,6 +25,7 @@ class EvaluateConfig:
     seed: int = 0
     controls: bool = True
     random_competitors: int = 100
+    prepare: bool = True
     pictures: int = 6
     maps: Any = "auto"
     dry_run: bool = False
