@@ -17,10 +17,12 @@ from torch import distributed
 from var_exp.metrics import (
     ABPC,
     AOPC,
+    IROF,
     AverageDrop,
     ClassSensitivity,
     Complexity,
     ContrastiveDeletion,
+    EfficientRandomization,
     EnergyPointingGame,
     EnergyShare,
     GridConfusion,
@@ -32,7 +34,10 @@ from var_exp.metrics import (
     ModelRandomization,
     Overlap,
     PartDeletion,
+    PixelRanking,
     RegionEffect,
+    RelativeStability,
+    SaCo,
     SensitivityN,
     Sparseness,
 )
@@ -100,6 +105,7 @@ def build(alias):
     accepted = inspect.signature(locate(node["_target_"])).parameters
     steps = 3 if "road" in alias else 8  # imputation takes its time
     small = {"model": predict, "steps": steps, "samples": 24, "regions": 13}
+    small["compactness"] = 1e3  # a checkerboard is no picture: square segments
     if "random" in alias:
         small["stages"] = 1 if "full" in alias else 2  # as many as the network has layers
     return from_alias("metric", alias, **{k: v for k, v in small.items() if k in accepted})
@@ -194,14 +200,15 @@ def test_value_is_the_mean_of_the_scores(metric):
 def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
     signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion | Intervention
-    signed |= ModelRandomization | PartDeletion | SensitivityN
+    signed |= ModelRandomization | PartDeletion | SaCo | SensitivityN | EfficientRandomization
     of_logits = isinstance(metric, PerturbationAUC) and metric.score == "logit"
     if of_logits or isinstance(metric, RegionEffect):
         assert scores.isfinite().all()
         assert metric.bounds == (None, None)
         return
-    lowest = -1 if isinstance(metric, signed) else 0
-    highest = {Infidelity: math.inf, MaxSensitivity: math.inf, Complexity: math.log(SIDE**2)}
+    lowest = -math.inf if isinstance(metric, IROF) else -1 if isinstance(metric, signed) else 0
+    open_ended = (Infidelity, MaxSensitivity, RelativeStability, EfficientRandomization)
+    highest = {Complexity: math.log(SIDE**2), **dict.fromkeys(open_ended, math.inf)}
     assert ((scores >= lowest) & (scores <= highest.get(type(metric), 1))).all()
     if isinstance(metric, Intervention) and metric.mode == "deleted":
         assert metric.bounds == (-2, 2)  # a fall by 1 beside a rise by 1
@@ -212,9 +219,8 @@ def test_bounds(metric):
 def test_declared_direction(metric):
     """The region itself beats its complement."""
     skip_what_looks_at_no_map(metric)
-    if isinstance(
-        metric, ClassSensitivity | IrrelevantEnergyShare | MaxSensitivity | ModelRandomization
-    ):
+    elsewhere = ClassSensitivity | EfficientRandomization | IrrelevantEnergyShare
+    if isinstance(metric, elsewhere | MaxSensitivity | ModelRandomization):
         return  # asks nothing about the region, or the region is where nothing should be
     regions = scene()["regions"][:, None].float()
     perfect, _ = scores_of(metric, regions)
@@ -247,7 +253,8 @@ def test_all_zero_maps_are_counted(metric):
     skip_what_looks_at_no_map(metric)
     scores, _ = scores_of(metric, torch.zeros(COUNT, 3, SIDE, SIDE))
     assert metric.ledger()["empty_map"] == COUNT
-    undefined = isinstance(metric, ClassSensitivity | Complexity | ModelRandomization)
+    never = ClassSensitivity | Complexity | EfficientRandomization | ModelRandomization
+    undefined = isinstance(metric, never)
     assert scores.isnan().tolist() == [undefined] * COUNT
     if isinstance(metric, EnergyPointingGame | EnergyShare | GridConfusion | GridPointingGame):
         assert (scores == 0).all()
@@ -257,13 +264,13 @@ def test_constant_maps_score_like_chance(metric):
     """Between the region and its complement, and never by the place of the first pixel."""
     skip_what_looks_at_no_map(metric)
     nowhere = ClassSensitivity | Complexity | MaxSensitivity | ModelRandomization | Sparseness
-    if isinstance(metric, nowhere | AverageDrop):
+    if isinstance(metric, nowhere | AverageDrop | EfficientRandomization):
         pytest.skip("asks nothing about the region, or makes no mask of a constant map")
     regions = scene()["regions"][:, None].float()
     constant, _ = scores_of(metric.clone(), torch.ones(COUNT, 1, SIDE, SIDE))
     ends = [scores_of(metric.clone(), maps)[0] for maps in (regions, 1 - regions)]
     low, high = torch.minimum(*ends), torch.maximum(*ends)
-    if isinstance(metric, Overlap):  # which marks everything then, or nothing
+    if isinstance(metric, Overlap | PixelRanking):  # which marks everything then, or nothing
         assert ((constant >= low) & (constant <= high)).all()
     else:
         assert ((constant > low) & (constant < high)).all()

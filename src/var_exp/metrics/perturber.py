@@ -212,7 +212,9 @@ class PerturbedBatch:
     def sampled(
         self, key: Hashable, missing: Missing, points: int, baseline: Baseline, max_batch: int
     ) -> Float[Tensor, "N points classes"]:
-        """Logits without sets of pixels that depend on the image and its id only, by their key."""
+        """Logits without sets of pixels: by a key those of the image and its id, by None others."""
+        if key is None:
+            return self._run(missing, [False] * points, baseline, max_batch)
         return self.once(
             (key, points, baseline),
             lambda: self._run(missing, [True] * points, baseline, max_batch),
