@@ -191,6 +191,7 @@ class Curious(SampleMetric):
         regions,
         cells,
         scope,
+        without,
         other_maps,
         reattribute,
     ):
@@ -200,17 +201,19 @@ class Curious(SampleMetric):
 
 
 class Parts(Scenes):
-    """The same, each region in the upper half of an object of its own."""
+    """The same, each region in the upper half of an object of its own, and without two things."""
 
     def __getitem__(self, index):
-        return replace(super().__getitem__(index), scope=super().__getitem__(index).regions)
+        sample = super().__getitem__(index)
+        without = torch.stack([sample.image, 1 - sample.image])
+        return replace(sample, scope=sample.regions, without=without)
 
 
 def test_a_run_gives_all_that_a_metric_may_ask_for_in_the_shapes_of_the_table(model):
     """The letters of `INPUTS`: here N = 3 maps a picture, A = 3 classes asked about."""
     run(model, lambda: {"curious": Curious()}, data=Parts(), batch_size=7, controls=False)
     assert list(Curious.seen) == list(INPUTS) == list(inputs_of("curious", Curious()))
-    sizes = {"N": 21, "A": 3, "c": 3, "C": 3, "H": 16, "W": 16}
+    sizes = {"N": 21, "A": 3, "P": 2, "c": 3, "C": 3, "H": 16, "W": 16}
     for name, value in Curious.seen.items():
         meaning = INPUTS[name].meaning
         letters = re.match(r"\[([\w, ]+)\]( bool| int64)?", meaning)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 from var_exp.types import BadData
@@ -157,7 +157,7 @@ def check_header(source: Source, name: str | None = None) -> tuple[int, int]:
         return opened.size
 
 
-def _open(source: Source, name: str) -> Image.Image:
+def _open(source: Source, name: str) -> ImageFile.ImageFile:
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise _unreadable(name, "it is no regular file")  # a pipe would be waited for for ever
     try:
