@@ -48,6 +48,7 @@ class EfficientRandomization(RandomizationCurve):
     """
 
     higher_is_better = True
+    bounds = (-1.0, None)
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__("top_down", 1, seed)

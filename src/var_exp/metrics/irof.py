@@ -81,6 +81,7 @@ class IROF(PerturbationMetric):
     """
 
     higher_is_better = True
+    bounds = (None, 1.0)
 
     def __init__(
         self,

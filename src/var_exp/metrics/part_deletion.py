@@ -78,6 +78,8 @@ class PartDeletion(PerturbationMetric):
     """
 
     higher_is_better = True
+    bounds = (-1.0, 1.0)
+    in_units_of_score = False
 
     def __init__(
         self,

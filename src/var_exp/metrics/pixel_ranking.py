@@ -67,6 +67,7 @@ class PixelRanking(SampleMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
 
     def __init__(self, measure: RankingMeasure = "average_precision") -> None:
         super().__init__()

@@ -79,6 +79,8 @@ class SaCo(PerturbationMetric):
     """
 
     higher_is_better = True
+    bounds = (-1.0, 1.0)
+    in_units_of_score = False
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class Segmentation(MatrixMetric):
     """
 
     higher_is_better = True
+    bounds = (0.0, 1.0)
     matrix_axes = ("object, background", "share of the pixels that are marked, not marked")
 
     def __init__(self, measure: SegmentationMeasure = "miou") -> None:
