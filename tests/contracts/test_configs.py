@@ -11,6 +11,7 @@ from var_exp.refine.var import VAR
 from var_exp.registry import aliases, conf_dir, locate
 from var_exp.runs.config import check
 from var_exp.runs.schema import GIVEN, EvaluateConfig, TrainConfig
+from var_exp.variants import check_refiner_names
 
 SINGLE = ("data", "layout", "model", "method", "classes", "trainer", "logger")
 SEVERAL = ("refine", "metric")
@@ -42,7 +43,9 @@ def test_each_recipe_composes(composed, recipe):
 
 @pytest.mark.parametrize("experiment", aliases("experiment"))
 def test_each_experiment_composes(composed, experiment):
-    check(composed(f"experiment={experiment}"), EvaluateConfig, GIVEN)
+    cfg = composed(f"experiment={experiment}")
+    check(cfg, EvaluateConfig, GIVEN)
+    check_refiner_names(list(cfg.refine))
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,8 @@ def test_bounds(metric):
     if isinstance(metric, Intervention) and metric.mode == "deleted":
         assert metric.bounds == (-2, 2)  # a fall by 1 beside a rise by 1
     else:
-        assert metric.bounds == (lowest, None if type(metric) in highest else 1)
+        ends = None if lowest == -math.inf else lowest, None if type(metric) in highest else 1
+        assert metric.bounds == ends
 
 
 def test_declared_direction(metric):
