@@ -33,7 +33,7 @@ images, classes, ids = torch.rand(2, 3, 24, 24), torch.tensor([[1, 2, 3], [4, 0,
 quick = {"ig": {"steps": 2}, "smoothgrad": {"samples": 2}, "rise": {"masks": 3}}
 for alias in aliases("method"):
     method = var_exp.get_method(alias, **quick.get(alias, {}))
-    attention = ("attention_rollout", "attnlrp", "legrad", "transformer_attribution")
+    attention = ("attention_rollout", "attnlrp", "legrad", "libragrad", "transformer_attribution")
     chosen = vit if alias in attention else model
     maps = method.attribute(chosen, images, classes, ids=ids)
     assert maps.shape[:2] == (2, 3) and maps.shape[3:] == (24, 24), alias
