@@ -17,12 +17,14 @@ from var_exp.registry import conf_dir
 from var_exp.types import UnsupportedModel
 
 SMALL = {
+    "hsic": {"grid": 3, "samples": 12},
     "ig": {"steps": 3},
     "kernel_shap": {"grid": 3, "samples": 30},
     "lime": {"grid": 3, "samples": 12},
     "occlusion": {"window": 12, "stride": 8},
     "rise": {"masks": 6, "grid": 3},
     "smoothgrad": {"samples": 3},
+    "sobol": {"grid": 3, "samples": 20},
     "vargrad": {"samples": 3},
     "gradient_shap": {"samples": 3},
     "idg": {"steps": 3, "intervals": 4},
@@ -32,6 +34,7 @@ ATTENTION = {
     "attention_rollout",
     "attnlrp",
     "legrad",
+    "libragrad",
     "transformer_attribution",
 }
 NO_ATTENTION = {"clrp", "lrp", "sglrp"}
@@ -191,7 +194,9 @@ def test_same_id_same_map_and_none_means_one_stream(method, model, images, class
         assert_same(first, second)
 
 
-@pytest.mark.parametrize("alias", ["rise", "smoothgrad", "vargrad", "gradient_shap"])
+@pytest.mark.parametrize(
+    "alias", ["hsic", "rise", "smoothgrad", "sobol", "vargrad", "gradient_shap"]
+)
 def test_another_id_draws_other_numbers(alias, model, images, classes):
     method = get_method(alias, **SMALL[alias])
     twice = images[:1].expand(2, -1, -1, -1), classes[:1].expand(2, -1)

@@ -31,7 +31,7 @@ model = torch.nn.Sequential(
 vit = timm.create_model("test_vit", img_size=24, patch_size=8, num_classes=6).eval()
 images, classes, ids = torch.rand(2, 3, 24, 24), torch.tensor([[1, 2, 3], [4, 0, 5]]), ["a", "b"]
 ATTENTION = {"attention_gradcam", "attention_rollout", "attnlrp", "legrad"}
-ATTENTION |= {"transformer_attribution"}
+ATTENTION |= {"libragrad", "transformer_attribution"}
 quick = {"ig": {"steps": 2}, "smoothgrad": {"samples": 2}, "rise": {"masks": 3}}
 for alias in var_exp.list_methods():
     method = var_exp.get_method(alias, **quick.get(alias, {}))

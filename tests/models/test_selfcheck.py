@@ -35,7 +35,7 @@ pytestmark = [
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 CLASSES = torch.tensor([[1, 2], [3, 4]])
-FORWARD_ONLY = ("occlusion", "rise", "lime", "kernel_shap")
+FORWARD_ONLY = ("occlusion", "rise", "lime", "kernel_shap", "sobol", "hsic")
 
 
 def net(**options):

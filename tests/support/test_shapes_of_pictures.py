@@ -20,6 +20,7 @@ WITH_ATTENTION = {
     "attention_rollout",
     "attnlrp",
     "legrad",
+    "libragrad",
     "transformer_attribution",
 }
 WITHOUT_ATTENTION = {"clrp", "lrp", "sglrp"}

@@ -1,9 +1,11 @@
-"""What LIME and KernelSHAP share: a linear model of one score, in the cells of the image kept.
+"""What methods share that give each cell of a grid one value, from masked copies of the image.
 
-    y_c(x with the cells z kept) ≈ b_c + Σ_j z_j φ_cj,   z in {0, 1}^M,  M = grid²
+    LIME, KernelSHAP    y_c(x with the cells z kept) ≈ b_c + Σ_j z_j φ_cj,   z in {0, 1}^M
+    Sobol, HSIC         how much y_c depends on z_j
 
 A removed cell is zero in normalised space, the data set's mean colour. Every pixel of cell j is
-given φ_cj, so what a method says of the coefficients holds for the sum over cells, not over pixels.
+given φ_cj, so what a method says of the values holds for the sum over the M = grid² cells, not over
+pixels.
 """
 
 from abc import abstractmethod
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor, nn
 
 from var_exp.engine.chunks import check_at_least_one
@@ -26,9 +28,9 @@ from var_exp.types import Classes, ConfigError, Images, Logits, Maps
 
 @dataclass(frozen=True)
 class SegmentMethod(Method):
-    """Coefficients of a linear model fitted to masked copies; one map channel.
+    """Values of the cells of a grid, from the scores of masked copies; one map channel.
 
-    A sample has the same masks for all classes, and the fit one matrix for all of them.
+    A sample has the same masks for all classes.
 
     Args:
         grid: Cells along a side of the image; the features are these grid² cells, whose sides
@@ -84,12 +86,14 @@ class SegmentMethod(Method):
         return class_scores(logits, classes)
 
     @abstractmethod
-    def _draw(self, generator: Generator) -> Bool[Tensor, "n M"]:
-        """Which cells each of the n masks of a sample keeps."""
+    def _draw(self, generator: Generator) -> Shaped[Tensor, "n M"]:
+        """What each of the n masks of a sample keeps of each cell: yes or no, or a share."""
 
     @abstractmethod
-    def _fit(self, kept: Bool[Tensor, "n M"], scores: Float[Tensor, "n K"]) -> Float[Tensor, "K M"]:
-        """Coefficients of the cells, from the scores of the masks that `_draw` drew."""
+    def _fit(
+        self, kept: Shaped[Tensor, "n M"], scores: Float[Tensor, "n K"]
+    ) -> Float[Tensor, "K M"]:
+        """Values of the cells, from the scores of the masks that `_draw` drew."""
 
 
 def grid_cells(grid: int, height: int, width: int) -> Int[Tensor, "H W"]:

@@ -27,7 +27,7 @@ _ACTIVATIONS = _GATES | {
 }
 _SCALES = frozenset({"rsqrt", "sqrt", "var", "std", "norm", "vector_norm", "linalg_vector_norm"})
 _PRODUCTS = frozenset({"mul", "multiply"})
-_MATRIX_PRODUCTS = frozenset({"matmul", "mm", "bmm", "einsum"})
+MATRIX_PRODUCTS = frozenset({"matmul", "mm", "bmm", "einsum"})
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,10 @@ class RelevanceCalls(Calls):
         self.attended = False
         self._composite = composite
         self._answers: dict[str, Callable[[Call, list[Tensor]], Any]] = {
+            **RULES_BETWEEN_LAYERS,
             **dict.fromkeys([*_CONVOLUTIONS, "linear"], self._layer),
-            **dict.fromkeys(_ACTIVATIONS, _keep),
-            **dict.fromkeys(_SCALES, lambda call, _: call.run().detach()),
-            **dict.fromkeys(_PRODUCTS, _product),
-            **dict.fromkeys(DIVISION_CALLS, _quotient),
-            **dict.fromkeys(_MATRIX_PRODUCTS, self._matrix_product),
-            "pow": _power,
+            **dict.fromkeys(MATRIX_PRODUCTS, self._matrix_product),
             "batch_norm": _batch_norm,
-            **dict.fromkeys(("layer_norm", "group_norm", "rms_norm"), _norm),
         }
 
     def answer(self, call: Call) -> Any:
@@ -111,13 +106,18 @@ class RelevanceCalls(Calls):
         if not self._composite.attention:
             raise UnsupportedModel("the model has attention; use method=attnlrp.")
         self.attended = True
+        return share_product(call, signals)
 
-        def product(*factors: Tensor) -> Any:
-            others = iter(factors)
-            tensors = [next(others) if t.requires_grad else t for t in call.tensors]
-            return call.with_tensors(tensors).run()
 
-        return _Share.apply(product, *signals)
+def share_product(call: Call, signals: list[Tensor]) -> Any:
+    """A product of signals, each of which gets the same share."""
+
+    def product(*factors: Tensor) -> Any:
+        others = iter(factors)
+        tensors = [next(others) if t.requires_grad else t for t in call.tensors]
+        return call.with_tensors(tensors).run()
+
+    return _Share.apply(product, *signals)
 
 
 def _keep(call: Call, signals: list[Tensor]) -> Any:
@@ -193,6 +193,17 @@ _NORMS = written_out(_normalised)
 
 def _norm(call: Call, _signals: list[Tensor]) -> Any:
     return _NORMS[call.name](*call.args, **call.kwargs)
+
+
+RULES_BETWEEN_LAYERS: dict[str, Callable[[Call, list[Tensor]], Any]] = {
+    **dict.fromkeys(_ACTIVATIONS, _keep),
+    **dict.fromkeys(_SCALES, lambda call, _: call.run().detach()),
+    **dict.fromkeys(_PRODUCTS, _product),
+    **dict.fromkeys(DIVISION_CALLS, _quotient),
+    "pow": _power,
+    **dict.fromkeys(("layer_norm", "group_norm", "rms_norm"), _norm),
+}
+"""Calls by name that get a rule whatever the layers get: activations, normalisation, products."""
 
 
 def _placed(call: Call, result: Tensor) -> Tensor:

@@ -35,12 +35,14 @@ _RULED = frozenset({"_PropagateBackward", "_KeepBackward", "_ShareBackward", "So
 _PASSABLE = _LAYOUT | _LINEAR | _LINEAR_IN_EACH | _CHOICE | _RULED
 
 
-def check_graph(logits: Tensor, model: str) -> None:
+def check_graph(logits: Tensor, model: str, plain: frozenset[str] = frozenset()) -> None:
     """Refuse operations without a rule, and paths from the image that avoid every layer.
 
     Args:
-        logits: Made in a pass under `RelevanceCalls`.
+        logits: Made in a pass under `RelevanceCalls`, or a part of their rules.
         model: Its name in the message.
+        plain: Names of further nodes whose plain gradient is meant; "AccumulateGrad" among them
+            lets paths from the image avoid the layers.
 
     Raises:
         UnsupportedModel: with the name of the operation.
@@ -50,12 +52,12 @@ def check_graph(logits: Tensor, model: str) -> None:
     while nodes:
         node = nodes.pop()
         name, parents = _kind(node), _parents(node)
-        if name == "AccumulateGrad":
+        if name == "AccumulateGrad" and name not in plain:
             raise UnsupportedModel(
                 f"{model} works on the image other than by a first layer, so that no relevance "
                 "reaches it; use a gradient method such as input_x_gradient."
             )
-        if name not in _PASSABLE or (name in _LINEAR_IN_EACH and len(parents) > 1):
+        if name not in _PASSABLE | plain or (name in _LINEAR_IN_EACH and len(parents) > 1):
             raise UnsupportedModel(
                 f"{model} computes '{name}', for which there is no relevance rule; "
                 "use a gradient method such as input_x_gradient."

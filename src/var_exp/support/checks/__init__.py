@@ -73,6 +73,7 @@ CHECKS: dict[str, Check] = {
     "gradient_shap": Check(differences.gradient_shap, _FEW, differences.LIMIT, small=True),
     "guided_gradcam": Check(cams.guided_gradcam),
     "hirescam": Check(cams.hirescam),
+    "hsic": Check(segments.hsic, {"grid": 2, "samples": 9}, small=True),
     "idg": Check(
         differences.integrated_decision_gradients,
         {"steps": 2, "intervals": 3},
@@ -85,6 +86,7 @@ CHECKS: dict[str, Check] = {
     "kernel_shap": Check(segments.kernel_shap, {"grid": 2, "samples": 14}, small=True),
     "layercam": Check(cams.layercam),
     "legrad": Check(attention.legrad),
+    "libragrad": Check(relevance.libragrad),
     "lime": Check(segments.lime, {"grid": 2, "samples": 9}, small=True),
     "lrp": Check(relevance.lrp),
     "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}, small=True),
@@ -92,6 +94,7 @@ CHECKS: dict[str, Check] = {
     "scorecam": Check(cams.scorecam, small=True, costly=True),
     "sglrp": Check(relevance.sglrp),
     "smoothgrad": Check(differences.smoothgrad, _FEW, differences.LIMIT, small=True),
+    "sobol": Check(segments.sobol, {"grid": 2, "samples": 10}, small=True),
     "softmax_gbp": Check(activations.guided_backprop),
     "softmax_gradient": Check(differences.gradient, limit=differences.LIMIT),
     "transformer_attribution": Check(attention.transformer_attribution),

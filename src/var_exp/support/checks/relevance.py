@@ -63,6 +63,26 @@ def attnlrp(case: Case) -> float:
     return relative_error(case.maps, case.image * per_class(scores, leaf))
 
 
+def libragrad(case: Case) -> float:
+    """Input times gradient through stand-ins for torch's functions, with attention a constant."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> Tensor:
+        return _attention(query.detach(), key.detach(), value, *rest, **named)
+
+    leaf = case.image.clone().requires_grad_()
+    stand_ins = StandIns(
+        {
+            **_BETWEEN_LAYERS,
+            "scaled_dot_product_attention": attention,
+            "softmax": lambda x, *_, **__: x.softmax(-1).detach(),
+        },
+        plain=("relu", "max_pool2d", "conv2d", "linear", "batch_norm"),
+        **_ACTIVATIONS,
+    )
+    scores = case.explained(logits_through(stand_ins, case, leaf))[0]
+    return relative_error(case.maps, case.image * per_class(scores, leaf))
+
+
 def _flat_first(
     case: Case, dense: Denominator, start: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
@@ -228,25 +248,33 @@ def _scaled(a: Tensor, b: Any) -> Tensor:
     return torch.div(a, b)
 
 
+_BETWEEN_LAYERS: dict[str, Callable[..., Tensor]] = {
+    "layer_norm": _layer_norm,
+    "matmul": _product,
+    "mul": _gated,
+    "div": _scaled,
+    "sigmoid": lambda x: x.sigmoid().detach(),  # gates are constants
+    "hardsigmoid": lambda x, *_, **__: hardsigmoid(x).detach(),
+}
+_ACTIVATIONS: dict[str, Any] = {
+    "elementwise": lambda function, x: _kept(x, function(x)),
+    "functions": (
+        *("gelu", "silu", "hardswish", "mish", "elu", "selu", "celu", "softplus"),
+        *("relu6", "hardtanh"),
+    ),
+}
+
+
 def _stand_ins(layers: _Layers) -> StandIns:
     """What stands in for torch's functions."""
     return StandIns(
         {
+            **_BETWEEN_LAYERS,
             "conv2d": layers.conv2d,
             "linear": layers.linear,
             "batch_norm": layers.batch_norm,
-            "layer_norm": _layer_norm,
             "scaled_dot_product_attention": _attention,
-            "matmul": _product,
-            "mul": _gated,
-            "div": _scaled,
-            "sigmoid": lambda x: x.sigmoid().detach(),  # gates are constants
-            "hardsigmoid": lambda x, *_, **__: hardsigmoid(x).detach(),
         },
         plain=("relu", "max_pool2d", "softmax"),
-        elementwise=lambda function, x: _kept(x, function(x)),
-        functions=(
-            *("gelu", "silu", "hardswish", "mish", "elu", "selu", "celu", "softplus"),
-            *("relu6", "hardtanh"),
-        ),
+        **_ACTIVATIONS,
     )
