@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import timm
 import torch
 import torchvision.models as tv
+from newer_architectures import NEWER
 from timm.models._efficientnet_builder import decode_arch_def
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
@@ -219,6 +220,12 @@ ARCHITECTURES = (
         real=partial(tv.swin_t, weights=None),
         pixels=56,
         small=partial(tv.SwinTransformer, [4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=_CLASSES),
+    ),
+    *(
+        Architecture(
+            name=name, family=family, real=make, small=make, pixels=side, small_pixels=side
+        )
+        for family, name, make, side in NEWER
     ),
     *(
         Architecture(

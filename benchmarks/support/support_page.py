@@ -72,8 +72,11 @@ is made once per batch.
 _BUILDS = """
 ## The networks
 
-| family | build | size | activations that `gbp` guides |
-|---|---|---|---|
+Where class activation maps are read, and how many cells away from a changed patch that layer
+answers at the worst of some places (`models.locality`): 0 is the cell over the patch.
+
+| family | build | size | activations that `gbp` guides | layer of `gradcam`, its grid | cells off |
+|---|---|---|---|---|---|
 """
 
 
@@ -121,13 +124,18 @@ def page(rows: Sequence[Row]) -> str:
             CHECKS[name].phrase,
             f"{max((row.error for row in ran), default=nan):.0e}",
         )
-    gbp = {row.network: row for row in rows if row.method == "gbp"}
+    gbp, cam = (
+        {row.network: row for row in rows if row.method == alias} for alias in ("gbp", "gradcam")
+    )
     text += _BUILDS
     for each in ARCHITECTURES:
         if each.name in gbp:
             row = gbp[each.name]
             size = "small relative" if row.size == "small" else f"published, {each.pixels} px"
-            text += _line(each.family, each.name, size, row.guided)
+            where = cam.get(each.name)
+            layer = "refused" if where is None or not where.layer else f"`{where.layer}`"
+            cells = "" if where is None or where.locality is None else str(where.locality)
+            text += _line(each.family, each.name, size, row.guided, layer, cells)
     return text
 
 
@@ -174,8 +182,8 @@ def _range(counts: Iterable[int]) -> str:
 def write(rows: Iterable[Row], file: Path) -> None:
     """Write the rows as CSV, the error to one digit."""
     with file.open("w", newline="") as stream:
-        columns = [each.name for each in fields(Row) if each.name not in ("layer", "locality")]
-        writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
+        columns = [each.name for each in fields(Row)]
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({**asdict(row), "error": f"{row.error:.0e}"})
@@ -193,6 +201,7 @@ def read(file: Path) -> list[Row]:
                     "forward": int(row["forward"]),
                     "backward": int(row["backward"]),
                     "error": float(row["error"]),
+                    "locality": int(row["locality"]) if row.get("locality") else None,
                 }
             )
             for row in csv.DictReader(stream)

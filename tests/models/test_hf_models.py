@@ -286,3 +286,15 @@ def test_deeplift_explains_the_whole_change_and_agrees_in_float64(saved, config)
     assert (sums - change).abs().max() <= 1e-5 * change.abs().max()
     right = method.attribute(exact, images, CLASSES)
     assert (found - right).abs().max() <= 1e-5 * right.abs().max()
+
+
+@pytest.mark.parametrize("config", [vit, swin], ids=["ViT", "Swin"])
+def test_deeplift_made_again_by_other_multipliers(saved, config):
+    """By the checks of the support matrix: stand-ins for torch's functions, image and baseline."""
+    from var_exp.support.findings import examine
+    from var_exp.support.networks import subject
+
+    folder, _ = saved(config())
+    found = examine("deeplift", subject(load_model(folder), IMAGES[0]))
+    assert found.status == "acts", found.reason
+    assert found.error <= 1e-5

@@ -22,6 +22,7 @@ from var_exp.models.derivative import gradient_error
 from var_exp.models.private import private_tensors
 from var_exp.models.randomize import RandomizedModels
 from var_exp.models.selfcheck import check_network
+from var_exp.support.checks import CHECKS
 from var_exp.types import UnsupportedModel
 
 pytestmark = [
@@ -226,6 +227,54 @@ class Counting(nn.Module):
 def test_a_state_that_changes(alias):
     refused(Counting(in_place=True), alias, "changes the model's own seen")
     refused(Counting(in_place=False), alias, "other logits for the same picture the second time")
+
+
+class Remembering(nn.Module):
+    """Adds what it returned for the pictures before, if they were as many."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.before = net(), None
+
+    def forward(self, x):
+        logits = self.net(x)
+        known = self.before is not None and len(self.before) == len(logits)
+        seen, self.before = logits + 0.1 * self.before if known else logits, logits.detach()
+        return seen
+
+
+@pytest.mark.parametrize("alias", ["gradient", "occlusion"])
+def test_what_is_kept_from_the_pictures_before(alias):
+    refused(Remembering(), alias, "other logits for the same picture the second time")
+    kept = Around(lambda x, a: setattr(kept, "features", a(x)) or kept.features)
+    get_method(alias).check(kept, IMAGES[:1])  # kept, and of no consequence
+
+
+def test_pictures_that_must_come_one_by_one():
+    def one(x, a):
+        assert len(x) == 1, "a single picture"
+        return a(x)
+
+    refused(Around(one), "occlusion", r"not two at once \(a single picture\)")
+
+
+def test_lazy_parts_are_named():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 6)).eval()
+    refused(model, "gradient", "the model's 0.weight has no shape yet")
+    model(IMAGES)
+    get_method("gradient").check(model, IMAGES[:1])
+
+
+def test_a_forward_that_asks_for_more_than_pictures():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x, *, mask):
+            return self.net(x * mask)
+
+    refused(Masked(), "gradient", "does not run on pictures alone .*'mask'")
 
 
 def test_the_check_leaves_the_state_of_a_refused_network_alone():
@@ -478,33 +527,44 @@ def _in_threads(work, n_threads):
     return problems
 
 
-CHEAP = {
-    alias: {}
-    for alias in ("gradient", "gbp", "gradcam", "lrp", "deeplift", "fullgrad", "input_x_gradient")
-} | {"ig": {"steps": 2}, "smoothgrad": {"samples": 2}, "occlusion": {"window": 16, "stride": 16}}
+def _acting(model):
+    """Every method that acts on a network, cheaply set, and its maps when it is alone."""
+    alone = {}
+    for alias in list_methods():
+        method = get_method(alias, **CHECKS[alias].options)
+        twin = copy.deepcopy(model)
+        try:
+            method.check(twin, IMAGES[:1])
+            maps = method.attribute(twin, IMAGES, CLASSES, ids=["a", "b"])
+        except UnsupportedModel:
+            continue
+        alone[alias] = method, maps
+    return alone
 
 
 def _explain_in_threads(calls):
-    model = net().train().requires_grad_(True)
-    state = copy.deepcopy(model.state_dict())
-    alone = {
-        alias: get_method(alias, **options).attribute(copy.deepcopy(model), IMAGES, CLASSES)
-        for alias, options in CHEAP.items()
-    }
+    """Calls of all methods on a CNN and a ViT in four threads; each map as alone, nothing left."""
+    models = [net().train().requires_grad_(True), vit().train().requires_grad_(True)]
+    states = [copy.deepcopy(model.state_dict()) for model in models]
+    alone = [_acting(model) for model in models]
+    assert set().union(*alone) == set(list_methods())
 
     def work(number, problems):
         chance = random.Random(number)
         for _ in range(calls // 4):
-            alias = chance.choice(list(CHEAP))
-            found = get_method(alias, **CHEAP[alias]).attribute(model, IMAGES, CLASSES)
-            gap = (found - alone[alias]).abs().max() / alone[alias].abs().max()
+            place = chance.randrange(2)
+            alias = chance.choice(list(alone[place]))
+            method, right = alone[place][alias]
+            found = method.attribute(models[place], IMAGES, CLASSES, ids=["a", "b"])
+            gap = (found - right).abs().max() / right.abs().max()
             if not gap <= 1e-5:
                 problems.append((alias, float(gap)))
 
     assert _in_threads(work, 4) == []
-    assert model.training
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    for model, state in zip(models, states, strict=True):
+        assert model.training
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
 def test_four_threads_explain_with_one_network():

@@ -6,6 +6,7 @@ import weakref
 import pytest
 import timm
 import torch
+from changed_cells import farthest_answer
 from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 from torch import nn
 from torch.nn.functional import interpolate, pad
@@ -13,32 +14,6 @@ from torch.nn.functional import interpolate, pad
 from var_exp import get_method
 from var_exp.models.targets import Target, find_target
 from var_exp.types import UnsupportedModel
-
-
-def farthest_answer(model, target, image):
-    """How far the farthest answer lies, with every cell of the image changed by itself."""
-
-    def features(picture):
-        runs = []
-        layer = model.get_submodule(target.name)
-        handle = layer.register_forward_hook(lambda _m, _i, output: runs.append(output))
-        with torch.no_grad():
-            model(picture)
-        handle.remove()
-        return target.to_map(runs[target.run])
-
-    (h, w), (height, width) = target.grid, image.shape[2:]
-    before, worst = features(image), 0
-    stream = torch.Generator().manual_seed(1)
-    for i in range(h):
-        for j in range(w):
-            picture = image.clone()
-            area = picture[..., i * height // h : (i + 1) * height // h, :]
-            area = area[..., j * width // w : (j + 1) * width // w]
-            area += torch.randn(area.shape, generator=stream)
-            most = int((features(picture) - before).square().sum(1).argmax())
-            worst = max(worst, abs(most // w - i), abs(most % w - j))
-    return worst
 
 
 def timm_model(name, **options):
@@ -330,16 +305,17 @@ def pictures_shown(model, image, layer=None):
 def test_what_is_known_costs_nothing_until_the_network_or_the_size_changes():
     model = timm_model("vit_tiny_patch16_224", img_size=128, depth=2, dynamic_img_size=True).eval()
     image = torch.randn(1, 3, 128, 128)
-    assert pictures_shown(model, image) == 3
+    searched = 3 + 16  # and as many places of tokens
+    assert pictures_shown(model, image) == searched
     assert pictures_shown(model, torch.randn(1, 3, 128, 128)) == 0
-    assert pictures_shown(model, image, "blocks.0") == 3
+    assert pictures_shown(model, image, "blocks.0") == searched
     assert pictures_shown(model, image) == 0
     larger = torch.randn(1, 3, 160, 160)
-    assert pictures_shown(model, larger) == 3
+    assert pictures_shown(model, larger) == searched
     assert find_target(model, larger).grid == (10, 10)
     with torch.no_grad():
         model.blocks[0].norm1.weight.mul_(2)
-    assert pictures_shown(model, larger) == 3
+    assert pictures_shown(model, larger) == searched
     model.blocks = model.blocks[:1]
     assert find_target(model, larger).name == "blocks.0.norm1"
 

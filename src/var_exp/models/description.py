@@ -127,6 +127,11 @@ def _cause(model: nn.Module, images: Tensor, error: BaseException) -> str:
         )
     expected = built_for(model) or tuple(told_by(model).get("input_size", ())[-2:])
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")[:200]
+    if isinstance(error, TypeError) and "argument" in reason:
+        return (
+            f"{name} does not run on pictures alone ({reason}); wrap it in a module whose forward "
+            "takes pictures and gives the rest."
+        )
     own = ""
     if expected and expected != (height, width):
         own = f"it says it takes {expected[0]} x {expected[1]}; "

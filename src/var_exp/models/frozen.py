@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from var_exp.models.outputs import logits_of
-from var_exp.types import Images, Logits, Predict
+from var_exp.types import Images, Logits, Predict, UnsupportedModel
 
 _RECOMPUTES = (  # what timm, Hugging Face, Microsoft's, OpenMMLab's and torchvision's networks say
     "grad_checkpointing",
@@ -97,6 +98,12 @@ def _use_of(model: nn.Module) -> _Use:
 
 def _freeze(model: nn.Module, stack: ExitStack) -> None:
     """Change what must be changed, with its undoing on the stack."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise UnsupportedModel(
+                f"the model's {name} has no shape yet (a lazy module); run it once on a picture of "
+                "yours, which gives it one."
+            )
     for parameter in model.parameters():
         if parameter.requires_grad and not parameter.is_inference():  # those cannot be told
             stack.callback(parameter.requires_grad_, True)

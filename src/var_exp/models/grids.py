@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 Grid: TypeAlias = tuple[int, int]
 
-_PREFIX = 16  # as many tokens without a place are usual: class, distillation, registers
+MOST_OTHERS = 16
+"""As many tokens without a place are usual: class, distillation, registers."""
 
 
 class Grids:
@@ -47,13 +48,13 @@ class Grids:
         for seen in reversed(self.seen):
             for grid in (seen, *_merged(seen)):
                 places = grid[0] * grid[1]
-                most = max(places - 1, _PREFIX) if grid == seen else places // 4
+                most = max(places - 1, MOST_OTHERS) if grid == seen else places // 4
                 if 0 <= count - places <= most:
                     found[grid] = count - places
         if not self.seen:
             found = {
                 (h, w): rest
-                for rest in range(min(_PREFIX + 1, count))
+                for rest in range(min(MOST_OTHERS + 1, count))
                 for h, w in self._of_the_images_shape(count - rest)
             }
         return sorted(found.items(), key=lambda each: each[1])

@@ -28,6 +28,7 @@ NEAR = 1
 ENOUGH = 7
 """Cells along a side from which on two patches in one picture are told apart well."""
 
+_DRAWS = 3  # of pictures, until a patch is answered
 _LEVEL = 1e-3  # share by which changes differ that count as the same: then the farthest counts
 _SILENT = 1e-9  # share of the largest change below which a change is rounding
 
@@ -47,23 +48,27 @@ def two_patches_twice(size: Grid) -> list[list[Patch]]:
     return [[_cell(size, (ENOUGH, ENOUGH), cell) for cell in cells] for cells in sevenths]
 
 
-def changed(image: Images, patches: Sequence[Sequence[Patch]]) -> Images:
+def changed(
+    image: Images, patches: Sequence[Sequence[Patch]], seed: int = 0, by: float = 1.0
+) -> Images:
     """A picture of noise, and behind it copies that are changed at the patches.
 
     Args:
         image: [1, C, H, W], of which only the shape, type and device count.
         patches: For each copy the patches that are changed.
+        seed: Of the noise.
+        by: Standard deviation of the change; that of the noise is 1.
 
     Returns:
         [1 + copies, C, H, W]
     """
-    stream = torch.Generator().manual_seed(0)
+    stream = torch.Generator().manual_seed(seed)
     noise = torch.randn(image.shape[1:], generator=stream)
     pictures = noise.repeat(1 + len(patches), 1, 1, 1)
     for picture, places in zip(pictures[1:], patches, strict=True):
         for top, bottom, left, right in places:
             area = picture[:, top:bottom, left:right]
-            area += torch.randn(area.shape, generator=stream)
+            area += by * torch.randn(area.shape, generator=stream)
     return pictures.to(image)
 
 
@@ -102,10 +107,7 @@ def cells_away(
 
 
 def locality(model: nn.Module, image: Images, target: Target) -> int | None:
-    """Cells between a changed patch and the cell that changes most, at the worst of five places.
-
-    One forward pass of six pictures, each with one patch changed, as large as a cell: corners and
-    two places between.
+    """Cells between a changed patch and the cell that changes most, at the worst of some places.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
@@ -113,14 +115,55 @@ def locality(model: nn.Module, image: Images, target: Target) -> int | None:
         target: A layer of the model, as `models.targets.find_target` returns it.
 
     Returns:
-        0 where the cell over the patch answers, 1 where a neighbour does; more is not local. None
-        where no cell answers any patch, as where all features are zero.
+        0 where the cell over the patch answers, 1 where a neighbour does; more is not local, and
+        the longer side of the grid means no answer. None where no cell answers any patch, as where
+        all features are zero.
     """
-    size = (image.shape[2], image.shape[3])
+    return localities(model, image, [target])[0]
+
+
+def localities(model: nn.Module, image: Images, targets: Sequence[Target]) -> list[int | None]:
+    """As `locality`, for several ways to read one layer on one grid.
+
+    One forward pass of a picture and copies of it with one patch changed, as large as a cell:
+    corners and two places between. Tokens have no axes, only an order, so theirs are tried at more
+    places, where rows begin and end in particular: there tokens that are shifted by one are far
+    off. Where nothing answers, or a token that is no neighbour, two other pictures are tried: what
+    attention mixes differs from picture to picture, the order of the tokens does not.
+    """
+    size, grid = (image.shape[2], image.shape[3]), targets[0].grid
+    # cells of the image, not of the frame, so that no patch lies in the padding
+    patches = [[_cell(size, grid, cell)] for cell in _places(targets[0])]
+    away = torch.full((len(targets), len(patches)), torch.nan)
+    for draw in range(_DRAWS):
+        doubtful = away.isnan() | (away > NEAR) & (targets[0].layout == "tokens")
+        asked = doubtful.all(0).nonzero().flatten().tolist()
+        if not asked:
+            break
+        some = [patches[place] for place in asked]
+        output = _output(model, changed(image, some, seed=draw, by=1 + 2 * draw), targets[0])
+        for found, target in zip(away, targets, strict=True):
+            now = cells_away(change(target.to_map(output)), some, size, target.frame)[:, 0]
+            found[asked] = found[asked].fmin(now)  # NaN only where both are
+    return [
+        None if found.isnan().all() else int(found.nan_to_num(float(max(grid))).max())
+        for found in away
+    ]
+
+
+def _places(target: Target) -> list[Grid]:
+    """Cells whose patches are changed."""
     h, w = target.grid
     cells = [(0, 0), (0, w - 1), (h - 1, 0), (h // 2, w // 4), (h // 4, w - 1 - w // 4)]
-    # cells of the image, not of the frame, so that no patch lies in the padding
-    patches = [[_cell(size, target.grid, cell)] for cell in dict.fromkeys(cells)]
+    if target.layout == "tokens":
+        cells.append((h - 1, w - 1))
+        for row in (1, h // 2, (h // 2 + 1) % h):  # even and odd ones
+            cells += [(row % h, 0), (row % h, w - 1), (row % h, w // 2)]
+    return list(dict.fromkeys(cells))
+
+
+def _output(model: nn.Module, pictures: Images, target: Target) -> Tensor:
+    """What a layer returns for some pictures."""
     outputs: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -129,11 +172,10 @@ def locality(model: nn.Module, image: Images, target: Target) -> int | None:
     handle = model.get_submodule(target.name).register_forward_hook(keep)
     try:
         with torch.inference_mode(False), torch.no_grad(), frozen(model):
-            model(changed(image, patches))
+            model(pictures)
     finally:
         handle.remove()
-    away = cells_away(change(target.to_map(outputs[target.run])), patches, size, target.frame)
-    return None if away.isnan().all() else int(away.nan_to_num(0).max())
+    return outputs[target.run]
 
 
 def _cell(size: Grid, grid: Grid, cell: Grid) -> Patch:

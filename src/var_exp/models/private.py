@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,20 @@ def copied(model: nn.Module, memo: dict[int, object] | None = None) -> nn.Module
         ) from error
 
 
+class Watched(NamedTuple):
+    """What can be asked about forward passes inside `private_tensors`.
+
+    Attributes:
+        changed: Names the first buffer that a pass has changed; "" for none.
+        keeps: Whether a pass has put something into the modules' attributes, such as its result.
+    """
+
+    changed: Callable[[], str]
+    keeps: Callable[[], bool]
+
+
 @contextmanager
-def private_tensors(
-    model: nn.Module, dtype: torch.dtype | None = None
-) -> Iterator[Callable[[], str]]:
+def private_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[Watched]:
     """Put copies in place of a network's tensors; its own ones are back afterwards, unchanged.
 
     Copied are buffers and the tensors among the modules' attributes, and with a `dtype` the
@@ -52,8 +62,6 @@ def private_tensors(
         model: Altered inside.
         dtype: Of the copies; None keeps that of each tensor.
 
-    Yields:
-        Function that names the first buffer that a forward pass has changed; "" for none.
     """
     copies: dict[int, Tensor] = {}
 
@@ -86,12 +94,19 @@ def private_tensors(
             (f"{name}.{key}".lstrip("."), b) for key, b in module._buffers.items() if b is not None
         ]
     starts = [(name, buffer, buffer._version) for name, buffer in buffers]
+    given = [(named, dict(named)) for named, _ in before]
 
     def changed() -> str:
         return next((name for name, buffer, version in starts if buffer._version != version), "")
 
+    def keeps() -> bool:
+        return any(
+            named.keys() != own.keys() or any(named[key] is not own[key] for key in own)
+            for named, own in given
+        )
+
     try:
-        yield changed
+        yield Watched(changed, keeps)
     finally:
         for named, old in before:
             for key in named.keys() - old.keys():

@@ -106,9 +106,9 @@ def _agrees(model: nn.Module, image: Tensor) -> bool:
     if image.device.type == "cpu" and min(top, left) > 0:
         part = image[:, :, top : top + _PART, left : left + _PART]
         if _agrees_in_float64(model, part):  # False also where it takes one size only
-            with private_tensors(model) as changed, torch.no_grad():
+            with private_tensors(model) as seen, torch.no_grad():
                 finite(run_or_refuse(model, image))
-                return not changed()
+                return not seen.changed() and not seen.keeps()
     return _agrees_in_float64(model, image)
 
 
@@ -122,9 +122,9 @@ def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
         with torch.no_grad():
             finite(logits_of(model(image)))
     try:
-        with private_tensors(model, torch.float64) as changed:
+        with private_tensors(model, torch.float64) as seen:
             error = gradient_error(model, image.double(), _STEPS[0])
-            return error <= _TOLERANCE and not changed()
+            return error <= _TOLERANCE and not seen.changed() and not seen.keeps()
     except (UnsupportedModel, *FORWARD_FAILURES):
         return False  # the same in its own type has the reason
 
@@ -139,28 +139,44 @@ def _check_chance(drawn_from: Callable[[], bool]) -> None:
 
 def _check_function(model: nn.Module, image: Tensor, drawn_from: Callable[[], bool]) -> None:
     """Refuse what is no function of one picture with finite values."""
-    with private_tensors(model) as changed, torch.no_grad():
+    with private_tensors(model) as seen, torch.no_grad():
         alone = finite(run_or_refuse(model, image))
         _check_chance(drawn_from)
-        beside = finite(logits_of(model(torch.cat([another_picture(image), image]))))[1:]
-        if changed():
+        beside = finite(_of_two(model, torch.cat([another_picture(image), image])))[1:]
+        if seen.changed():
             raise UnsupportedModel(
-                f"a forward pass in eval mode changes the model's own {changed()}, so that maps "
-                "would depend on what ran before; keep it constant in eval mode."
+                f"a forward pass in eval mode changes the model's own {seen.changed()}, so that "
+                "maps would depend on what ran before; keep it constant in eval mode."
             )
         rounding = _rounding(alone)
-        if _differ(alone, beside, rounding):
+        differs = _differ(alone, beside, rounding)
+        if differs or seen.keeps():
+            model(another_picture(image))
             again = logits_of(model(image))
             if _differ(alone, again, rounding):
                 raise UnsupportedModel(
                     "the model gives other logits for the same picture the second time, so it "
                     "keeps a state in eval mode; switch that off."
                 )
+        if differs:
             raise UnsupportedModel(
                 "the model's logits of a picture depend on the pictures beside it, such as by batch"
                 " normalisation without running statistics; give it running statistics, or let it "
                 "treat each picture alone."
             )
+
+
+def _of_two(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits of two pictures, of a network that takes one."""
+    try:
+        return logits_of(model(images))
+    except FORWARD_FAILURES as error:
+        if isinstance(error, torch.OutOfMemoryError | UnsupportedModel):
+            raise
+        raise UnsupportedModel(
+            f"the model takes one picture and not two at once ({_in_short(error)}); let it take "
+            "batches [B, C, H, W]."
+        ) from error
 
 
 def _check_gradient(model: nn.Module, image: Tensor) -> None:

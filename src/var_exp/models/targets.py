@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from var_exp.models.locality import ENOUGH, NEAR, locality
+from var_exp.models.locality import ENOUGH, NEAR, localities, locality
 from var_exp.models.spatial import Layout, Target
 from var_exp.models.watched_pass import Output, trace
 from var_exp.types import ConfigError, Images, UnsupportedModel
@@ -36,8 +36,8 @@ def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Ta
     """Find the layer for class activation maps, and where its spatial positions are.
 
     Costs one forward pass of three pictures and a backward pass through the layers after the one
-    found, where these leave a doubt one of six more, and nothing until the model, its weights or
-    the image's shape are others.
+    found; where these leave a doubt one of six more, of tokens always one of up to 16; and nothing
+    until the model, its weights or the image's shape are others.
 
     Args:
         model: Any module from images to logits.
@@ -113,6 +113,8 @@ def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
         marks = output.marks(watched.logits)
         if marks is None:
             continue
+        if len(marks) != len(watched.logits):
+            raise _no_place(name, output, "they come before the pictures, [N, B, D]")
         placed = watched.place(output)
         if placed is None:
             if _has_positions(marks):
@@ -121,9 +123,10 @@ def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
         target, away = placed
         if target.to_map(marks).isnan().any():
             _check_same_tokens(name, output, target, unplaced)
-            if not _is_local(model, image, target, away):
+            local = _local(model, image, watched.alike(output, target), away)
+            if local is None:
                 raise _not_local(name, output)
-            return target
+            return local
     if unplaced:
         raise _no_place(name, unplaced[0])
     raise UnsupportedModel(
@@ -138,8 +141,11 @@ def _find_tokens(model: nn.Module, image: Images, count: int) -> Target | None:
     for output in watched.outputs:
         if len(output.shape) == 3 and output.shape[1] == count:
             placed = watched.place(output)
-            if placed is not None and _is_local(model, image, *placed):
-                return placed[0]
+            if placed is not None:
+                target, away = placed
+                local = _local(model, image, watched.alike(output, target), away)
+                if local is not None:
+                    return local
     return None
 
 
@@ -154,22 +160,31 @@ def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | No
     return found
 
 
-def _is_local(model: nn.Module, image: Images, target: Target, away: Tensor) -> bool:
-    """Whether a layer answers where the image is changed; looks closer where that is in doubt.
+def _local(model: nn.Module, image: Images, targets: list[Target], away: Tensor) -> Target | None:
+    """The first way to read a layer in which it answers where the image is changed.
 
     The axes of a map are known to be those of the image. It only must not be turned or mirrored:
     deep convolutions, of random weights above all, see a patch at the border further in, but on the
-    same half.
-    Among few tokens a neighbour proves nothing.
+    same half; only where that is in doubt it is looked at more closely. Tokens always are. Among
+    few tokens a neighbour proves nothing.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W].
+        targets: The ways, the likeliest first.
+        away: How far it answered in the watched pass, read in the first way.
     """
-    is_map, side = target.layout != "tokens", min(target.grid)
-    near = NEAR if is_map or side > 3 else 0
-    if side >= ENOUGH and bool((away <= near).all()):
-        return True
-    cells = locality(model, image, target)
-    if is_map:
-        return cells is None or cells <= max(NEAR, (side - 1) // 2)
-    return cells is not None and cells <= near
+    side = min(targets[0].grid)
+    if targets[0].layout != "tokens":
+        if side >= ENOUGH and bool((away <= NEAR).all()):
+            return targets[0]
+        cells = locality(model, image, targets[0])
+        return targets[0] if cells is None or cells <= max(NEAR, (side - 1) // 2) else None
+    near = NEAR if side > 3 else 0
+    for target, cells in zip(targets, localities(model, image, targets), strict=True):
+        if cells is not None and cells <= near:
+            return target
+    return None
 
 
 def _check_same_tokens(name: str, output: Output, target: Target, unplaced: list[Output]) -> None:
@@ -189,10 +204,10 @@ def _has_positions(marks: Tensor) -> bool:
     return int(positions.sum()) > 1
 
 
-def _no_place(name: str, output: Output) -> UnsupportedModel:
+def _no_place(name: str, output: Output, why: str = "") -> UnsupportedModel:
     return UnsupportedModel(
         f"the places of the features of {name} at layer '{output.name}' "
-        f"({list(output.shape[1:])}) in the image are not known; "
+        f"({list(output.shape[1:])}) in the image are not known{f' ({why})' if why else ''}; "
         "name an earlier layer with layer=…, or use another method."
     )
 

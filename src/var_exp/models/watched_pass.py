@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from var_exp.models.frozen import frozen
-from var_exp.models.grids import Grid, Grids
+from var_exp.models.grids import MOST_OTHERS, Grid, Grids
 from var_exp.models.locality import Patch, cells_away, change, changed, two_patches_twice
 from var_exp.models.spatial import Frame, Target, first_of
 from var_exp.types import Images, UnsupportedModel
@@ -101,6 +101,16 @@ class Trace:
                 best, lowest = (target, own_away), mean
         return best
 
+    def alike(self, output: Output, target: Target) -> list[Target]:
+        """Ways to read the tokens of an output on one grid, the given one first."""
+        return [target] + [
+            other
+            for other in output.targets
+            if other.layout == "tokens" == target.layout
+            and other.grid == target.grid
+            and other != target
+        ]
+
 
 def trace(model: nn.Module, image: Images, layer: str | None = None) -> Trace:
     """Watch one forward pass.
@@ -147,9 +157,16 @@ class _Watch:
         self._n_runs[name] += 1
         if isinstance(module, nn.Conv2d) and inputs and isinstance(inputs[0], Tensor):
             self._look_for_padding(inputs[0])
-        output = first_of(output)
-        if not isinstance(output, Tensor) or not output.requires_grad or len(output) != self._n:
+        several, output = output, first_of(output)
+        if not isinstance(output, Tensor) or not output.requires_grad:
             return
+        if len(output) != self._n:
+            if output.ndim == 3 and output.shape[1] == self._n and len(list(module.parameters())):
+                edge = get_gradient_edge(output)
+                self.outputs.append(Output(name, output.shape, edge, [], []))
+            return
+        if several is not output and any(output is each for each in inputs):
+            return  # handed through beside what the module makes
         run = self._n_runs[name] - 1
         targets = self._targets(name, run, output)
         eligible = self._is_feature(module, targets, output)
@@ -173,9 +190,9 @@ class _Watch:
                 found.append(Target(name, "channels_last", (shape[1], shape[2]), 0, run))
         elif output.ndim == 3:
             for grid, others in self._grids.of_tokens(shape[1]):
-                found.append(Target(name, "tokens", grid, others, run))
-                if others:  # or they lie behind
-                    found.append(Target(name, "tokens", grid, 0, run))
+                # all others in front, all behind, or some of them here and there
+                prefixes = dict.fromkeys((others, 0, *range(min(others, MOST_OTHERS))))
+                found += [Target(name, "tokens", grid, prefix, run) for prefix in prefixes]
         return [_framed(target, self._frame) for target in found]
 
     def _is_feature(self, module: nn.Module, targets: list[Target], output: Tensor) -> bool:

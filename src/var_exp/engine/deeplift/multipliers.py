@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from var_exp.engine.calls import DIVISION_CALLS, ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
 from var_exp.engine.deeplift.equal_rows import copied, of_one_row, one_row, run_once
+from var_exp.engine.deeplift.surrogates import multiplied, weighted_sum, with_values
 from var_exp.types import UnsupportedModel
 
 MultiplierRule: TypeAlias = Callable[
@@ -63,7 +64,7 @@ def _elementwise(
     there = call.with_tensors([middle.clone(), *tensors[1:]]).run()  # cloned for calls in place
     (derivative,) = torch.autograd.grad(there.sum(), middle)
     slope[at] = torch.where(blurred, derivative, slope[at])
-    return _Multiply.apply(tensors[0], slope, (value,)), value0
+    return multiplied(tensors[0], slope, value), value0
 
 
 def _root(
@@ -73,7 +74,7 @@ def _root(
     value, value0 = _values(call, tensors, baselines)
     total = value + value0
     slope = total.reciprocal().masked_fill(total == 0, 0)
-    return _with_values(slope * tensors[0], value), value0
+    return with_values(slope * tensors[0], value), value0
 
 
 def _square(
@@ -81,7 +82,7 @@ def _square(
 ) -> tuple[Tensor, Tensor]:
     """Slope of the square, x + x0."""
     value, value0 = _values(call, tensors, baselines)
-    return _with_values((tensors[0].detach() + baselines[0]) * tensors[0], value), value0
+    return with_values((tensors[0].detach() + baselines[0]) * tensors[0], value), value0
 
 
 def _max_pooling(
@@ -96,7 +97,7 @@ def _max_pooling(
         [padded[place].contiguous() for place in places] for padded in (signal.detach(), reference)
     )
     slopes = _slopes_of_winners(x, x0, value, value0)
-    return _WeightedSum.apply(signal, places, slopes, (value,)), value0
+    return weighted_sum(signal, places, slopes, value), value0
 
 
 def _amax(
@@ -111,7 +112,7 @@ def _amax(
     )
     ends = (each.reshape(signal.shape[1:]) for each in (value, value0))
     slopes = _slopes_of_winners(list(signal.detach()), list(reference), *ends)
-    return _WeightedSum.apply(signal, range(len(signal)), slopes, (value,)), value0
+    return weighted_sum(signal, range(len(signal)), slopes, value), value0
 
 
 def _slopes_of_winners(
@@ -202,7 +203,7 @@ def _softmax(
     slope = slope.masked_fill(larger == 0, 0)  # such as masked places, where the step is NaN
     change = slope * signal
     surrogate = change - (value + value0) / 2 * change.sum(dim, keepdim=True)
-    return _with_values(surrogate, value), value0
+    return with_values(surrogate, value), value0
 
 
 def _product(
@@ -218,7 +219,7 @@ def _product(
         mixed[factor] = tensors[factor]
         mixed[0] = mixed[0].clone() if call.in_place else mixed[0]
         parts.append(call.with_tensors(mixed).run())
-    return _with_values(parts[0] + parts[1], value), value0
+    return with_values(parts[0] + parts[1], value), value0
 
 
 def _quotient(
@@ -231,7 +232,7 @@ def _quotient(
     surrogate = -(value + value0) / 2 / mean_below * below
     if len(tensors) == 2 and tensors[0].requires_grad:
         surrogate = tensors[0] / mean_below + surrogate
-    return _with_values(surrogate, value), value0
+    return with_values(surrogate, value), value0
 
 
 def _values(
@@ -247,46 +248,6 @@ def _values(
         copy = baselines[0].clone() if of_one_row(reference) is None else copied(baselines[0])
         reference = reference.with_tensors([copy, *baselines[1:]])
     return signal.run(), run_once(reference)
-
-
-class _Multiply(torch.autograd.Function):
-    """Given values, whose gradient is multiplied by given slopes on its way to x."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slopes: Tensor, values: tuple[Tensor]) -> Tensor:
-        ctx.slopes = slopes
-        return values[0]  # alone, autograd would take it for a view of an input
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0] * ctx.slopes, None, None
-
-
-class _WeightedSum(torch.autograd.Function):
-    """Given values, with the backward pass of Σ slopes[i] · x[places[i]].
-
-    Autograd would make a tensor of the size of x for every place.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, places: Sequence[Any], slopes: Sequence[Tensor], values: tuple[Tensor]
-    ) -> Tensor:
-        ctx.shape, ctx.places, ctx.slopes = x.shape, places, slopes
-        return values[0]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        total = gradients[0].new_zeros(ctx.shape)
-        for place, slope in zip(ctx.places, ctx.slopes, strict=True):
-            total[place].addcmul_(slope, gradients[0].reshape(slope.shape))
-        return total, None, None, None
-
-
-def _with_values(surrogate: Tensor, values: Tensor) -> Tensor:
-    """A tensor's backward pass with other values; what made it must not have kept its result."""
-    with torch.no_grad():
-        return surrogate.copy_(values)
 
 
 _ONE_INPUT: dict[str, MultiplierRule] = {
