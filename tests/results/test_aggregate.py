@@ -3,7 +3,7 @@
 import torch
 from named_variants import variant as named
 
-from var_exp.metrics import GridConfusion, GridPointingGame
+from var_exp.metrics import GridConfusion, GridPointingGame, Segmentation
 from var_exp.results.aggregate import results_of
 from var_exp.results.batch_scores import BatchScores
 from var_exp.results.store import Store
@@ -58,3 +58,25 @@ def test_matrices_are_the_mean_shares_of_a_loop():
 
 def test_samples_with_different_numbers_of_cells_have_no_matrix():
     assert found([torch.rand(2, 1, 3, 8), torch.rand(3, 1, 3, 12)]) == []
+
+
+def test_segmentation_figures_are_pooled_over_the_pixels_of_all_pictures():
+    """By counting: the mean over pictures is another figure."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(7, 1, 6, 6, generator=generator)
+    regions = torch.rand(7, 6, 6, generator=generator) < torch.linspace(0.1, 0.9, 7)[:, None, None]
+    store, metric = Store(None, [f"{i}" for i in range(7)]), Segmentation("miou")
+    for i in range(7):
+        metric.update(maps=maps[i : i + 1], regions=regions[i : i + 1])
+        scored = BatchScores([f"{i}"])
+        scored.add("miou", named("base"), [f"{i}"], [0], metric.drain())
+        scored.note("top1_asked", torch.ones(1))
+        store.commit(scored)
+    marked = maps[:, 0] > maps.mean((2, 3))[:, :, None]
+    ious = [
+        (marked == side)[regions == side].sum().item()
+        / ((marked == side) | (regions == side)).sum().item()
+        for side in (True, False)
+    ]
+    told = results_of(store, {"miou": Segmentation("miou")}).facts["miou, pooled over pixels"]
+    assert told == f"base {sum(ious) / 2:.4f}"

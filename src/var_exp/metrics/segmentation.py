@@ -91,7 +91,11 @@ class Segmentation(MatrixMetric):
 
     def pooled(self) -> Float[Tensor, ""]:
         """The measure of the counts of all maps together, over all processes; float64."""
-        return _read(self.matrix().flatten()[None], self.measure)[0]
+        return self.pooled_of(self.matrix())
+
+    def pooled_of(self, matrix: Float[Tensor, "2 2"]) -> Float[Tensor, ""]:
+        """The measure of the mean shares of the pixels, as `matrix` has them."""
+        return _read(matrix.flatten()[None], self.measure)[0]
 
 
 def _counts(values: Float[Tensor, "N H W"], regions: Bool[Tensor, "N H W"]) -> MeasuresAndFlags:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from math import isqrt
 
 import numpy as np
+import torch
 
 from var_exp.metrics.base import SampleMetric, Traits
 from var_exp.metrics.curve_metric import CurveMetric
+from var_exp.metrics.segmentation import Segmentation
 from var_exp.results.curves import Curves, MeanMatrix
 from var_exp.results.store import Store
 from var_exp.results.summary import SummaryRow, summarise
@@ -67,7 +69,7 @@ def results_of(
         curves=_curves(store, metrics),
         matrices=_matrices(store, metrics),
         chance=dict.fromkeys(at_random, float(area.mean())) if len(area) else {},
-        facts=_facts(store, asks_prediction),
+        facts={**_facts(store, asks_prediction), **_pooled(store, metrics)},
     )
 
 
@@ -103,6 +105,20 @@ def _matrices(store: Store, metrics: Mapping[str, SampleMetric]) -> list[MeanMat
         if values:
             found.append(MeanMatrix(name, *metric.matrix_axes, values))
     return found
+
+
+def _pooled(store: Store, metrics: Mapping[str, SampleMetric]) -> dict[str, str]:
+    """What segmentation papers print: the figure of the pixels of all pictures together."""
+    pooling = {name: metric for name, metric in metrics.items() if isinstance(metric, Segmentation)}
+    means = store.means(Segmentation.matrix_state) if pooling else {}
+    return {
+        f"{name}, pooled over pixels": ", ".join(
+            f"{variant.name} {float(metric.pooled_of(torch.tensor(mean.reshape(2, 2)))):.4f}"
+            for (owner, variant), mean in means.items()
+            if owner == name and variant.role in ("base", "refined")
+        )
+        for name, metric in pooling.items()
+    }
 
 
 def _facts(store: Store, asks_prediction: bool) -> dict[str, str]:
