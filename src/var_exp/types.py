@@ -62,6 +62,19 @@ class CannotWrite(VarExpError):  # noqa: N818
     """The disk is full, or a folder may not be written."""
 
 
+def refuse_picture(images: object) -> None:
+    """Refuse a picture where its tensor is wanted.
+
+    Raises:
+        ValueError: it is no tensor.
+    """
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"images must be a normalised tensor [B, C, H, W], got {type(images).__name__}; "
+            "var_exp.explain takes pictures and files."
+        )
+
+
 class Unreadable(BadData):
     """One sample cannot be read, and the run is to go on without it (`data.on_error=skip`)."""
 
