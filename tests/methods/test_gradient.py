@@ -77,5 +77,5 @@ def test_a_picture_in_place_of_its_tensor_is_a_sentence():
     method = get_method("gradient")
     with pytest.raises(ValueError, match=r"must be a normalised tensor .* got Image; var_exp"):
         method.check(torch.nn.Identity(), picture)
-    with pytest.raises(ValueError, match=r"must be tensors, got Image and Tensor; var_exp\.explain"):
+    with pytest.raises(ValueError, match=r"must be tensors, got Image and Tensor"):
         method.attribute(torch.nn.Identity(), picture, torch.tensor([[0]]))
