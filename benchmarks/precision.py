@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 import var_exp
+from var_exp.data.batches import collate
 from var_exp.data.critters import Critters
-from var_exp.data.datamodule import collate
 from var_exp.data.layouts import Grid
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.models import input_spec

@@ -22,7 +22,7 @@ from rich.progress import track
 
 from var_exp import get_method, list_methods, load_model
 from var_exp.classes import random_others
-from var_exp.data.datamodule import collate
+from var_exp.data.batches import collate
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.models import input_spec
 from var_exp.refine.var import class_distribution

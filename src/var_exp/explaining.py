@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from var_exp.classes import ClassNames, TopK
-from var_exp.data.datamodule import collate, to_display
+from var_exp.data.batches import collate, to_display
 from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import names_of_classes
 from var_exp.data.pictures import as_rgb, read_picture, refuse_address

@@ -15,6 +15,9 @@ from var_exp.report.panels import Panel, answer
 from var_exp.types import ConfigError
 from var_exp.variants import BASE
 
+_QUICK = {"compress_level": 1}
+"""Of a PNG file: a tenth of the time of Matplotlib's default, and little larger."""
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -75,8 +78,9 @@ class Explanation:
             ConfigError: an ending that is no format of pictures.
         """
         figure = self.figure()
+        quick = _QUICK if Path(path).suffix.lower() == ".png" else None
         try:
-            figure.savefig(path, dpi=dpi)
+            figure.savefig(path, dpi=dpi, pil_kwargs=quick)
         except ValueError as error:
             raise ConfigError(
                 f"'{path}' does not end in a format of pictures; save it as .png, .pdf or .svg."
@@ -86,7 +90,7 @@ class Explanation:
     def _repr_png_(self) -> bytes:
         """The picture, where the explanation is the last line of a notebook's cell."""
         buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png", dpi=110)
+        self.figure().savefig(buffer, format="png", dpi=110, pil_kwargs=_QUICK)
         return buffer.getvalue()
 
     def _panel(self) -> Panel:

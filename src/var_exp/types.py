@@ -58,6 +58,19 @@ PREDICTED = -1
 """In place of a class: the one that the model itself puts first. Data without labels ask so."""
 
 
+def refuse_picture(images: object) -> None:
+    """Refuse a picture where its tensor is wanted.
+
+    Raises:
+        ValueError: it is no tensor.
+    """
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"images must be a normalised tensor [B, C, H, W], got {type(images).__name__}; "
+            "var_exp.explain takes pictures and files."
+        )
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What a model expects to see.

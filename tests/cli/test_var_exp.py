@@ -112,3 +112,12 @@ def test_the_package_imports_what_it_offers_when_it_is_used():
     assert set(var_exp.__all__) <= set(dir(var_exp))
     assert all(getattr(var_exp, name) is not None for name in var_exp.__all__)
     assert torch.equal(var_exp.VAR()(torch.zeros(1, 2, 1, 2, 2)), torch.zeros(1, 2, 1, 2, 2))
+
+
+def test_one_picture_waits_for_no_training_loop():
+    """Lightning, and what it brings along, takes as long to import as everything else together."""
+    code = (
+        "import sys, var_exp; var_exp.explain\n"
+        "assert not {'lightning', 'torchmetrics', 'scipy.stats'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from var_exp.data.datamodule import SampleModule, collate, to_display
+from var_exp.data.batches import collate, to_display
+from var_exp.data.datamodule import SampleModule
 from var_exp.types import ConfigError, InputSpec, Sample, SampleDataset
 
 SPEC = InputSpec(size=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))

@@ -5,6 +5,7 @@ import torch
 import torchvision
 from captum.attr import InputXGradient as CaptumInputXGradient
 from captum.attr import Saliency
+from PIL import Image
 from torch import nn
 
 from var_exp.methods import get_method
@@ -69,3 +70,12 @@ def test_equal_to_captum_on_a_model_that_ends_in_a_softmax(net, images):
 def test_a_misspelt_score_is_refused(method):
     with pytest.raises(ValueError, match="got 'softmax'"):
         method(score="softmax")
+
+
+def test_a_picture_in_place_of_its_tensor_is_a_sentence():
+    picture = Image.new("RGB", (8, 8))
+    method = get_method("gradient")
+    with pytest.raises(ValueError, match=r"must be a normalised tensor .* got Image; var_exp"):
+        method.check(torch.nn.Identity(), picture)
+    with pytest.raises(ValueError, match=r"must be tensors, got Image and Tensor"):
+        method.attribute(torch.nn.Identity(), picture, torch.tensor([[0]]))

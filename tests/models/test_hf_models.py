@@ -106,7 +106,7 @@ def test_pictures_go_the_way_of_the_processor(saved):
     import numpy as np
     from PIL import Image
 
-    from var_exp.data.datamodule import collate
+    from var_exp.data.batches import collate
     from var_exp.data.geometry import Geometry
     from var_exp.types import PREDICTED, Sample
 

@@ -16,7 +16,8 @@ from scipy.stats import pearsonr
 from torch import nn
 
 from var_exp.classes import ClassMapping, Given, TopK
-from var_exp.data.datamodule import SampleModule, collate
+from var_exp.data.batches import collate
+from var_exp.data.datamodule import SampleModule
 from var_exp.methods import get_method
 from var_exp.methods.guided_backprop import GuidedBackprop
 from var_exp.metrics import (

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
+from var_exp.data.batches import collate
 from var_exp.data.critter_siblings import CritterSiblings
-from var_exp.data.datamodule import collate
 from var_exp.methods import get_method
 from var_exp.models import input_spec, load_model
 from var_exp.refine.shared import SharedEvidence, shared_evidence

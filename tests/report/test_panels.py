@@ -55,6 +55,25 @@ def test_what_is_won_by_losing_least_is_said_and_not_drawn():
     assert strong.remark("var", 0) == ""
 
 
+def test_what_is_too_little_to_be_seen_is_said():
+    kept = torch.zeros(2, 1, 40, 50)
+    kept[0, 0, 0, :6] = 1.0  # of 2000 pixels
+    kept[1, 0, 0], kept[0, 0, 5:7] = 1.0, -1.0
+    maps = {"base": torch.ones(2, 1, 40, 50), "var": kept}
+    image = torch.zeros(3, 40, 50, dtype=torch.uint8)
+
+    def remarks(competitions):
+        given = panel(image=image, regions=None, maps=maps, competitions=competitions)
+        return [given.remark("var", k) for k in range(2)]
+
+    assert remarks({"var": VAR(magnitude="signed")}) == [
+        "keeps 0.3 % of the pixels; loses least in 5 %",
+        "",
+    ]
+    assert remarks({"var": VAR(magnitude="abs")}) == ["", ""]  # the blue is seen
+    assert remarks({}) == ["", ""]  # no competition
+
+
 @pytest.mark.parametrize(
     ("names", "probabilities", "asked", "sentence"),
     [

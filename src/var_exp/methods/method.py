@@ -12,7 +12,7 @@ from torch import nn
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.models.frozen import frozen
 from var_exp.models.selfcheck import Needs, check_network
-from var_exp.types import Classes, Images, Logits, Maps
+from var_exp.types import Classes, Images, Logits, Maps, refuse_picture
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ class Method(ABC):
         Raises:
             UnsupportedModel: one sentence with the fix.
         """
+        refuse_picture(image)
         check_network(model, image, self.needs)
         with frozen(model):
             self._check(model, image)

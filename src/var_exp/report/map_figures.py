@@ -267,7 +267,7 @@ def _tile(panel: Panel, variant: str, column: int) -> Tile:
     scores = panel.scores.get(variant, [])
     score = scores[column] if column < len(scores) else float("nan")
     remark = panel.remark(variant, column).partition(";")[0]
-    if remark.startswith("loses least"):  # some evidence is there, and drawn
+    if remark.startswith(("loses least", "keeps")):  # some evidence is there, and drawn
         remark = ""
     caption = remark or (f"{score:.2f}" if isfinite(score) else "")
     return Tile(np.asarray(drawn.convert("RGB")), panel.region(column), caption)

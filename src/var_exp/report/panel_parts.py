@@ -79,7 +79,7 @@ def _remarks(panel: Panel, variant: str, column: int) -> list[tuple[str, str]]:
     score = scores[column] if column < len(scores) else float("nan")
     told = f"{score:.2f} {panel.metric}".rstrip() if isfinite(score) else ""
     remark = panel.remark(variant, column)
-    both = ((told, SOFT), (remark, SOFT if remark.startswith("loses least") else ACCENT))
+    both = ((told, SOFT), (remark, SOFT if remark.startswith(("loses least", "keeps")) else ACCENT))
     return [(text, colour) for text, colour in both if text]
 
 

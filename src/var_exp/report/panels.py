@@ -25,6 +25,7 @@ SCALE_RULE = (
     "paper's mode, strong evidence against a class wins as well, and stays blue. A line outlines "
     "the true region of the class."
 )
+_LITTLE = 0.01  # of the pixels
 _NAMED = 5  # most classes in one phrase
 
 
@@ -126,16 +127,19 @@ class Panel:
     def remark(self, variant: str, column: int) -> str:
         """What the eye could mistake in one map, in words; mostly "".
 
-        "empty map", "not finite in n pixels", "no evidence for it", and how much it wins by losing
-        least.
+        "empty map", "not finite in n pixels", "no evidence for it", how much it wins by losing
+        least, and that it keeps so little that nobody would see it.
         """
         values = self.flat(variant)[column]
-        if (said := note(values)) or not self.loses_least(variant):
+        if (said := note(values)) or variant not in self.competitions:
             return said
-        least = (values < 0).float().mean().item()
-        if not (values > 0).any():
+        least = (values < 0).float().mean().item() if self.loses_least(variant) else 0.0
+        if self.loses_least(variant) and not (values > 0).any():
             return f"no evidence for it; loses least in {100 * least:.0f} % of the pixels"
-        return f"loses least in {100 * least:.0f} %" if least >= 0.01 else ""
+        kept = (self.drawn(variant)[column] != 0).float().mean().item()
+        little = [f"keeps {100 * kept:.1g} % of the pixels"] if kept < _LITTLE else []
+        loses = [f"loses least in {100 * least:.0f} %"] if least >= _LITTLE else []
+        return "; ".join(little + loses)
 
     def region(self, column: int) -> Bool[Tensor, "H W"] | None:
         """True region of one of the competing classes, where it is known."""

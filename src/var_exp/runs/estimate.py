@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from var_exp.data.datamodule import collate
+from var_exp.data.batches import collate
 from var_exp.modules.attribution import AttributionModule
 from var_exp.runs.experiment import Experiment
 from var_exp.types import Batch

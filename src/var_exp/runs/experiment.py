@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from var_exp.classes import ClassMapping, ClassRule, Named, TopK
-from var_exp.data.datamodule import collate
+from var_exp.data.batches import collate
 from var_exp.data.imagenet_classes import names_of_classes
 from var_exp.data.questions import AskedAbout, check_pictures
 from var_exp.data.unreadable import first_readable

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from var_exp.data.datamodule import collate
+from var_exp.data.batches import collate
 from var_exp.report.panels import Panel
 from var_exp.results.rows import Row, read_rows
 from var_exp.results.selection import Pick, pick_at_random, pick_samples

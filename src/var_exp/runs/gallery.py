@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from var_exp.data.datamodule import collate, to_display
+from var_exp.data.batches import collate, to_display
 from var_exp.models import probabilities as by_head
 from var_exp.models.declared import Head
 from var_exp.modules.attribution import AttributionModule
