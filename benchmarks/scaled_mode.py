@@ -39,11 +39,12 @@ SETTINGS = [
         temperatures, ["abs", "signed", "positive"], ["separate", "sum"], TAUS
     )
 ]
+CHOSEN = ("rms", 3.0, "signed", "sum", 0.01)
 FEW = [  # with --few: paper mode, the chosen setting, and what differs from it in one option
     ("none", 10.0, "abs", "separate", 0.01),
     ("max", 10.0, "abs", "separate", 0.01),
     ("rms", 1.0, "signed", "sum", 0.01),
-    ("rms", 3.0, "signed", "sum", 0.01),
+    CHOSEN,
     ("rms", 10.0, "signed", "sum", 0.01),
     ("rms", 3.0, "abs", "sum", 0.01),
     ("rms", 3.0, "positive", "sum", 0.01),
@@ -126,6 +127,11 @@ def difference(refined, base):
     return found.value, found.low, found.high
 
 
+def in_words(refined, base):
+    """The same as text."""
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*difference(refined, base))
+
+
 def report(found, competing, settings):
     """Settings in the order of merit: never worse where the base is above chance, then the gain."""
     rows = []
@@ -167,7 +173,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="which pictures meet in a grid")
     parser.add_argument("--competing", default="2,4,8,16", help="numbers of classes")
     parser.add_argument("--few", action="store_true", help="11 settings rather than all")
-    parser.add_argument("--each", action="store_true", help="print the difference of each pair")
+    parser.add_argument("--each", action="store_true", help="print the differences of each pair")
     parser.add_argument("--out", type=Path, default=Path("runs/scaled_mode"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -212,9 +218,11 @@ def main():
             found.items(), enumerate(settings)
         ):
             for i, k in enumerate(competing):
-                value, low, high = difference(refined[i, s], base)
                 words = " ".join(str(word) for word in setting)
-                print(f"{name} K={k} {words}: {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+                print(
+                    f"{name} K={k} {words}: {in_words(refined[i, s], base)}, against the chosen "
+                    f"{in_words(refined[i, s], refined[i, settings.index(CHOSEN)])}"
+                )
 
 
 if __name__ == "__main__":
