@@ -26,7 +26,7 @@ from var_exp.engine.gradients import reduced_gradients
 from var_exp.engine.read_outs import find_layers, read_after
 from var_exp.engine.scores import class_scores
 from var_exp.methods.method import Method
-from var_exp.types import Classes, Images, Logits, Maps
+from var_exp.types import Classes, Images, Maps
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class LeGrad(Method):
             with attention_matrices() as matrices, read_after(layers, last):
                 yield matrices
 
-        def sum_over_layers(logits: Logits, classes: Classes) -> Float[Tensor, "B K"]:
+        def sum_over_layers(
+            logits: Float[Tensor, "rows N"], classes: Classes
+        ) -> Float[Tensor, "B K"]:
             return class_scores(logits.unflatten(0, (last, -1)).sum(0), classes)
 
         def sensitivity(_: Sequence[Tensor], gradients: Sequence[Tensor]) -> Float[Tensor, "B N"]:
