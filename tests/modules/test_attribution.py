@@ -170,6 +170,7 @@ class Curious(SampleMetric):
         regions,
         cells,
         scope,
+        without,
         other_maps,
         reattribute,
     ):
@@ -179,17 +180,19 @@ class Curious(SampleMetric):
 
 
 class Parts(Scenes):
-    """The same, each region in the upper half of an object of its own."""
+    """The same, each region in the upper half of an object of its own; two things may be absent."""
 
     def __getitem__(self, index):
-        return replace(super().__getitem__(index), scope=super().__getitem__(index).regions)
+        sample = super().__getitem__(index)
+        without = torch.stack([sample.image / 2, 1 - sample.image])
+        return replace(sample, scope=sample.regions, without=without)
 
 
 def test_a_run_gives_all_that_a_metric_may_ask_for_in_the_shapes_of_the_table(model):
     """The letters of `INPUTS`: here N = 3 maps a picture, A = 3 classes asked about."""
     run(model, lambda: {"curious": Curious()}, data=Parts(), batch_size=7, controls=False)
     assert list(Curious.seen) == list(INPUTS) == list(inputs_of("curious", Curious()))
-    sizes = {"N": 21, "A": 3, "c": 3, "C": 3, "H": 16, "W": 16}
+    sizes = {"N": 21, "A": 3, "P": 2, "c": 3, "C": 3, "H": 16, "W": 16}
     for name, value in Curious.seen.items():
         meaning = INPUTS[name].meaning
         letters = re.match(r"\[([\w, ]+)\]( bool| int64)?", meaning)
@@ -198,6 +201,10 @@ def test_a_run_gives_all_that_a_metric_may_ask_for_in_the_shapes_of_the_table(mo
             kind = {" bool": torch.bool, " int64": torch.int64}.get(letters[2], torch.float32)
             assert value.dtype == kind
     assert len(Curious.seen["ids"]) == 21
+    images, (half, inverse) = Curious.seen["images"], Curious.seen["without"].unbind(1)
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (SPEC.mean, SPEC.std))
+    torch.testing.assert_close(half, ((images * std + mean) / 2 - mean) / std)
+    torch.testing.assert_close(inverse, (1 - (images * std + mean) - mean) / std)
     assert isinstance(Curious.seen["reattribute"], Reattribute)
 
 
