@@ -25,6 +25,7 @@ from var_exp.metrics import (
     EfficientRandomization,
     EnergyPointingGame,
     EnergyShare,
+    FFidelity,
     GridConfusion,
     GridPointingGame,
     Infidelity,
@@ -200,7 +201,8 @@ def test_value_is_the_mean_of_the_scores(metric):
 def test_bounds(metric):
     scores, _ = scores_of(metric, torch.randn(COUNT, 1, SIDE, SIDE) * 100)
     signed = ABPC | AOPC | ClassSensitivity | ContrastiveDeletion | GridConfusion | Intervention
-    signed |= ModelRandomization | PartDeletion | SaCo | SensitivityN | EfficientRandomization
+    signed |= EfficientRandomization | FFidelity | ModelRandomization
+    signed |= PartDeletion | SaCo | SensitivityN
     of_logits = isinstance(metric, PerturbationAUC) and metric.score == "logit"
     if of_logits or isinstance(metric, RegionEffect):
         assert scores.isfinite().all()

@@ -202,11 +202,11 @@ class Curious(SampleMetric):
 
 
 class Parts(Scenes):
-    """The same, each region in the upper half of an object of its own, and without two things."""
+    """The same, each region in the upper half of an object of its own; two things may be absent."""
 
     def __getitem__(self, index):
         sample = super().__getitem__(index)
-        without = torch.stack([sample.image, 1 - sample.image])
+        without = torch.stack([sample.image / 2, 1 - sample.image])
         return replace(sample, scope=sample.regions, without=without)
 
 
@@ -223,6 +223,10 @@ def test_a_run_gives_all_that_a_metric_may_ask_for_in_the_shapes_of_the_table(mo
             kind = {" bool": torch.bool, " int64": torch.int64}.get(letters[2], torch.float32)
             assert value.dtype == kind
     assert len(Curious.seen["ids"]) == 21
+    images, (half, inverse) = Curious.seen["images"], Curious.seen["without"].unbind(1)
+    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (SPEC.mean, SPEC.std))
+    torch.testing.assert_close(half, ((images * std + mean) / 2 - mean) / std)
+    torch.testing.assert_close(inverse, (1 - (images * std + mean) - mean) / std)
     assert isinstance(Curious.seen["reattribute"], Reattribute)
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import var_exp
-from var_exp.data.datamodule import collate
+from var_exp.data.batches import collate
 from var_exp.methods import get_method
 from var_exp.metrics.functional import grid_pointing_game
 from var_exp.models import declare, load_model

@@ -100,6 +100,23 @@ def test_views_depend_on_the_sample_and_the_draw_alone():
     assert torch.equal(Views(data, None, seed=0)[2, 7][0], data[2].image)
 
 
+def test_masks_hide_whole_squares_and_never_more_than_their_share():
+    data, colour = Critters(40, 3), (0.2, 0.4, 0.6)
+    hidden = []
+    for index in range(40):
+        plain, _ = Views(data, 1.0, seed=0)[index, 5]
+        seen, _ = Views(data, 1.0, 0, 0.25, colour)[index, 5]
+        differs = (seen != plain).any(0)
+        assert (seen[:, differs] == torch.tensor(colour)[:, None]).all()
+        squares = differs.unflatten(0, (8, 8)).unflatten(2, (8, 8)).float().mean((1, 3))
+        assert set(squares.flatten().tolist()) <= {0.0, 1.0}
+        hidden.append(int(squares.sum()))
+        assert torch.equal(Views(data, 1.0, 0, 0.25, colour)[index, 5][0], seen)
+    assert max(hidden) <= 16  # a quarter of 64
+    assert min(hidden) < 4
+    assert max(hidden) > 12
+
+
 def test_a_view_is_a_part_of_the_picture_resized():
     """A ramp tells which part is seen: its ends, and that nothing outside [0, 1] appears."""
     across = torch.linspace(0, 1, 64).expand(64, 64)

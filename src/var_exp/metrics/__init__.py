@@ -13,6 +13,7 @@ from var_exp.metrics.contrastive_deletion import ContrastiveDeletion
 from var_exp.metrics.efficient_randomization import EfficientRandomization
 from var_exp.metrics.energy_pointing_game import EnergyPointingGame
 from var_exp.metrics.energy_share import EnergyShare, IrrelevantEnergyShare
+from var_exp.metrics.f_fidelity import FFidelity
 from var_exp.metrics.grid_confusion import GridConfusion
 from var_exp.metrics.grid_pointing_game import GridPointingGame
 from var_exp.metrics.infidelity import Infidelity
@@ -53,6 +54,7 @@ __all__ = [
     "EfficientRandomization",
     "EnergyPointingGame",
     "EnergyShare",
+    "FFidelity",
     "GridConfusion",
     "GridPointingGame",
     "Infidelity",

@@ -9,6 +9,7 @@ from var_exp.metrics.contrastive_deletion import contrastive_deletion
 from var_exp.metrics.efficient_randomization import histogram_entropy
 from var_exp.metrics.energy_pointing_game import energy_pointing_game
 from var_exp.metrics.energy_share import energy_share
+from var_exp.metrics.f_fidelity import f_fidelity
 from var_exp.metrics.grid_confusion import grid_confusion
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.metrics.infidelity import infidelity
@@ -41,6 +42,7 @@ __all__ = [
     "deletion_auc",
     "energy_pointing_game",
     "energy_share",
+    "f_fidelity",
     "grid_confusion",
     "grid_pointing_game",
     "histogram_entropy",

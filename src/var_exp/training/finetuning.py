@@ -45,6 +45,8 @@ class FineTuning:
         warmup: Share of the steps until the learning rate is highest.
         clip: Largest norm of the gradient.
         zoom: Least share of a picture that a training view shows, above 0; 1 shows all of it.
+        masked: Largest share of a training view that is masked with the mean colour, at random;
+            0 masks nothing, below 1.
 
     Raises:
         ConfigError: an option out of its range.
@@ -59,6 +61,7 @@ class FineTuning:
     warmup: float = 0.15
     clip: float = 1.0
     zoom: float = 0.5
+    masked: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
@@ -68,6 +71,8 @@ class FineTuning:
             raise ConfigError(f"recipe.held_out must be between 0 and 1, got {self.held_out}.")
         if not 0 < self.zoom <= 1:
             raise ConfigError(f"recipe.zoom must be above 0 and at most 1, got {self.zoom}.")
+        if not 0 <= self.masked < 1:
+            raise ConfigError(f"recipe.masked must be at least 0 and below 1, got {self.masked}.")
 
 
 class TrainingModule(LightningDataModule):
@@ -81,8 +86,10 @@ class TrainingModule(LightningDataModule):
         *,
         workers: int,
         seed: int,
+        colour: Sequence[float],
     ) -> None:
         super().__init__()
+        self.colour = colour
         self.dataset = dataset
         self.split = split
         self.recipe = recipe
@@ -92,7 +99,8 @@ class TrainingModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Attempt]:
         """Shuffled; an incomplete batch at the end is left out, unless it is the only one."""
         complete = len(self.split[0]) >= self.recipe.batch_size
-        views = Views(self.dataset, self.recipe.zoom, self.seed)
+        recipe = self.recipe
+        views = Views(self.dataset, recipe.zoom, self.seed, recipe.masked, self.colour)
         return self._loader(views, EpochOrder(self.split[0], self.seed), drop_last=complete)
 
     def val_dataloader(self) -> DataLoader[Attempt]:
@@ -149,7 +157,8 @@ def fine_tune(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> dict
     if class_names(model) != tuple(names):  # else it goes on with the classes that it knows
         model.reset_classifier(len(names))  # type: ignore[operator]  # timm's
     split = hold_out(dataset, recipe.held_out)
-    data = TrainingModule(dataset, split, recipe, workers=root["workers"], seed=root["seed"])
+    how = {"workers": root["workers"], "seed": root["seed"], "colour": spec.mean}
+    data = TrainingModule(dataset, split, recipe, **how)
     model.requires_grad_(True).train().to(memory_format=torch.channels_last)
     rate = (recipe.learning_rate, recipe.weight_decay, recipe.warmup)
     module = TunedClassifier(model, spec, *rate, class_names=names)

@@ -24,6 +24,9 @@ from var_exp.types import PREDICTED, BadData, SampleDataset, Unreadable
 Attempt: TypeAlias = "tuple[Tensor, Tensor] | BadData"
 """Image and shares of the classes, or why it cannot be read."""
 
+MASK_SIDE = 8
+"""Side in pixels of the squares that `mask` hides."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,12 +77,23 @@ class Views(Dataset[Attempt]):
         zoom: Least share of a picture that a view shows; views are also mirrored by chance. None
             shows pictures as they are.
         seed: Of the views, with the sample's id and the draw.
+        masked: Largest share of a view that is masked (`mask`).
+        colour: RGB in [0, 1] of the masks.
     """
 
-    def __init__(self, dataset: SampleDataset, zoom: float | None, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        zoom: float | None,
+        seed: int,
+        masked: float = 0.0,
+        colour: Sequence[float] = (0.5, 0.5, 0.5),
+    ) -> None:
         self.dataset = dataset
         self.zoom = zoom
         self.seed = seed
+        self.masked = masked
+        self.colour = torch.tensor(colour)[:, None, None]
 
     def __getitem__(self, key: tuple[int, int]) -> Attempt:
         index, draw = key
@@ -91,7 +105,11 @@ class Views(Dataset[Attempt]):
         shares[sample.classes] = 1 / len(sample.classes)
         if self.zoom is None:
             return sample.image, shares
-        return view(sample.image, self.zoom, sample_generator(self.seed, sample.id, draw)), shares
+        generator = sample_generator(self.seed, sample.id, draw)
+        seen = view(sample.image, self.zoom, generator)
+        if self.masked:
+            seen = mask(seen, self.masked, self.colour, generator)
+        return seen, shares
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
@@ -146,6 +164,22 @@ def view(
         antialias=True,
     )
     return seen.flip(-1) if mirror < 0.5 else seen
+
+
+def mask(
+    image: Float[Tensor, "3 H W"],
+    most: float,
+    colour: Float[Tensor, "3 1 1"],
+    generator: Generator,
+) -> Float[Tensor, "3 H W"]:
+    """Put a colour over random squares of 8 px, none or up to a share of all that there are."""
+    down, across = (-(-side // MASK_SIDE) for side in image.shape[1:])
+    count = int(torch.randint(int(most * down * across) + 1, (), generator=generator))
+    hidden = torch.zeros(down * across, dtype=torch.bool)
+    hidden[torch.randperm(down * across, generator=generator)[:count]] = True
+    squares = hidden.view(down, across).repeat_interleave(MASK_SIDE, 0)
+    squares = squares.repeat_interleave(MASK_SIDE, 1)[: image.shape[1], : image.shape[2]]
+    return torch.where(squares, colour, image)
 
 
 def collate_attempts(attempts: Sequence[Attempt]) -> tuple[Tensor, Tensor] | BadData | None:
