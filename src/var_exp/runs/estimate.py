@@ -4,6 +4,7 @@ The first samples are attributed and scored as in the run: one to set things up,
 batch holds, or that one again where it took long.
 """
 
+import io
 import time
 from dataclasses import dataclass
 
@@ -12,7 +13,13 @@ from torch import nn
 
 from var_exp.data.batches import collate
 from var_exp.modules.attribution import AttributionModule
+from var_exp.modules.variants import Attributed, Variants
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
+from var_exp.report.thumbnails import thumbnail
+from var_exp.results.drawings import write_drawing
 from var_exp.runs.experiment import Experiment
+from var_exp.runs.gallery import panels_of
 from var_exp.types import Batch
 
 _ROW_BYTES = 80  # of a line of scores.csv, about
@@ -29,7 +36,7 @@ class Estimate:
         forwards: Pictures that go through the network for one sample, measures included.
         seconds: Time of one sample, on this machine and device.
         rows: Lines of `scores.csv`.
-        map_bytes: Bytes of the maps that are kept.
+        map_bytes: Bytes of the maps that are kept, and of their pictures.
     """
 
     samples: int
@@ -52,21 +59,42 @@ class Estimate:
 
 
 def estimate(
-    experiment: Experiment, module: AttributionModule, batch_size: int, *, keeps_maps: bool
+    experiment: Experiment,
+    module: AttributionModule,
+    batch_size: int,
+    *,
+    keeps_maps: bool,
+    draws_maps: bool = False,
 ) -> Estimate:
-    """Try the first batch of a run; nothing is written."""
+    """Try the first batch of a run; nothing is written.
+
+    Args:
+        experiment: What the run is made of.
+        module: Its attribution.
+        batch_size: Most samples that are attributed together.
+        keeps_maps: Whether the maps are kept.
+        draws_maps: Whether they are drawn as well.
+    """
     dataset = experiment.dataset
     first = collate([dataset[0]], experiment.spec)
     rows: list[int] = []
     sizes: list[int] = []
     module.keep = lambda scored: rows.append(len(scored.rows))
-    module.keep_maps = lambda _batch, attributed, _: sizes.append(attributed.maps[:, :1].nbytes)
+    drawn: list[int] = []
+
+    def keep_maps(batch: Batch, attributed: Attributed, _: Variants) -> None:
+        sizes.append(attributed.maps[:, :1].nbytes)
+        if draws_maps:
+            drawn.extend(map(_bytes_of, panels_of(experiment, module, batch, attributed)))
+
+    module.keep_maps = keep_maps
     started = time.perf_counter()
     _step(module, first)
     tried = 1 if time.perf_counter() - started > _LONG else min(batch_size, len(dataset))
     batches = collate([dataset[place] for place in range(tried)], experiment.spec)
     rows.clear()
     sizes.clear()
+    drawn.clear()
     with _CountedForwards(experiment.model) as passes:
         started = time.perf_counter()
         _step(module, batches)
@@ -81,8 +109,15 @@ def estimate(
         forwards=passes.images / tried,
         seconds=seconds / tried,
         rows=round(sum(rows) * share),
-        map_bytes=round(sum(sizes) * share * variants * asked) if keeps_maps else 0,
+        map_bytes=round((sum(sizes) * variants * asked + sum(drawn)) * share) if keeps_maps else 0,
     )
+
+
+def _bytes_of(panel: Panel) -> int:
+    """What the pictures of one sample take on the disk."""
+    large, small = io.BytesIO(), io.BytesIO()
+    write_drawing(panel_picture(panel), thumbnail(panel), panel.sentence, large, small)
+    return len(large.getvalue()) + len(small.getvalue())
 
 
 def _step(module: AttributionModule, batches: tuple[Batch, ...]) -> None:
