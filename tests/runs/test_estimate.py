@@ -25,3 +25,17 @@ def test_the_estimate_is_no_other_run(composed, tmp_path, monkeypatch, capsys):
     evaluate(composed(*options, "dry_run=true", "controls=false"), tmp_path)
     # logits, the method, and a picture for each of 28 steps, of base and refined map
     assert "16 samples, " in capsys.readouterr().out
+
+
+def test_pictures_of_maps_are_counted(composed, tmp_path, capsys):
+    options = ("data.count=16", "pictures=0", "logger=none", "trainer=cpu", "maps=overlays")
+    evaluate(composed(*options, "dry_run=true"), tmp_path)
+    said = capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    evaluate(composed(*options), tmp_path)
+    kept = [
+        f for f in (tmp_path / "maps").rglob("*") if f.suffix in (".safetensors", ".png", ".jpg")
+    ]
+    assert len(kept) == 1 + 2 * 4  # four grids in a batch
+    total = sum(file.stat().st_size for file in kept)
+    assert f"{total / 1e6:.1f} MB of maps" in said

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from PIL import Image
 
@@ -63,8 +64,7 @@ class Drawings:
         try:
             for file in (large, small):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(large, compress_level=1)  # a third of the time, a tenth larger
-            thumbnail.save(small, quality=80, comment=sentence.encode())
+            write_drawing(picture, thumbnail, sentence, large, small)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
 
@@ -84,6 +84,18 @@ class Drawings:
             self.folder / _PICTURES / f"{name}.png",
             self.folder / _THUMBNAILS / f"{name}.jpg",
         )
+
+
+def write_drawing(
+    picture: Image.Image,
+    thumbnail: Image.Image,
+    sentence: str,
+    large: Path | IO[bytes],
+    small: Path | IO[bytes],
+) -> None:
+    """Write the pictures of one sample to two files."""
+    picture.save(large, "PNG", compress_level=1)  # a third of the time, a tenth larger
+    thumbnail.save(small, "JPEG", quality=80, comment=sentence.encode())
 
 
 def _file_names(ids: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ batch holds, or that one again where it took long. So it goes for those on which
 compete as well, and for the others, which cost less.
 """
 
+import io
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,13 @@ from torch import nn
 
 from var_exp.data.batches import collate
 from var_exp.modules.attribution import AttributionModule
+from var_exp.modules.variants import Attributed, Variants
+from var_exp.report.panel_picture import panel_picture
+from var_exp.report.panels import Panel
+from var_exp.report.thumbnails import thumbnail
+from var_exp.results.drawings import write_drawing
 from var_exp.runs.experiment import Experiment
+from var_exp.runs.gallery import panels_of
 from var_exp.types import Batch
 
 _ROW_BYTES = 80  # of a line of scores.csv, about
@@ -31,7 +38,7 @@ class Estimate:
         forwards: Pictures that go through the network for one sample, measures included.
         seconds: Time of one sample, on this machine and device.
         rows: Lines of `scores.csv`.
-        map_bytes: Bytes of the maps that are kept.
+        map_bytes: Bytes of the maps that are kept, and of their pictures.
     """
 
     samples: int
@@ -54,15 +61,29 @@ class Estimate:
 
 
 def estimate(
-    experiment: Experiment, module: AttributionModule, batch_size: int, *, keeps_maps: bool
+    experiment: Experiment,
+    module: AttributionModule,
+    batch_size: int,
+    *,
+    keeps_maps: bool,
+    draws_maps: bool = False,
 ) -> Estimate:
-    """Try the first batch of a run; nothing is written."""
+    """Try the first batch of a run; nothing is written.
+
+    Args:
+        experiment: What the run is made of.
+        module: Its attribution.
+        batch_size: Most samples that are attributed together.
+        keeps_maps: Whether the maps are kept.
+        draws_maps: Whether they are drawn as well.
+    """
     dataset = experiment.dataset
     kinds: dict[bool, list[int]] = {}
     for place in range(len(dataset)):
         kinds.setdefault(module.meets_random(dataset.sample_id(place)), []).append(place)
     parts = [
-        (len(places), _tried(experiment, module, places[:batch_size])) for places in kinds.values()
+        (len(places), _tried(experiment, module, places[:batch_size], draws_maps=draws_maps))
+        for places in kinds.values()
     ]
 
     def mean(value: Callable[["_Tried"], float]) -> float:
@@ -91,17 +112,28 @@ class _Tried:
     map_bytes: int
 
 
-def _tried(experiment: Experiment, module: AttributionModule, places: Sequence[int]) -> _Tried:
+def _tried(
+    experiment: Experiment,
+    module: AttributionModule,
+    places: Sequence[int],
+    *,
+    draws_maps: bool,
+) -> _Tried:
     """Attribute and score samples, or the first of them alone where that takes long."""
     dataset = experiment.dataset
     first = collate([dataset[places[0]]], experiment.spec)
     rows: list[int] = []
     sizes: list[int] = []
     module.keep = lambda scored: rows.append(len(scored.rows))
-    module.keep_maps = lambda batch, attributed, _: sizes.append(
-        attributed.maps[:, :1].nbytes
-        * (attributed.classes.shape[1] + len(experiment.refiners) * batch.classes.shape[1])
-    )
+
+    def keep_maps(batch: Batch, attributed: Attributed, _: Variants) -> None:
+        asked, competing = batch.classes.shape[1], attributed.classes.shape[1]
+        kept = competing + len(experiment.refiners) * asked  # maps of each sample
+        sizes.append(attributed.maps[:, :1].nbytes * kept)
+        if draws_maps:
+            sizes.extend(map(_bytes_of, panels_of(experiment, module, batch, attributed)))
+
+    module.keep_maps = keep_maps
     started = time.perf_counter()
     _step(module, first)
     tried = 1 if time.perf_counter() - started > _LONG else len(places)
@@ -114,6 +146,13 @@ def _tried(experiment: Experiment, module: AttributionModule, places: Sequence[i
         seconds = time.perf_counter() - started
     module.keep = module.keep_maps = None
     return _Tried(tried, passes.images, seconds, sum(rows), sum(sizes))
+
+
+def _bytes_of(panel: Panel) -> int:
+    """What the pictures of one sample take on the disk."""
+    large, small = io.BytesIO(), io.BytesIO()
+    write_drawing(panel_picture(panel), thumbnail(panel), panel.sentence, large, small)
+    return len(large.getvalue()) + len(small.getvalue())
 
 
 def _step(module: AttributionModule, batches: tuple[Batch, ...]) -> None:

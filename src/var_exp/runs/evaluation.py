@@ -73,7 +73,8 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
     keeps_maps = _wanted_maps(root["maps"], experiment.own_pictures)
     if root["dry_run"]:
         module.to(trainer.strategy.root_device)
-        print(estimate(experiment, module, root["batch_size"], keeps_maps=bool(keeps_maps)))
+        kept = {"keeps_maps": bool(keeps_maps), "draws_maps": keeps_maps == "overlays"}
+        print(estimate(experiment, module, root["batch_size"], **kept))
         return []
     ids = [dataset.sample_id(place) for place in range(len(dataset))]
     _leave_finished(run_dir, root, experiment, module)
