@@ -52,8 +52,10 @@ def experiment():
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 9)
     )
+    net.eval().requires_grad_(False)
     return Experiment(
-        model=net.eval().requires_grad_(False),
+        model=net,
+        ready=net,
         spec=SPEC,
         dataset=Photos(),
         method=get_method("gbp"),

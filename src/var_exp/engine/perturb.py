@@ -54,7 +54,10 @@ def masked_logits(
     def work(rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         masks = make_masks(rows, indices).to(images)
         with torch.no_grad(), frozen(model):
-            return masks, check_logits(model(images[rows] * masks + baseline * (1 - masks)))
+            masked = images[rows] * masks
+            if baseline:
+                masked += baseline * (1 - masks)
+            return masks, check_logits(model(masked))
 
     for rows, _, (masks, logits) in limit.pairs(len(images), n_masks, work):
         yield MaskedLogits(rows, masks, logits)

@@ -218,7 +218,6 @@ class AttributionModule(LightningModule):
         classes = attributed.classes[:, :asked].flatten()
         labels = batch.asking(attributed.logits).classes.flatten().tolist()
         known: dict[str, Any] = {
-            "images": batch.images.repeat_interleave(asked, 0),
             "classes": classes,
             "competitors": competitors.flatten(),
             "ids": owners,
@@ -226,6 +225,8 @@ class AttributionModule(LightningModule):
             "asked": attributed.classes[:, :asked].repeat_interleave(asked, 0),
             "own": torch.arange(asked, device=classes.device).repeat(len(batch.ids)),
         }
+        if "images" in self._wanted:  # a copy for each class asked about
+            known["images"] = batch.images.repeat_interleave(asked, 0)
         if batch.regions is not None:
             known["regions"] = batch.regions.flatten(0, 1)
             if "cells" in self._wanted:  # the places of all classes asked about
