@@ -108,6 +108,7 @@ def test_what_is_no_map_is_refused_before_any_is_read(tmp_path, maps, changes, m
     [
         ("id,class,row\na,0,0", "lacks the column shard"),
         ("id,class,shard,row\na,zero,x.npy,0", "line 2 of .* is no place of a map"),
+        ("class,shard,row,id\n0,x.npy,0", "line 2 of .* is no place of a map .it is too short"),
         ("id,class,shard,row\na,0,../x.npy,0", r"names '\.\./x.npy', which is no \.npy file of"),
         ("id,class,shard,row\na,0,x.pickle,0", "which is no .npy file"),
         ("id,class,shard,row\na,0,y.npy,0", "names 'y.npy', which is not there"),

@@ -108,6 +108,8 @@ class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
                 raise BadData(f"'{path}' lacks the column {sorted(lacking)[0]}; see docs/own.md.")
             for line in lines:
                 try:
+                    if None in line.values():
+                        raise ValueError("it is too short")
                     label, row = int(line["class"]), int(line["row"])
                 except (TypeError, ValueError) as error:
                     raise BadData(
