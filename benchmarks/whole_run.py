@@ -24,13 +24,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from var_exp.data.datamodule import collate
+from var_exp.data.batches import collate
 from var_exp.registry import conf_dir
 from var_exp.runs.arguments import open_key
-from var_exp.runs.config import EvaluateConfig, check
+from var_exp.runs.config import check
 from var_exp.runs.evaluation import evaluate
 from var_exp.runs.experiment import prepare
-from var_exp.runs.given import GIVEN
+from var_exp.runs.schema import GIVEN, EvaluateConfig
 
 
 def seconds(work: Callable[[], object]) -> float:
