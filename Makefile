@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST ?= .venv-lowest
+ROOM ?= refine
+SHARE ?= 0.1
 LOWEST_EXTRAS := slurm,parallel,tensorboard,photographs,coco,parquet
 # With these versions timm builds no transformer on the meta device, which one test uses.
 LOWEST_WITHOUT := every_alias_builds or (every_architecture and convnext_tiny)
 READY := $(VENV)/ready
 
-.PHONY: demo test check check-lowest fix docs benchmark help
+.PHONY: demo test check check-lowest mutants fix docs benchmark help
 
 demo: $(READY) ## guided backpropagation with and without class competition, on critters
 	rm -rf runs/demo # a finished run is never overwritten otherwise
@@ -33,6 +35,10 @@ check-lowest: ## the demo and a fast part of the tests with the lowest versions 
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider -W default \
 		-k "not ($(LOWEST_WITHOUT))" \
 		tests/data tests/models tests/results tests/refine tests/runs tests/test_registry.py
+
+mutants: $(READY) ## change the code of a room (ROOM=refine) in a share of places (SHARE=0.1): do the tests notice?
+	$(BIN)/python -m pip install -q 'mutmut>=3.8'
+	$(BIN)/python .ci/mutants.py $(ROOM) $(SHARE)
 
 fix: $(READY) ## format the code and mend what the linter can
 	$(BIN)/ruff format

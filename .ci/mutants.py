@@ -121,14 +121,15 @@ def in_a_fork(script: Path) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def of_the_script() -> Counter[str]:
+def of_the_script(share: float) -> Counter[str]:
     """Mutants of the arithmetic of the report's page."""
     path = ROOT / "src" / "var_exp" / "report" / SCRIPT
     text = path.read_text()
     code = re.sub(r"//.*|/\*[\s\S]*?\*/", lambda found: " " * len(found[0]), text)
     counted: Counter[str] = Counter()
     importlib.import_module("var_exp.report.live")  # once for all forks, with all that it needs
-    for token in re.finditer(TOKENS, code):
+    tokens = list(re.finditer(TOKENS, code))
+    for token in random.Random(0).sample(tokens, max(1, round(share * len(tokens)))):
         other = OTHERS.get(token[0]) or str(int(token[0]) + 1)
         mutant = text[: token.start()] + other + text[token.end() :]
         with TemporaryDirectory() as folder:
@@ -144,6 +145,6 @@ def of_the_script() -> Counter[str]:
 if __name__ == "__main__":
     share = float(sys.argv[2]) if len(sys.argv) > 2 else 0.1
     for room in [sys.argv[1]] if len(sys.argv) > 1 else [*ROOMS, SCRIPT]:
-        counts = of_the_script() if room == SCRIPT else of_python(room, share)
+        counts = of_the_script(share) if room == SCRIPT else of_python(room, share)
         killed = counts["killed"] + counts["timeout"]
         print(f"{room}: {killed} of {sum(counts.values())} killed {dict(counts)}", flush=True)

@@ -11,6 +11,7 @@ and dies with its process.
 
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -212,6 +213,7 @@ class Store:
         except BaseException:
             connection.close()
             raise
+        weakref.finalize(self, connection.close)  # of a store that nobody closed
         return connection
 
     def _read(self, query: str, *given: object) -> Iterable[tuple[Any, ...]]:
