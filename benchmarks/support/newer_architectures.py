@@ -80,7 +80,7 @@ def _torchvision_regnet() -> nn.Module:
 
 
 def _regnet() -> nn.Module:
-    cfg = RegNetCfg(depth=5, w0=16, wa=8.0, wm=1.5, group_size=8, se_ratio=0.25, stem_width=8)
+    cfg = RegNetCfg(depth=5, w0=16, wa=8.0, wm=1.5, group_size=8, se_ratio=1.0, stem_width=8)
     model: nn.Module = RegNet(cfg, num_classes=_CLASSES)
     return model
 
@@ -110,8 +110,8 @@ NEWER = (
         stages=(1, 1, 1, 1)), 128),
     ("MViTv2", "timm/mvitv2_tiny", _mvit, 64),
     ("LeViT", "timm/levit_128s", partial(
-        _timm, "levit_128s", embed_dim=(16, 24, 32), key_dim=8, depth=(1, 1, 1),
-        num_heads=(2, 3, 4)), 224),
+        _timm, "levit_128s", img_size=96, embed_dim=(16, 24, 32), key_dim=8, depth=(1, 1, 1),
+        num_heads=(2, 3, 4)), 96),
     ("CrossViT", "timm/crossvit_tiny_240", partial(
         _timm, "crossvit_tiny_240", img_size=64, img_scale=(1.0, 1.0), patch_size=(8, 16),
         embed_dim=(16, 32), num_heads=(2, 2), depth=((1, 1, 0),)), 64),

@@ -62,8 +62,8 @@ the largest value expected. Where a method would run for hours ("small relatives
 on published sizes.
 
 Passes are counted at the logits, per image and for 4 classes: images that went forward, and images
-whose gradient came back, through however few layers. A search for the layer is counted, though it
-is made once per batch.
+whose gradient came back, through however few layers. A search for the layer is counted where it was
+not known from the check before the work, which keeps it for each network.
 
 | method | options | forward | backward | recomputed by | error |
 |---|---|---|---|---|---|

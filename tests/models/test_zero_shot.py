@@ -176,3 +176,21 @@ def test_a_network_of_one_tower_is_refused(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "vit"
     with pytest.raises(ConfigError, match="CLIP or SigLIP network"):
         zero_shot(str(tmp_path), PROMPTS)
+
+
+def test_an_image_tower_of_timm_with_text_embeddings_of_ones_own():
+    """The towers of CLIP in timm have no texts: any embeddings are the head."""
+    import timm
+
+    from var_exp.models.zero_shot import ZeroShot
+
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 2, "depth": 2}
+    tower = timm.create_model("vit_base_patch16_clip_224.openai", num_classes=12, **sizes)
+    text = normalize(torch.randn(5, 12), dim=1)
+    model = ZeroShot(tower, text, scale=50.0).eval()
+    right = 50 * normalize(tower.eval()(IMAGES), dim=1) @ text.T
+    torch.testing.assert_close(model(IMAGES), right)
+    method, classes = get_method("gradcam"), torch.arange(5).expand(2, 5)
+    method.check(model, IMAGES[:1])
+    assert VAR()(method.attribute(model, IMAGES, classes)).shape == (2, 5, 1, 32, 32)

@@ -28,5 +28,7 @@ def test_the_network_is_reproducible_and_every_weight_counts(architecture):
 
 def test_at_least_nine_families_of_both_libraries():
     assert len({each.family for each in ARCHITECTURES}) >= 9
-    assert {each.name.split("/")[0] for each in ARCHITECTURES} == {"timm", "torchvision", "var_exp"}
+    assert {each.name.split("/")[0] for each in ARCHITECTURES} == {
+        *("timm", "torchvision", "transformers", "var_exp")
+    }
     assert len({each.name for each in ARCHITECTURES}) == len(ARCHITECTURES)

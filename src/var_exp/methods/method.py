@@ -11,7 +11,7 @@ from torch import nn
 
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.models.frozen import frozen
-from var_exp.models.selfcheck import Needs, check_network
+from var_exp.models.selfcheck import Needs, check_network, once
 from var_exp.types import Classes, Images, Logits, Maps, refuse_picture
 
 
@@ -108,8 +108,8 @@ class Method(ABC):
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model that the method would explain wrongly or not at all, before the work.
 
-        First whether the network is what the method takes for granted, `models.selfcheck`; it is
-        asked once per network. Then what the method itself asks for.
+        First whether the network is what the method takes for granted, `models.selfcheck`; then
+        what the method itself asks for. Either is asked once for each state of the network.
 
         Args:
             model: The module about to be explained.
@@ -120,8 +120,8 @@ class Method(ABC):
         """
         refuse_picture(image)
         check_network(model, image, self.needs)
-        with frozen(model):
-            self._check(model, image)
+        question = (repr(self), image.shape, image.dtype, image.device)
+        once(model, question, lambda: self._check(model, image))
 
     def _check(self, model: nn.Module, image: Images) -> None:  # noqa: B027 (nothing, by default)
         """Refuse a model on which the method cannot act, where it asks for more than a network.

@@ -72,6 +72,22 @@ def check_network(model: nn.Module, image: Images, needs: Needs) -> None:
         known[(needs, *question)] = state
 
 
+def once(model: nn.Module, question: object, ask: Callable[[], None]) -> None:
+    """Ask something of a network that raises where the answer is no; once for each state of it.
+
+    Args:
+        model: The network.
+        question: Hashable; what is asked, and of which pictures.
+        ask: Raises, or returns where the answer is yes.
+    """
+    with frozen(model):
+        state, known = _state(model), _passed.setdefault(model, {})
+        key = ("asked", question)
+        if known.get(key) != state:
+            ask()
+            known[key] = state
+
+
 def check_parts(model: nn.Module, needs: Needs) -> None:
     """Refuse a network with parts that hide what a method needs; runs nothing.
 

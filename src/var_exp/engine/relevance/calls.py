@@ -174,6 +174,11 @@ def _batch_norm(call: Call, signals: list[Tensor]) -> Any:
     layer = made_by(x)
     if layer is not None and (x.ndim == 2 or layer.weight.ndim > 2):  # else channels differ
         return propagate(layer.scaled(scale, shift), call.run)
+    tokens = x._base  # behind a linear layer on tokens, which LeViT flattens to [B N, D]
+    layer = None if tokens is None or x.ndim != 2 else made_by(tokens)
+    if tokens is not None and layer is not None and tokens.shape[-1] == x.shape[1]:
+        merged = propagate(layer.scaled(scale, shift), lambda: call.run().view(tokens.shape))
+        return merged.view(x.shape)
     if is_sum(x):
         per_channel = (-1, *[1] * (x.ndim - 2))
         return x * scale.view(per_channel) + shift.view(per_channel)

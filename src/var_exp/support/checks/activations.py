@@ -30,7 +30,7 @@ def guided(case: Case) -> Tensor:
 
 def _with_rule(case: Case, rule: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Gradients [K, C, H, W] where what leaves an activation is rule(leaving plainly, arriving)."""
-    leaf = case.image.clone().requires_grad_()
+    leaf = case.pair().requires_grad_()
     scores = case.scores(leaf.clone())[0]
 
     def hook(leaving: tuple[Tensor, ...], arriving: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -41,7 +41,7 @@ def _with_rule(case: Case, rule: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
             node.register_hook(hook)
         elif "CopySlices" in node.name():
             raise Unchecked("an activation may be hidden in a call in place on part of a tensor")
-    return per_class(scores, leaf)
+    return per_class(scores, leaf)[::2]
 
 
 def _graph(output: Tensor) -> Iterator[Any]:

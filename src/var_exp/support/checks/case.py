@@ -35,6 +35,14 @@ class Case:
         """What the method explains, [n, K], for images [n, C, H, W]."""
         return self.explained(self.model(images))
 
+    def pair(self) -> Tensor:
+        """The image twice, [2, C, H, W], for the autograd of torch itself.
+
+        Of one image alone its batch norm may return wrong gradients on the CPU (torch 2.15), where
+        they come back through a transposition to tokens, as in LeViT.
+        """
+        return self.image.repeat(2, 1, 1, 1)
+
     def explained(self, scores: Tensor) -> Tensor:
         """What the method explains, [n, K], of logits [n, N]: the logits unless it says."""
         score = getattr(self.method, "score", "logit")

@@ -114,8 +114,8 @@ def vargrad(case: Case) -> float:
     """Variance of plain gradients at the noisy images, one by one."""
     gradients = []
     for stream in _streams(case):
-        leaf = (case.image + _noise(case, stream)).requires_grad_()
-        gradients.append(per_class(case.scores(leaf)[0], leaf))
+        leaf = (case.pair() + _noise(case, stream)).requires_grad_()
+        gradients.append(per_class(case.scores(leaf)[0], leaf)[::2])
     return relative_error(case.maps, torch.stack(gradients).var(0, correction=0))
 
 

@@ -5,6 +5,7 @@ function returns its value, and has Δ output / Δ input as its gradient.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ def deeplift(case: Case) -> float:
             "scaled_dot_product_attention": _attention,
             "matmul": lambda a, b: _product(torch.matmul, a, b),
             "mul": lambda a, b: _product(torch.mul, a, b),
+            "einsum": lambda terms, *pair: _product(partial(torch.einsum, terms), *pair),
+            "amax": _amax,
             "div": _quotient,
         },
         plain=WEIGHTED_CALLS,
@@ -71,7 +74,8 @@ def _quotient(a: Tensor, b: Any) -> Tensor:
 
 
 def _softmax(x: Tensor, dim: int) -> Tensor:
-    exponential = _elementwise(torch.exp, x)
+    largest = x.detach().unflatten(0, (2, -1)).amax(0).amax(dim, keepdim=True)  # of both halves
+    exponential = _elementwise(torch.exp, x - torch.cat([largest, largest]))
     return _quotient(exponential, exponential.sum(dim, keepdim=True))
 
 
@@ -100,10 +104,23 @@ def _attention(
     return _product(torch.matmul, _softmax(scores, -1), value)
 
 
-def _max_pool(x: Tensor, size: int, stride: int, padding: int = 0, *_: Any, **__: Any) -> Tensor:
-    """The place that has the larger of the two maxima carries the change; equals share it."""
-    x = F.pad(x, [padding] * 4, value=-torch.inf)
-    windows = x.unfold(2, size, stride).unfold(3, size, stride).flatten(-2)
+def _max_pool(x: Tensor, size: Any, stride: Any, padding: Any = 0, *_: Any, **__: Any) -> Tensor:
+    (h, w), (down, across), (top, left) = (
+        (each, each) if isinstance(each, int) else each for each in (size, stride, padding)
+    )
+    x = F.pad(x, [left, left, top, top], value=-torch.inf)
+    return _largest(x.unfold(2, h, down).unfold(3, w, across).flatten(-2))
+
+
+def _amax(x: Tensor, dim: int) -> Tensor:
+    return _largest(x.movedim(dim, -1))
+
+
+def _largest(windows: Tensor) -> Tensor:
+    """Maxima over the last axis.
+
+    The place that has the larger of the two maxima carries the change; equals share it.
+    """
     (a, a0), (top, top0) = windows.chunk(2), windows.amax(-1, keepdim=True).detach().chunk(2)
     largest, change = torch.maximum(top, top0), top - top0
     tolerance = torch.minimum(1e-5 * torch.maximum(top.abs(), top0.abs()), change.abs() / 2)

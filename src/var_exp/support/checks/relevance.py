@@ -73,6 +73,7 @@ def libragrad(case: Case) -> float:
     stand_ins = StandIns(
         {
             **_BETWEEN_LAYERS,
+            "mul": _by_constant,
             "scaled_dot_product_attention": attention,
             "softmax": lambda x, *_, **__: x.softmax(-1).detach(),
         },
@@ -133,6 +134,7 @@ class _Layers:
     ) -> None:
         self._rules = {"convolution": convolution, "tokens": tokens, "dense": dense}
         self._first = first
+        self._made: dict[Any, Any] = {}  # by node of the graph: what a layer was made from
         self.flat = torch.empty(0) if first is None else torch.ones_like(first).requires_grad_()
 
     def conv2d(
@@ -163,11 +165,12 @@ class _Layers:
     ) -> Tensor:
         scale = (1 if weight is None else weight) / (var + eps).sqrt()
         bias = torch.zeros_like(scale) if bias is None else bias
-        if hasattr(x, "made_by"):
-            kind, operation, before, weight, offset = x.made_by
+        made_by = getattr(x, "made_by", None) or self._made.get(_behind_views(x))
+        if made_by is not None:
+            kind, operation, before, weight, offset = made_by
             shift = bias - mean * scale + (0 if offset is None else offset * scale)
             weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
-            return self._layer(kind, operation, before, weight, shift)
+            return self._layer(kind, operation, before, weight, shift).view(x.shape)
         per_channel = (-1, *[1] * (x.ndim - 2))
         output = (x - mean.view(per_channel)) * scale.view(per_channel) + bias.view(per_channel)
         return output if _averaged(x) else _kept(x, output)
@@ -181,8 +184,16 @@ class _Layers:
         else:
             total = self._rules[kind](operation, x, weight, bias)
         result: Any = valued(z, total * (z / _away(total.detach())))
-        result.made_by = (kind, operation, x, weight, bias)
+        result.made_by = self._made[result.grad_fn] = (kind, operation, x, weight, bias)
         return torch.as_tensor(result)
+
+
+def _behind_views(x: Tensor) -> Any:
+    """The node of the graph that made what a tensor shows in another shape."""
+    node: Any = x.grad_fn
+    while node.name().startswith(("View", "UnsafeView", "ReshapeAlias")):
+        node = node.next_functions[0][0]
+    return node
 
 
 def _averaged(x: Tensor) -> bool:
@@ -235,10 +246,23 @@ def _attention(
 
 
 def _gated(a: Tensor, b: Any) -> Tensor:
-    """Elementwise product of a signal and a constant, as a gate is."""
+    """Elementwise product: of a signal and a constant, as a gate is, or of two, halved."""
+    product = torch.mul(a, b)
+    both = isinstance(b, Tensor) and a.requires_grad and b.requires_grad
+    return valued(product.detach(), product / 2) if both else product
+
+
+def _by_constant(a: Tensor, b: Any) -> Tensor:
+    """Elementwise product of a signal and a constant."""
     if isinstance(b, Tensor) and a.requires_grad and b.requires_grad:
         raise Unchecked("the check has no stand-in for a product of two signals")
     return torch.mul(a, b)
+
+
+def _einsum(terms: str, a: Tensor, b: Tensor) -> Tensor:
+    product = torch.einsum(terms, a, b)
+    both = a.requires_grad and b.requires_grad
+    return valued(product.detach(), product / 2) if both else product
 
 
 def _scaled(a: Tensor, b: Any) -> Tensor:
@@ -274,7 +298,8 @@ def _stand_ins(layers: _Layers) -> StandIns:
             "linear": layers.linear,
             "batch_norm": layers.batch_norm,
             "scaled_dot_product_attention": _attention,
+            "einsum": _einsum,
         },
-        plain=("relu", "max_pool2d", "softmax"),
+        plain=("relu", "max_pool2d", "amax", "softmax"),
         **_ACTIVATIONS,
     )

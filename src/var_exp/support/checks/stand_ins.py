@@ -91,4 +91,4 @@ def logits_through(stand_ins: StandIns, case: Case, images: Tensor) -> Tensor:
 
 def valued(value: Tensor, gradient: Tensor) -> Tensor:
     """A tensor with the value of one and the gradient of another."""
-    return gradient + (value - gradient).detach()
+    return value.detach() + (gradient - gradient.detach())  # adds an exact zero
