@@ -118,7 +118,8 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     )
     seed = root["seed"]
     method: Method = build(root["method"], where="method", seed=seed)
-    ready = made_ready(model, method) if root["prepare"] else model
+    # where nothing is measured the maps are those of `explain`, to the last digit
+    ready = made_ready(model, method) if root["prepare"] and root["metric"] else model
     perturber = Perturber(ready, spec.std)  # one, so that all metrics and variants share its work
     known = names_of_classes(None, dataset.class_names)
     rule: ClassRule = build(
