@@ -73,11 +73,10 @@ def libragrad(case: Case) -> float:
     stand_ins = StandIns(
         {
             **_BETWEEN_LAYERS,
-            "mul": _by_constant,
             "scaled_dot_product_attention": attention,
             "softmax": lambda x, *_, **__: x.softmax(-1).detach(),
         },
-        plain=("relu", "max_pool2d", "conv2d", "linear", "batch_norm"),
+        plain=("relu", "max_pool2d", "amax", "conv2d", "linear", "batch_norm"),
         **_ACTIVATIONS,
     )
     scores = case.explained(logits_through(stand_ins, case, leaf))[0]
@@ -252,13 +251,6 @@ def _gated(a: Tensor, b: Any) -> Tensor:
     return valued(product.detach(), product / 2) if both else product
 
 
-def _by_constant(a: Tensor, b: Any) -> Tensor:
-    """Elementwise product of a signal and a constant."""
-    if isinstance(b, Tensor) and a.requires_grad and b.requires_grad:
-        raise Unchecked("the check has no stand-in for a product of two signals")
-    return torch.mul(a, b)
-
-
 def _einsum(terms: str, a: Tensor, b: Tensor) -> Tensor:
     product = torch.einsum(terms, a, b)
     both = a.requires_grad and b.requires_grad
@@ -276,6 +268,7 @@ _BETWEEN_LAYERS: dict[str, Callable[..., Tensor]] = {
     "layer_norm": _layer_norm,
     "matmul": _product,
     "mul": _gated,
+    "einsum": _einsum,
     "div": _scaled,
     "sigmoid": lambda x: x.sigmoid().detach(),  # gates are constants
     "hardsigmoid": lambda x, *_, **__: hardsigmoid(x).detach(),
@@ -298,7 +291,6 @@ def _stand_ins(layers: _Layers) -> StandIns:
             "linear": layers.linear,
             "batch_norm": layers.batch_norm,
             "scaled_dot_product_attention": _attention,
-            "einsum": _einsum,
         },
         plain=("relu", "max_pool2d", "amax", "softmax"),
         **_ACTIVATIONS,
