@@ -78,9 +78,9 @@ class Explanation:
             ConfigError: an ending that is no format of pictures.
         """
         figure = self.figure()
-        quick = _QUICK if Path(path).suffix.lower() == ".png" else None
+        quick = {"pil_kwargs": _QUICK} if Path(path).suffix.lower() == ".png" else {}
         try:
-            figure.savefig(path, dpi=dpi, pil_kwargs=quick)
+            figure.savefig(path, dpi=dpi, **quick)
         except ValueError as error:
             raise ConfigError(
                 f"'{path}' does not end in a format of pictures; save it as .png, .pdf or .svg."

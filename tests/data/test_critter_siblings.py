@@ -81,7 +81,8 @@ def test_a_picture_without_a_part_is_the_same_elsewhere():
         sample, plain = data[i], CritterSiblings(30)[i]
         assert torch.equal(sample.image, plain.image)
         assert plain.without is None
-        changed = (sample.without != sample.image).any(1)
+        # what is painted over leaves its rounding behind
+        changed = ((sample.without - sample.image).abs() > 1e-6).any(1)
         assert changed.shape == (len(REMOVABLE), 64, 64)
         assert changed.any((1, 2)).all()
         part = sample.regions[0]  # the first is the one that differs

@@ -54,10 +54,13 @@ def test_a_picture_without_something_is_the_same_elsewhere():
     for i in range(30):
         sample = data[i]
         assert sample.without.shape == (1 + len(REMOVABLE), 3, 64, 64)
-        changed = (sample.without != sample.image).any(1)
+        # what is painted over leaves its rounding behind
+        changed = ((sample.without - sample.image).abs() > 1e-6).any(1)
         assert torch.equal(changed[0], sample.regions[0])
         assert 60 <= sample.regions.sum() <= 120  # 9 x 9 pixels, but for what the critter covers
-        assert magenta(sample.image)[~sample.regions[0]].sum() < 40
+        # a tag of two colours is in its region, and in no other picture
+        assert magenta(sample.image)[sample.regions[0]].float().mean() > 0.2
+        assert magenta(sample.without[0])[sample.regions[0]].float().mean() < 0.05
         critter = torch.from_numpy(render(data.scene(i), 64)[1][0])
         assert torch.equal(sample.scope[0], sample.regions[0] | critter.any(0))
         for part, mask in (("ornament", critter[1]), ("pattern", critter[2]), ("tail", critter[3])):

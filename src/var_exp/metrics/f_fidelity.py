@@ -91,6 +91,7 @@ class FFidelity(PerturbationMetric):
     """
 
     higher_is_better = True
+    bounds = (-1.0, 1.0)
 
     def __init__(
         self,
