@@ -52,7 +52,7 @@ only_mutate = {mutated}
 do_not_mutate_patterns = ['raise \\w+', '^\\s+f?"']
 process_isolation = "forkserver" # a fork of a process that has run autograd cannot run it
 timeout_multiplier = 8.0
-pytest_add_cli_args = ["-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
+pytest_add_cli_args = ["-m", "not slow", "-W", "default", "-p", "no:xdist"]
 pytest_add_cli_args_test_selection = {tests}
 also_copy = ["conf", "evaluate.py", "train.py", "docs", "README.md", "benchmarks"]
 """
@@ -72,7 +72,10 @@ def of_python(room: str, share: float) -> Counter[str]:
     mutated, tests = ROOMS[room]
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "outputs", "site"))
+        for name in ("src", "tests", "conf", "docs", "benchmarks"):
+            shutil.copytree(ROOT / name, copy / name)
+        for name in ("pyproject.toml", "README.md", "evaluate.py", "train.py"):
+            shutil.copy(ROOT / name, copy)
         files = [f"src/var_exp/{name}" for name in mutated]
         with (copy / "pyproject.toml").open("a") as file:
             file.write(CONFIG.format(mutated=files, tests=tests))
@@ -99,6 +102,8 @@ def of_python(room: str, share: float) -> Counter[str]:
         chosen = sorted(random.Random(0).sample(names, max(1, round(share * len(names)))))
         mutmut("run", "--max-children", "1", *chosen)
         found = {name: end for name, end in ends().items() if name in chosen}
+        if set(found.values()) <= {"not checked"}:
+            sys.exit("the tests do not run in the copy; see mutmut run there.")
         for name, end in found.items():
             if end not in ("killed", "timeout"):
                 print(f"{end}: {mutmut('show', name)}", flush=True)

@@ -128,14 +128,16 @@ def test_a_sweep_that_ctrl_c_stopped_goes_on(tmp_path, workers):
 
 def test_ctrl_c_in_training(tmp_path):
     words = ["recipe.pictures=100000", "recipe.pool=16", "recipe.batch_size=8", "workers=1"]
-    with (tmp_path / "out").open("w") as out:
-        process = start(tmp_path, *words, "hydra.run.dir=.", script="train.py", stdout=out)
-        wait_for(process, lambda: "Epoch" in (tmp_path / "out").read_text())
+    said = tmp_path / "said"
+    with said.open("w") as err:
+        process = start(tmp_path, *words, "hydra.run.dir=.", script="train.py", stderr=err)
+        wait_for(process, lambda: "GPU available" in said.read_text())
+        time.sleep(3)  # it trains
         os.killpg(process.pid, signal.SIGINT)
-        told = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, told
-    assert told.splitlines()[-1] == "stopped; the same command begins again."
-    assert "Traceback" not in told
+        process.communicate(timeout=120)
+    assert process.returncode == 130, said.read_text()
+    assert said.read_text().splitlines()[-1] == "stopped; the same command begins again."
+    assert "Traceback" not in said.read_text()
 
 
 def deaths():

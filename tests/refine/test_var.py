@@ -183,3 +183,9 @@ def test_guided_backprop_of_a_resnet_equals_the_formula():
     assert decided.float().mean() > 0.999
     torch.testing.assert_close(refined.double()[decided], expected[decided], rtol=1e-5, atol=1e-9)
     assert 0.01 < (refined != 0).float().mean() < 0.99
+
+
+def test_the_scaled_setting_is_that_of_the_alias_and_as_measured():
+    """docs/refine.md chose it on critters; another temperature would be other results."""
+    assert VAR.scaled() == from_alias("refine", "var_scaled")
+    assert VAR.scaled() == VAR(3.0, 0.01, "signed", "rms", "sum")
