@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -78,7 +79,9 @@ class Explanation:
             ConfigError: an ending that is no format of pictures.
         """
         figure = self.figure()
-        quick = {"pil_kwargs": _QUICK} if Path(path).suffix.lower() == ".png" else {}
+        quick: dict[str, Any] = (
+            {"pil_kwargs": _QUICK} if Path(path).suffix.lower() == ".png" else {}
+        )
         try:
             figure.savefig(path, dpi=dpi, **quick)
         except ValueError as error:

@@ -190,7 +190,7 @@ def _decode(source: Source, name: str) -> Image.Image:
     """Open and decode, so that nothing is left to fail; `format` says what the file was."""
     opened = _open(source, name)
     # else Pillow maps the file, and mixes up the rows of a turned TIFF
-    opened.filename = ""  # type: ignore[attr-defined]  # of files that were opened
+    opened.filename = ""  # of files that were opened
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata that nobody reads
