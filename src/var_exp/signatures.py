@@ -98,8 +98,10 @@ def _of_class(module: str, node: ast.ClassDef) -> dict[str, Parameter] | None:
         fields |= found
     for each in node.body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
-            fields.pop(each.target.id, None)
-            fields |= {one.name: one for one in _field(each.target.id, each)}
+            own = {one.name: one for one in _field(each.target.id, each)}
+            fields |= own  # one that is there already keeps its place
+            if not own:
+                fields.pop(each.target.id, None)
     order = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     return {one.name: one for kind in order for one in fields.values() if one.kind is kind}
 
