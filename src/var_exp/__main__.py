@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from var_exp.completion import FLAG
+from var_exp.completion import main as complete
 from var_exp.conf_files import conf_dir, did_you_mean
-from var_exp.errors import VarExpError
+from var_exp.errors import INTERRUPTED, STOPPED, VarExpError
 from var_exp.parsers import explain_parser, figures_parser, support_parser, sweep_parser
 
 if TYPE_CHECKING:
@@ -43,8 +45,6 @@ for example
 var-exp COMMAND --help says more of each. Completion of words with the tab key:
   eval "$(var-exp --shell-completion install=bash)"    # or zsh, fish
 """
-_INTERRUPTED = 128 + signal.SIGINT
-_STOPPED = "stopped; the same command goes on."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_USAGE, end="")
         return 0 if words else 2
     name, *rest = words
-    if name in ("--shell-completion", "-sc"):
-        from var_exp.completion import main as complete
-
+    if name in FLAG:
         return complete(" ".join(rest))
     if name not in _COMMANDS:
         known = list(_COMMANDS)
@@ -68,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _COMMANDS[name](rest) or 0
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
-        print(_STOPPED, file=sys.stderr)
-        return _INTERRUPTED
+        print(STOPPED, file=sys.stderr)
+        return INTERRUPTED
 
 
 @contextmanager
@@ -90,8 +88,8 @@ def _imports() -> Iterator[None]:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # one line, of several processes
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_STOPPED}\n".encode())
-    os._exit(_INTERRUPTED)
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{STOPPED}\n".encode())
+    os._exit(INTERRUPTED)
 
 
 def evaluate(arguments: Sequence[str] = ()) -> int | None:

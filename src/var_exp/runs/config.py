@@ -22,7 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import var_exp.runs.naming  # noqa: F401 (Hydra asks it for the folder of a run)
-from var_exp.errors import AlreadyFinished, CannotWrite, ConfigError, VarExpError
+from var_exp.errors import (
+    INTERRUPTED,
+    STOPPED,
+    AlreadyFinished,
+    CannotWrite,
+    ConfigError,
+    VarExpError,
+)
 from var_exp.registry import did_you_mean, problems
 from var_exp.runs.arguments import arranged
 from var_exp.runs.launchers import refusal
@@ -37,8 +44,6 @@ _DISK = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
 }
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as shells have it."""
 TERMINATED = 128 + signal.SIGTERM
 """Exit status after SIGTERM, as shells and SLURM report it."""
 
@@ -60,7 +65,7 @@ def command(main: Callable[[], Any], schema: type) -> None:
         _refuse(str(error))
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _complain("stopped; the same command goes on.", label="")
+        _complain(STOPPED, label="")
         sys.exit(INTERRUPTED)
     except OSError as error:  # Hydra makes the folder
         sentence = _mendable(error) or _cannot_make(error)

@@ -21,7 +21,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 from torch.utils.data import get_worker_info
 
-from var_exp.runs.config import INTERRUPTED, TERMINATED
+from var_exp.errors import INTERRUPTED
+from var_exp.runs.config import TERMINATED
 
 _STOP, _READY = "var_exp/stop", "var_exp/ready"
 _LOOK_SECONDS = 0.2
