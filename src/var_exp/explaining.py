@@ -7,33 +7,38 @@ why.save("why.png")
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias, TypedDict, Unpack, cast, overload
+from typing import TypedDict, Unpack, cast, overload
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from var_exp.classes import ClassNames, TopK
-from var_exp.data.batches import collate, to_display
-from var_exp.data.geometry import Geometry
 from var_exp.data.imagenet_classes import names_of_classes
-from var_exp.data.pictures import as_rgb, read_picture, refuse_address
 from var_exp.explanation import Explanation
 from var_exp.methods import Method, get_method
-from var_exp.models import class_names, describe, input_spec, load_model, network_name
+from var_exp.models import (
+    RegionScores,
+    class_names,
+    describe,
+    input_spec,
+    load_model,
+    network_name,
+)
 from var_exp.models import probabilities as by_head
+from var_exp.models.region import pixel_logits
 from var_exp.refine.base import Refiner, refined_by
 from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
 from var_exp.registry import from_alias
-from var_exp.types import PREDICTED, ConfigError, InputSpec, Sample, UnsupportedModel
-
-Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
-"""A file, a PIL image, an array [H, W, 3] of bytes, or a normalised tensor [C, H, W]."""
+from var_exp.seen_picture import Picture, Region, SeenPicture, seen_picture
+from var_exp.types import ConfigError, InputSpec, UnsupportedModel
 
 _WITHOUT_LAYER = "gbp"
 """What explains a network that has no layer for class activation maps."""
+
+_OF_REGION = "hirescam"
+"""What explains a region: GradCAM averages the gradient over the picture, and with it the place."""
 
 
 class _Options(TypedDict, total=False):
@@ -41,6 +46,7 @@ class _Options(TypedDict, total=False):
     checkpoint: str | Path | None
     spec: InputSpec | None
     names: Sequence[str] | None
+    region: Region | None
 
 
 @overload
@@ -76,6 +82,7 @@ def explain(
     checkpoint: str | Path | None = None,
     spec: InputSpec | None = None,
     names: Sequence[str] | None = None,
+    region: Region | None = None,
 ) -> Explanation | list[Explanation]:
     """Explain why a network decides for one class and not for another.
 
@@ -86,13 +93,16 @@ def explain(
         classes: The classes that compete, by name, WordNet id or number, mixed; None for the
             network's first choice and its strongest competitors. A single one meets the strongest
             others.
-        method: Alias or object; None is "gradcam", or guided backpropagation where the network has
-            no layer for class activation maps.
+        method: Alias or object; None is "gradcam", or "hirescam" for a region, or guided
+            backpropagation where the network has no layer for class activation maps.
         refine: Alias of a refiner, or an object.
         k: How many classes compete where fewer than two are named; at most all that there are.
         checkpoint: Local file with the weights of a named model.
         spec: How pictures become the network's input; None asks the network.
         names: Names of the network's classes, by number; None asks its weights.
+        region: Where to ask a network that classifies pixels: a mask [H, W] of the picture, (row,
+            column) of one pixel, or "predicted", where it puts the first of the classes; the
+            classes compete by their mean logit there. None for a classifier of whole pictures.
 
     Returns:
         The explanation, or a list of them for several pictures.
@@ -102,7 +112,7 @@ def explain(
             that the method cannot act on, or whose preprocessing is unknown.
     """
     network, called = _network(model, checkpoint)
-    question = _Question(network, called, classes, method, refine, k, spec, names)
+    question = _Question(network, called, classes, method, refine, k, spec, names, region)
     if isinstance(image, list | tuple) or (isinstance(image, Tensor) and image.ndim == 4):
         return [question.ask(each) for each in image]
     return question.ask(cast(Picture, image))
@@ -121,6 +131,7 @@ class _Question:
         k: int,
         spec: InputSpec | None,
         names: Sequence[str] | None,
+        region: Region | None,
     ) -> None:
         if isinstance(classes, str | int):
             classes = [classes]
@@ -131,6 +142,7 @@ class _Question:
         self._given_names = names
         self._k = k
         self._method = method
+        self._region = region
         self._checked: tuple[str, Method] | None = None
         self._refine = refine
         self._refiner: Refiner = from_alias("refine", refine) if isinstance(refine, str) else refine
@@ -138,58 +150,57 @@ class _Question:
 
     def ask(self, picture: Picture) -> Explanation:
         """Explain one picture."""
-        shown, images, name = self._prepared(picture)
-        seen, logits = describe(self.network, images)
+        seen = seen_picture(picture, self._spec, self._device)
+        region = self._seen_region(seen)
+        network = self.network if region is None else RegionScores(self.network, region)
+        takes, logits = describe(network, seen.images)
         known = self._names(logits.shape[1])
         competing = self._competing(known, logits)
-        alias, method = self._method_for(images)
-        maps = method.attribute(self.network, images, competing, ids=[name or "picture"])
+        alias, method = self._method_for(network, seen.images)
+        maps = method.attribute(network, seen.images, competing, ids=[seen.name or "picture"])
         refined = refined_by(self._refiner, maps, logits.gather(1, competing))
         competition = self._refiner if isinstance(self._refiner, VAR) else VAR.scaled()
         numbers = competing[0].tolist()
         return Explanation(
             classes=numbers,
             names=[known.names[number] for number in numbers],
-            probabilities=by_head(logits, seen.head)[0, numbers].cpu(),
+            probabilities=by_head(logits, takes.head)[0, numbers].cpu(),
             base=maps[0].cpu(),
             maps=refined[0].cpu(),
             shares=competition.distribution(maps)[0].mean(1).cpu(),
             shared=shared_evidence(maps, competition)[0].cpu(),
-            image=shown,
+            image=seen.shown,
             network=self.called,
             method=alias,
             refine=self._refine if isinstance(self._refine, str) else type(self._refiner).__name__,
-            picture=name,
+            picture=seen.name,
             competition=competition,
             competes_itself=competition is self._refiner,
+            region=None if region is None else region.cpu(),
         )
 
-    def _prepared(self, picture: Picture) -> tuple[Tensor, Tensor, str]:
-        """The picture as people and as the network see it, and its name."""
-        if isinstance(picture, Tensor):
-            if picture.ndim != 3 or not picture.is_floating_point():
-                raise ConfigError(
-                    f"a tensor must be a normalised picture [C, H, W] of floats, got "
-                    f"{picture.dtype} {list(picture.shape)}; pass a file or a PIL image instead, "
-                    "or normalise it as the network expects."
-                )
-            images = picture.detach().clone()[None].to(self._device).contiguous()
-            return self._displayed(picture.detach().cpu().float()), images, ""
-        rgb, name = _read(picture)
-        spec = self._spec()
-        sample = Sample(Geometry.of(spec).picture(rgb), torch.tensor([PREDICTED]), None, name)
-        (batch,) = collate([sample], spec)
-        # in the memory layout of a run, whose kernels then give the same digits
-        return sample.image, batch.images.to(self._device).contiguous(), name
-
-    def _displayed(self, image: Tensor) -> Tensor:
-        """A normalised tensor as people see it: in its own range where nobody knows the scale."""
-        try:
-            return to_display(image[None], self._spec())[0].float() / 255
-        except (ConfigError, RuntimeError):  # no description, or other than three channels
-            grey = image if len(image) == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)
-            low, high = grey.min(), grey.max()
-            return (grey - low) / (high - low).clamp_min(1e-12)
+    def _seen_region(self, seen: SeenPicture) -> Tensor | None:
+        """The region that is asked about, [H, W] of what the network sees; None for all of it."""
+        if self._region is None:
+            return None
+        if not isinstance(self._region, str):
+            return seen.within(self._region)
+        if self._region != "predicted":
+            raise ConfigError(
+                f"region must be a mask, (row, column) or 'predicted', got '{self._region}'."
+            )
+        pixels = pixel_logits(self.network, seen.images)
+        predicted = pixels.argmax(1, keepdim=True)
+        known = self._names(pixels.shape[1])
+        asked = known.numbers(self._asked) if self._asked else []
+        first = asked[0] if asked else int(predicted.flatten().mode().values)
+        if not (predicted == first).any():
+            raise ConfigError(
+                f"{self.called} predicts {known.names[first]} at no pixel; name first a class that "
+                "it does, or give a mask."
+            )
+        inside = (predicted == first).double()
+        return interpolate(inside, seen.images.shape[2:], mode="nearest-exact")[0, 0] > 0
 
     def _spec(self) -> InputSpec:
         if self.spec is None:
@@ -227,27 +238,30 @@ class _Question:
             return asked
         return TopK(min(self._k, count))(logits, asked)
 
-    def _method_for(self, images: Tensor) -> tuple[str, Method]:
-        """Name and object; checked once against the network."""
-        if self._checked is None:
-            asked = self._method
-            if asked is None:
-                try:
-                    return self._keep("gradcam", get_method("gradcam"), images)
-                except UnsupportedModel:
-                    return self._keep(_WITHOUT_LAYER, get_method(_WITHOUT_LAYER), images)
-            found = get_method(asked) if isinstance(asked, str) else asked
-            name = asked if isinstance(asked, str) else type(asked).__name__
-            if not found.class_specific:
-                raise ConfigError(
-                    f"{name} gives all classes the same map, so they cannot compete; use another "
-                    "method, such as gradcam."
-                )
-            return self._keep(name, found, images)
-        return self._checked
+    def _method_for(self, network: nn.Module, images: Tensor) -> tuple[str, Method]:
+        """Name and object; checked once against each network."""
+        if self._checked is not None and network is self.network:
+            return self._checked
+        asked = self._method
+        if asked is None:
+            usual = "gradcam" if self._region is None else _OF_REGION
+            try:
+                return self._keep(usual, get_method(usual), network, images)
+            except UnsupportedModel:
+                return self._keep(_WITHOUT_LAYER, get_method(_WITHOUT_LAYER), network, images)
+        found = get_method(asked) if isinstance(asked, str) else asked
+        name = asked if isinstance(asked, str) else type(asked).__name__
+        if not found.class_specific:
+            raise ConfigError(
+                f"{name} gives all classes the same map, so they cannot compete; use another "
+                "method, such as gradcam."
+            )
+        return self._keep(name, found, network, images)
 
-    def _keep(self, name: str, method: Method, images: Tensor) -> tuple[str, Method]:
-        method.check(self.network, images)
+    def _keep(
+        self, name: str, method: Method, network: nn.Module, images: Tensor
+    ) -> tuple[str, Method]:
+        method.check(network, images)
         self._checked = name, method
         return self._checked
 
@@ -265,23 +279,3 @@ def _network(model: str | nn.Module, checkpoint: str | Path | None) -> tuple[nn.
     if checkpoint is not None:
         raise ConfigError("checkpoint= goes with the name of a model; load it into your own.")
     return model, network_name(model) or type(model).__name__
-
-
-def _read(picture: str | Path | Image.Image | np.ndarray) -> tuple[Image.Image, str]:
-    """The picture in RGB, and its name."""
-    if isinstance(picture, Image.Image):
-        return as_rgb(picture, "the image"), Path(getattr(picture, "filename", "") or "").name
-    if isinstance(picture, np.ndarray):
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            raise ConfigError(
-                f"an array must be [H, W, 3] of bytes, got {picture.dtype} {list(picture.shape)}; "
-                "pass a PIL image, or a normalised tensor [C, H, W]."
-            )
-        return Image.fromarray(picture), ""
-    if not isinstance(picture, str | Path):
-        raise ConfigError(
-            f"a picture must be a file, a PIL image, an array or a tensor, got "
-            f"{type(picture).__name__}."
-        )
-    refuse_address(str(picture))
-    return read_picture(Path(picture).expanduser()), Path(picture).name

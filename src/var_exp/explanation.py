@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -42,6 +42,7 @@ class Explanation:
         picture: Name of the picture; "" when it has none.
         competition: Settings of the competition that the shares come from.
         competes_itself: Whether the refiner is that competition.
+        region: [H, W], where a network that classifies pixels was asked; None for all of it.
     """
 
     classes: list[int]
@@ -58,6 +59,7 @@ class Explanation:
     picture: str
     competition: VAR
     competes_itself: bool = True
+    region: Bool[Tensor, "H W"] | None = None
 
     def __str__(self) -> str:
         """One sentence: which class rather than which others, and by what this was found."""
@@ -108,4 +110,5 @@ class Explanation:
             competition=self.competition,
             competitions={self.refine: self.competition} if self.competes_itself else {},
             shared=self.shared,
+            within=self.region,
         )

@@ -14,6 +14,7 @@ from var_exp.models.description import Description, describe
 from var_exp.models.frozen import returning_logits
 from var_exp.models.hf_models import hf_model
 from var_exp.models.load import load_model, timm_model
+from var_exp.models.region import RegionScores
 from var_exp.models.torchvision_models import torchvision_model
 from var_exp.models.zero_shot import zero_shot
 from var_exp.registry import aliases
@@ -21,6 +22,7 @@ from var_exp.registry import aliases
 __all__ = [
     "ConvPatches",
     "Description",
+    "RegionScores",
     "class_names",
     "classes_of",
     "declare",

@@ -4,12 +4,16 @@ tensor [B, N]                          itself
 tensor [B, 1]                          two classes, (-z / 2, z / 2): their softmax is sigmoid(z)
 object or dictionary with `logits`     that, as Hugging Face's classifiers return it
 tuple or list                          its only floating-point matrix
+
+Likewise the logits [B, N, h, w] of a network that classifies pixels, from a dictionary also as
+`out`, as torchvision's return them.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from var_exp.types import Logits, UnsupportedModel
@@ -31,28 +35,48 @@ def raw_logits(output: Any) -> Tensor:
     Raises:
         UnsupportedModel: there are none, or it cannot be told which.
     """
-    found = _unwrapped(output)
-    if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
+    found = _unwrapped(output, 2)
+    if _is_logits(found, 2):
+        return found
+    if _is_logits(_unwrapped(output, 4), 4):
         raise UnsupportedModel(
-            f"the model must return logits [B, N], got {_seen(found)}; "
-            "wrap it so that it returns only those."
+            f"the model classifies pixels ({_seen(_unwrapped(output, 4))}); ask it about a region: "
+            "var_exp.explain(…, region=…), or wrap it in var_exp.models.RegionScores."
         )
-    return found
+    raise UnsupportedModel(
+        f"the model must return logits [B, N], got {_seen(found)}; "
+        "wrap it so that it returns only those."
+    )
 
 
-def _unwrapped(output: Any) -> Any:
-    """What may be the logits."""
+def logits_of_pixels(output: Any) -> Float[Tensor, "B N h w"]:
+    """Take the logits of every pixel out of what a segmentation network returned.
+
+    Raises:
+        UnsupportedModel: there are none, or it cannot be told which.
+    """
+    found = _unwrapped(output, 4)
+    if _is_logits(found, 4):
+        return found
+    raise UnsupportedModel(
+        f"a model that is asked about a region must return logits [B, N, h, w], got "
+        f"{_seen(found)}; leave region out for a classifier of whole pictures."
+    )
+
+
+def _is_logits(found: Any, dimensions: int) -> TypeGuard[Tensor]:
+    return isinstance(found, Tensor) and found.ndim == dimensions and found.is_floating_point()
+
+
+def _unwrapped(output: Any, dimensions: int) -> Any:
+    """What may be the logits, of so many dimensions."""
     if isinstance(output, Mapping):
-        return output.get("logits", output)
+        return output.get("logits", output.get("out", output) if dimensions == 4 else output)
     if hasattr(output, "logits"):
         return output.logits
     if isinstance(output, tuple | list):
-        matrices = [
-            each
-            for each in output
-            if isinstance(each, Tensor) and each.ndim == 2 and each.is_floating_point()
-        ]
-        return matrices[0] if len(matrices) == 1 else output
+        fitting = [each for each in output if _is_logits(each, dimensions)]
+        return fitting[0] if len(fitting) == 1 else output
     return output
 
 

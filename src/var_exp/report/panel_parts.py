@@ -48,6 +48,7 @@ class Side:
 def sides(panel: Panel) -> Iterator[Side]:
     """The pictures at the left."""
     regions = [] if panel.regions is None else [outline_lines(one) for one in panel.regions]
+    regions += [] if panel.within is None else [outline_lines(panel.within)]
     yield Side("photograph", coloured(panel.image), [line for lines in regions for line in lines])
     if panel.competes:
         drawn = winners(panel.shares(), panel.flat(BASE), panel.scale)
@@ -120,6 +121,8 @@ def told(panel: Panel) -> Iterator[str]:
         yield "What they share: what speaks for all of them and is won by none, in red."
     if panel.regions is not None:
         yield "A line outlines the true region of the class."
+    if panel.within is not None:
+        yield "A line in the photograph outlines the region that the classes are asked about."
 
 
 def scale_bar() -> Image.Image:

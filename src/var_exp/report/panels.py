@@ -49,6 +49,7 @@ class Panel:
         competition: Settings of the class competition that is shown; None when none is.
         competitions: Those of the variants that are class competitions themselves.
         shared: What speaks for all K classes and is won by none, >= 0; None to leave it out.
+        within: The region of the image that the classes were asked about; None for all of it.
 
     Raises:
         ValueError: no base map, or shapes that do not fit the image and the classes.
@@ -69,6 +70,7 @@ class Panel:
     competition: VAR | None = None
     competitions: Mapping[str, VAR] = field(default_factory=dict)
     shared: Float[Tensor, "H W"] | None = None
+    within: Bool[Tensor, "H W"] | None = None
 
     def __post_init__(self) -> None:
         if BASE not in self.maps or not self.class_names:
