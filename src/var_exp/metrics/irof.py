@@ -9,9 +9,10 @@ picture alone, so all maps of it have the same.
 
 Departure: Quantus sums over steps of 1, and so its figure grows with the number of segments, and
 leaves out the point l = 0; here it is divided by L. Its figure is L x IROF + (1 + p_1) / 2 with p_1
-the share that is left at l = 1 (0.6.0, pictures of one channel: equal to 4e-7). Needs scikit-image (pip install 'var_exp[photographs]'). Cost: L + 1 forward
-passes per map. Source: Rieger, Hansen, "IROF: a low resource evaluation metric for explanation
-methods", 2020, arXiv:2003.08747.
+the share that is left at l = 1 (0.6.0, pictures of one channel: equal to 4e-7). Needs
+scikit-image (pip install 'var_exp[photographs]'). Cost: L + 1 forward passes per map. Source:
+Rieger, Hansen, "IROF: a low resource evaluation metric for explanation methods", 2020,
+arXiv:2003.08747.
 """
 
 from collections.abc import Callable
