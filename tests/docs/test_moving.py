@@ -14,11 +14,12 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.M | re.S)
 
 
-def test_our_snippets_run_and_agree_with_captum(capsys):
+def test_our_snippets_run_and_agree_with_captum(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     ours = blocks("python")
     theirs = next(block for block in blocks("py") if "captum" in block)
-    assert len(ours) == 6
+    assert len(ours) == 7
     for block in ours:
         exec(block, names)
         if "shown" in block:
@@ -32,6 +33,7 @@ def test_our_snippets_run_and_agree_with_captum(capsys):
     printed = capsys.readouterr().out.splitlines()
     assert 0 <= float(re.findall(r"\d\.\d+", printed[0])[0]) <= 1
     assert names["refined"].shape == (4, 3, 1, 64, 64)
+    assert torch.equal(names["again"][:, 0], names["maps"][:, 0])
 
 
 def test_every_name_of_ours_exists():
