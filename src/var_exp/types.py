@@ -168,6 +168,10 @@ class SampleDataset(ABC):
     def sample_id(self, index: int) -> str:
         """Id of sample `index`, likewise."""
 
+    def ids(self) -> list[str]:
+        """Ids of all samples, in their order."""
+        return [self.sample_id(index) for index in range(len(self))]
+
     def content(self, index: int) -> bytes:
         """What tells the picture of sample `index` from every other; copies have the same."""
         return self.sample_id(index).encode()

@@ -30,7 +30,7 @@ class AskedAbout(SampleDataset):
         self.siblings = dataset.siblings
         self.notes = dict(dataset.notes)
         self.skipped = dict(dataset.skipped)
-        self._asked = [list(question(dataset.sample_id(i))) for i in range(len(dataset))]
+        self._asked = [list(question(name)) for name in dataset.ids()]
         self.fewest = torch.tensor(min(self._asked, key=len))
 
     def __len__(self) -> int:

@@ -79,8 +79,8 @@ def estimate(
     """
     dataset = experiment.dataset
     kinds: dict[bool, list[int]] = {}
-    for place in range(len(dataset)):
-        kinds.setdefault(module.meets_random(dataset.sample_id(place)), []).append(place)
+    for place, name in enumerate(dataset.ids()):
+        kinds.setdefault(module.meets_random(name), []).append(place)
     parts = [
         (len(places), _tried(experiment, module, places[:batch_size], draws_maps=draws_maps))
         for places in kinds.values()

@@ -76,7 +76,7 @@ def evaluate(cfg: DictConfig, run_dir: Path) -> list[SummaryRow]:
         kept = {"keeps_maps": bool(keeps_maps), "draws_maps": keeps_maps == "overlays"}
         print(estimate(experiment, module, root["batch_size"], **kept))
         return []
-    ids = [dataset.sample_id(place) for place in range(len(dataset))]
+    ids = dataset.ids()
     _leave_finished(run_dir, root, experiment, module)
     if isinstance(experiment.method, Saved):
         module.to(trainer.strategy.root_device)
@@ -207,7 +207,7 @@ def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> Attri
     Raises:
         ConfigError: random_competitors below 0.
     """
-    dataset, count = experiment.dataset, root["random_competitors"]
+    count = root["random_competitors"]
     if count < 0:
         raise ConfigError(
             f"random_competitors must be at least 0, got {count}; set random_competitors=100."
@@ -221,9 +221,7 @@ def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> Attri
         class_mapping=experiment.class_mapping,
         as_given=experiment.model,
         controls=root["controls"],
-        random_competitors=chosen_by_id(
-            [dataset.sample_id(place) for place in range(len(dataset))], count
-        ),
+        random_competitors=chosen_by_id(experiment.dataset.ids(), count),
         seed=root["seed"],
     )
 
@@ -243,7 +241,7 @@ def _conclude(
     """
     found = results_of(store, module.measures, asks_prediction=experiment.asks_prediction)
     dataset = experiment.dataset
-    every = [dataset.sample_id(place) for place in range(len(dataset))]
+    every = dataset.ids()
     scored = [every[place] for place in sorted(store.done())]
     told = {**found.facts, **_left_out(run_dir, experiment, set(scored))}
     if (run_dir / _MAPS).is_dir():

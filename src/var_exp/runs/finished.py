@@ -101,8 +101,8 @@ class FinishedRun:
     def batch(self, id: str) -> Batch:
         """One sample as the model sees it."""
         dataset = self.experiment.dataset
-        found = [i for i in range(len(dataset)) if dataset.sample_id(i) == id]
-        if not found:
+        ids = dataset.ids()
+        if id not in ids:
             raise BadData(f"{self.job.folder} has no sample '{id}'; see its scores.csv.")
-        (batch,) = collate([dataset[found[0]]], self.experiment.spec)
+        (batch,) = collate([dataset[ids.index(id)]], self.experiment.spec)
         return batch
