@@ -1,6 +1,7 @@
 """Runs side by side: which are found, what tells them apart, and the page as a browser shows it."""
 
 import csv
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -81,6 +82,15 @@ def test_the_page_escapes_what_it_is_given(sweep):
     page = (sweep[0] / "report.html").read_text()
     assert "the &lt;weights&gt; are missing." in page
     assert page.count("<script>") == 1
+
+
+def test_the_table_of_ranks_begins_with_the_best(tmp_path):
+    for number, (method, gain) in enumerate([("ig", 0.0), ("gbp", 0.5), ("lrp", 0.2)]):
+        make_run(tmp_path / f"{number}_{method}", {"method": method}, gain, [f"method={method}"])
+    merge([tmp_path], tmp_path)
+    ranks = (tmp_path / "report.html").read_text().split('aria-label="Ranks by')[1]
+    heads = re.findall('<th scope="row">([^<]+)', ranks.split("</table>")[0])
+    assert heads == ["gbp", "lrp", "ig"]
 
 
 def test_the_page_in_a_browser(sweep, browser):

@@ -1,6 +1,7 @@
 """Tests and ranks over runs, on scores made so that the answer is known."""
 
 import csv
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +105,32 @@ def test_a_run_may_have_two_letters():
     comparison = Comparison([], {"game": UP}, {}, {"game": tests}, {("game", "m"): ranks})
     assert letter_display(comparison, "game", "m") == {"x": "a", "y": "ab", "z": "b"}
     assert letter_display(comparison, "game", "absent") == {}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_letters_are_the_largest_sets_of_runs_that_are_alike(seed):
+    """Brute force over all sets of seven runs; told apart by chance, whatever their places."""
+    generator = np.random.default_rng(seed)
+    names, pairs = list("tuvwxyz"), list(itertools.combinations("tuvwxyz", 2))
+    apart = {pair for pair in pairs if generator.random() < (seed + 1) / 14}
+    tests = [
+        PairedTest(f"{left} m", f"{right} m", 0.1, 0, 0.2, p, 0.1, 60, 60, 10, p)
+        for left, right in (pair if generator.random() < 0.5 else pair[::-1] for pair in pairs)
+        for p in [0.04 if tuple(sorted((left, right))) in apart else 0.06]
+    ]
+    ranks = [Rank(name, 0.0, place, 1, 7) for place, name in enumerate(names, 1)]
+    comparison = Comparison([], {"game": UP}, {}, {"game": tests}, {("game", "m"): ranks})
+    letters = letter_display(comparison, "game", "m")
+    sets = [set(chosen) for size in range(1, 8) for chosen in itertools.combinations(names, size)]
+    alike = [one for one in sets if not any(set(pair) <= one for pair in apart)]
+    largest = [one for one in alike if not any(one < other for other in alike)]
+    found = {letter for of in letters.values() for letter in of}
+    assert sorted(sorted(n for n in names if letter in letters[n]) for letter in found) == sorted(
+        map(sorted, largest)
+    )
+    for pair in pairs:
+        assert bool(set(letters[pair[0]]) & set(letters[pair[1]])) is (pair not in apart)
+    assert "a" in letters["t"]  # the best has the first
 
 
 def test_a_metric_averaged_by_class_is_compared_so():

@@ -1,5 +1,6 @@
 """Paired tests, Holm's correction, power and ranks against written-out loops and simulation."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -215,6 +216,24 @@ def test_ranks_and_their_intervals():
     worst_first = ranking(columns, False)
     assert worst_first[-1].name == "far"
     assert ranking({"x": {("a", 0): 1.0}, "y": {("b", 0): 1.0}}, True) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_intervals_of_ranks_are_those_of_every_resample(seed):
+    """All 5^5 resamples of five pictures, where none of the probabilities is near 2.5 %."""
+    generator = np.random.default_rng(seed)
+    scores = generator.random((5, 4)) + np.linspace(0, 0.4, 4)
+    columns = {name: column(scores[:, i]) for i, name in enumerate("abcd")}
+    drawn = np.array(list(itertools.product(range(5), repeat=5)))
+    ranks = stats.rankdata(-scores[drawn].mean(1), axis=1)
+    for found in ranking(columns, True):
+        own = ranks[:, "abcd".index(found.name)]
+        below = {rank: (own <= rank).mean() for rank in np.unique(own)}
+        above = {rank: (own >= rank).mean() for rank in np.unique(own)}
+        assert below[found.low] > 0.025 - 0.01
+        assert above[found.high] > 0.025 - 0.01
+        assert (own < found.low).mean() < 0.025 + 0.01
+        assert (own > found.high).mean() < 0.025 + 0.01
 
 
 def test_equal_columns_share_their_rank():

@@ -37,6 +37,7 @@ class Section:
     axis: Axis
     controls: Mapping[str, Mapping[str, SummaryRow]]
     control_names: Sequence[str]
+    ranked: Sequence[Run]
     ranks: Mapping[str, Mapping[str, Rank]]
     letters: Mapping[str, Mapping[str, str]]
     rank_axis: Axis
@@ -115,10 +116,17 @@ def _section(comparison: Comparison, metric: str) -> Section:
         axis_of([entry.verdict.difference for entry in found], 0.0),
         controls,
         list(dict.fromkeys(name for found in controls.values() for name in found)),
+        _best_first(runs, ranks),
         ranks,
         {variant: letter_display(comparison, metric, variant) for variant in ranks},
         Axis((1.0, float(max(2, len(runs))))),
     )
+
+
+def _best_first(runs: Sequence[Run], ranks: Mapping[str, Mapping[str, Rank]]) -> list[Run]:
+    """The runs in the order of the first refiner, or of the base where nothing is refined."""
+    first = list(ranks.values())[:2][-1] if ranks else {}
+    return sorted(runs, key=lambda run: first[run.name].rank if run.name in first else len(runs))
 
 
 def _matrix(refiner: str, entries: Sequence[Entry]) -> RefinerMatrix | None:

@@ -157,30 +157,28 @@ def _variants(runs: Sequence[Run], metric: str) -> dict[str, dict[str, ClassScor
 
 
 def letter_display(comparison: Comparison, metric: str, variant: str) -> dict[str, str]:
-    """Letters of the runs by name: those that share one are not shown to differ on a variant.
+    """Letters of the runs by name: two share one exactly when they are not shown to differ.
 
-    A compact letter display: a letter is a longest stretch of neighbours in the ranking of which no
-    pair is told apart, as a bar of a critical-difference diagram is (Demšar, JMLR 2006).
+    A compact letter display (Piepho, J. Comput. Graph. Stat. 2004, insert and absorb). The bars of
+    a critical-difference diagram (Demšar, JMLR 2006) are the same where only neighbours in the
+    ranking are alike; paired tests may also tell A from B but not from C that ranks below B.
     """
     names = [rank.name for rank in comparison.rankings.get((metric, variant), ())]
-    apart = {
-        frozenset((test.left, test.right))
-        for test in comparison.between_runs[metric]
-        if test.decides
-    }
-    stretches: list[range] = []
-    for first in range(len(names)):
-        last = first
-        while last + 1 < len(names) and not any(
-            frozenset((f"{names[i]} {variant}", f"{names[last + 1]} {variant}")) in apart
-            for i in range(first, last + 1)
-        ):
-            last += 1
-        if not stretches or last >= stretches[-1].stop:
-            stretches.append(range(first, last + 1))
+    place = {f"{name} {variant}": i for i, name in enumerate(names)}
+    groups = {frozenset(range(len(names)))}
+    for test in comparison.between_runs[metric]:
+        if test.decides and {test.left, test.right} <= place.keys():
+            pair = place[test.left], place[test.right]
+            split = {
+                group - {one} if group.issuperset(pair) else group
+                for group in groups
+                for one in pair
+            }
+            groups = {one for one in split if not any(one < other for other in split)}
+    alike = sorted(groups, key=sorted)
     return {
-        name: "".join(_letter(i) for i, stretch in enumerate(stretches) if place in stretch)
-        for place, name in enumerate(names)
+        name: "".join(_letter(number) for number, group in enumerate(alike) if i in group)
+        for i, name in enumerate(names)
     }
 
 

@@ -242,7 +242,9 @@ def ranking(
     means = [estimate(column, pictures, groups).value for column in scores.T]
     ranks = stats.rankdata(sign * np.array(means))
     resampled = resampled_means(scores, pictures, groups, resamples=resamples, seed=seed)
-    low, high = np.percentile(stats.rankdata(sign * resampled, axis=1), [2.5, 97.5], axis=0)
+    redrawn = stats.rankdata(sign * resampled, axis=1)
+    low = np.percentile(redrawn, 2.5, axis=0, method="lower")  # a rank, not one between two
+    high = np.percentile(redrawn, 97.5, axis=0, method="higher")
     found = [
         Rank(name, means[i], float(ranks[i]), float(low[i]), float(high[i]))
         for i, name in enumerate(columns)
