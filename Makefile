@@ -30,6 +30,7 @@ check: $(READY) ## lint, types, imports, tests
 
 check-lowest: ## the demo and a fast part of the tests with the lowest versions that pyproject.toml allows
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip uninstall -q -y transformers # of an earlier time
 	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install -q --editable '.[$(LOWEST_EXTRAS)]' pytest beartype --constraint $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python evaluate.py logger=none hydra.run.dir=$(LOWEST)/demo data.count=80
