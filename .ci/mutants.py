@@ -2,10 +2,12 @@
 
     python .ci/mutants.py                # every room, a tenth of its mutants
     python .ci/mutants.py refine 1.0     # one room, all of them
+    python .ci/mutants.py refine 0.1 7   # a tenth, another one than without the 7
 
 mutmut makes the mutants of Python, in a copy of this checkout that is thrown away; what stands in
-error messages is left out. The same share is the same mutants. Of the report's script each operator
-and number is changed here. Prints how many of each room the tests killed, and what survived.
+error messages is left out. One that runs out of time is tried again in a process of its own: a fork
+may wait for a thread that it does not have. Of the report's script each operator and number is
+changed here. Prints how many of each room the tests killed, and what survived.
 """
 
 import importlib
@@ -67,7 +69,7 @@ OTHERS = {
 }
 
 
-def of_python(room: str, share: float) -> Counter[str]:
+def of_python(room: str, share: float, seed: int) -> Counter[str]:
     """Mutants of a room by what became of them; names the survivors."""
     mutated, tests = ROOMS[room]
     with TemporaryDirectory() as folder:
@@ -99,16 +101,37 @@ def of_python(room: str, share: float) -> Counter[str]:
 
         mutmut("run", "no.such.mutant")  # makes them all, and finds the tests of each
         names = sorted(name for name in ends() if name.startswith("var_exp"))
-        chosen = sorted(random.Random(0).sample(names, max(1, round(share * len(names)))))
+        chosen = sorted(random.Random(seed).sample(names, max(1, round(share * len(names)))))
         mutmut("run", "--max-children", "1", *chosen)
         found = {name: end for name, end in ends().items() if name in chosen}
         if set(found.values()) <= {"not checked"}:
             sys.exit("the tests do not run in the copy; see mutmut run there.")
+        for name in [name for name, end in found.items() if end == "timeout"]:
+            found[name] = alone(copy / "mutants", name, tests)
         for name, end in found.items():
             if end not in ("killed", "timeout"):
                 print(f"{end}: {mutmut('show', name)}", flush=True)
         print(f"{room}: {len(chosen)} of {len(names)} tried")
     return Counter(found.values())
+
+
+def alone(folder: Path, name: str, tests: list[str]) -> str:
+    """What becomes of a mutant in a process of its own."""
+    options = ["-xq", "-m", "not slow", "-W", "default", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    given = {"MUTANT_UNDER_TEST": name, "PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *tests],
+            *(),
+            cwd=folder,
+            env=os.environ | given,
+            check=False,
+            capture_output=True,
+            timeout=600,
+        )
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    return {0: "survived", 1: "killed"}.get(done.returncode, f"exit {done.returncode}")
 
 
 def in_a_fork(script: Path) -> int:
@@ -126,7 +149,7 @@ def in_a_fork(script: Path) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def of_the_script(share: float) -> Counter[str]:
+def of_the_script(share: float, seed: int) -> Counter[str]:
     """Mutants of the arithmetic of the report's page."""
     path = ROOT / "src" / "var_exp" / "report" / SCRIPT
     text = path.read_text()
@@ -134,7 +157,7 @@ def of_the_script(share: float) -> Counter[str]:
     counted: Counter[str] = Counter()
     importlib.import_module("var_exp.report.live")  # once for all forks, with all that it needs
     tokens = list(re.finditer(TOKENS, code))
-    for token in random.Random(0).sample(tokens, max(1, round(share * len(tokens)))):
+    for token in random.Random(seed).sample(tokens, max(1, round(share * len(tokens)))):
         other = OTHERS.get(token[0]) or str(int(token[0]) + 1)
         mutant = text[: token.start()] + other + text[token.end() :]
         with TemporaryDirectory() as folder:
@@ -149,7 +172,8 @@ def of_the_script(share: float) -> Counter[str]:
 
 if __name__ == "__main__":
     share = float(sys.argv[2]) if len(sys.argv) > 2 else 0.1
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     for room in [sys.argv[1]] if len(sys.argv) > 1 else [*ROOMS, SCRIPT]:
-        counts = of_the_script(share) if room == SCRIPT else of_python(room, share)
+        counts = of_the_script(share, seed) if room == SCRIPT else of_python(room, share, seed)
         killed = counts["killed"] + counts["timeout"]
         print(f"{room}: {killed} of {sum(counts.values())} killed {dict(counts)}", flush=True)

@@ -172,6 +172,7 @@ ARCHITECTURES = (
         name="torchvision/convnext_tiny",
         family="ConvNeXt",
         real=partial(tv.convnext_tiny, weights=None),
+        small_pixels=96,  # of 64, a kernel of 7 covers all cells, and 5 of 30 draws are not local
         small=partial(
             tv.ConvNeXt,
             [CNBlockConfig(8, 16, 1), CNBlockConfig(16, 24, 1), CNBlockConfig(24, None, 1)],

@@ -17,6 +17,7 @@ from var_exp.completion import main as complete
 from var_exp.conf_files import conf_dir, did_you_mean
 from var_exp.errors import INTERRUPTED, STOPPED, VarExpError
 from var_exp.parsers import explain_parser, figures_parser, support_parser, sweep_parser
+from var_exp.printing import printing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,7 @@ var-exp COMMAND --help says more of each. Completion of words with the tab key:
 """
 
 
+@printing()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the command line names; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -92,6 +94,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+@printing()
 def evaluate(arguments: Sequence[str] = ()) -> int | None:
     """One run, or with -m a sweep; the options are on the command line."""
     with _imports():
@@ -108,6 +111,7 @@ def evaluate(arguments: Sequence[str] = ()) -> int | None:
     return None
 
 
+@printing()
 def train(arguments: Sequence[str] = ()) -> int | None:
     """One training; likewise."""
     with _imports():
@@ -181,6 +185,8 @@ def _explain(arguments: Sequence[str]) -> int:
         )
         print(why)
         print(f"written to {why.save(out)}")
+    except BrokenPipeError:
+        raise
     except (VarExpError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -28,7 +28,7 @@ def sample_generator(seed: int, id: str | None, draw: int | None = None) -> Gene
     """
     name = f"{seed}/{id}" if draw is None else f"{seed}/{id}/{draw}"
     digest = blake2b(name.encode(), digest_size=8).digest()
-    return Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+    return Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
 def chosen_by_id(ids: Collection[str], count: int) -> frozenset[str]:

@@ -1,5 +1,7 @@
 """Grids of pictures that the model is sure of; what was asked once is not asked again."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -146,6 +148,16 @@ def test_a_cache_that_cannot_be_written_costs_only_time(cache, caplog):
     data, model = Patterns(), Asked()
     assert confidences(data, model, SPEC) == pytest.approx(plain(data, Asked()))
     assert "set VAR_EXP_CACHE" in caplog.text
+
+
+@pytest.mark.parametrize("odd", [1.5, -0.5, "x", None])
+def test_a_cache_that_cannot_be_is_asked_anew(cache, odd):
+    model = Asked()
+    first = confidences(Patterns(), model, SPEC)
+    (file,) = cache.iterdir()
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pattern 7": odd}))
+    assert confidences(Patterns(), model, SPEC) == first
+    assert model.seen == 120
 
 
 def test_related_classes_meet():

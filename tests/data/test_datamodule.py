@@ -117,6 +117,17 @@ def test_samples_that_are_done_are_left_out_and_the_others_stay_together():
     assert dealt(2, done=range(7)) == [[], []]
 
 
+def test_the_first_process_tells_the_others_what_is_done():
+    module = SampleModule(Noise(), SPEC, 2, done=())
+    module.setup("test")  # without a trainer there is nobody to tell
+    assert module.done == ()
+    told = SimpleNamespace(broadcast=lambda done: {0, 1, *done})
+    module.done = {4}
+    module.trainer = SimpleNamespace(world_size=1, global_rank=0, strategy=told)
+    module.setup("test")
+    assert [batch.ids for (batch,) in module.test_dataloader()] == [("2", "3"), ("5",), ("6",)]
+
+
 def test_samples_that_come_first_have_batches_of_their_own():
     whole = [("2", "5"), ("6",), ("0", "1"), ("3", "4")]
     for done, expected in (((), whole), ((5, 1), [("2",), ("6",), ("0",), ("3", "4")])):

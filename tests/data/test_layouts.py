@@ -1,6 +1,7 @@
 """Grids show what they claim, use every picture once, and are the same in every run."""
 
 from dataclasses import replace
+from hashlib import blake2b
 from types import MappingProxyType
 
 import pytest
@@ -77,6 +78,25 @@ def test_grouping_depends_on_the_seed_alone():
     assert Grid(Flat(), SPEC).cells == Grid(Flat(), SPEC).cells
     assert Grid(Flat(), SPEC, seed=1).cells != Grid(Flat(), SPEC).cells
     assert Grid(Flat(), SPEC, count=3).cells == Grid(Flat(), SPEC).cells[:3]
+
+
+@pytest.mark.parametrize(("seed", "classes"), [(0, 5), (3, 7)])
+def test_who_meets_is_the_same_in_every_version(seed, classes):
+    """By a plain loop and the hashes of the numbers."""
+    data = Flat(count=60, classes=classes)
+
+    def number(*key):
+        return blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
+
+    left = {label: [] for label in range(classes)}
+    for index in sorted(range(60), key=number):
+        left[index % classes].append(index)
+    for place, cells in enumerate(Grid(data, SPEC, seed=seed).cells):
+        fullest = sorted(left, key=lambda label: (-len(left[label]), number(place, label)))[:4]
+        fullest.sort(key=lambda label: number(place, label, 1))
+        assert cells == [left[label].pop() for label in fullest]
+        left = {label: rest for label, rest in left.items() if rest}
+    assert len(left) < 4
 
 
 def test_classes_have_no_favourite_cell():

@@ -74,7 +74,7 @@ def test_running_out_of_memory_halves_says_so_and_changes_nothing(alias, error, 
 
 
 def test_a_single_image_that_does_not_fit():
-    with pytest.raises(OutOfMemory, match="a single image does not fit into memory"):
+    with pytest.raises(OutOfMemory, match=r"a single image does not fit into memory \(.*memory"):
         get_method("gradient").attribute(
             Crowded(0, CUDA), torch.zeros(3, 3, 8, 8), torch.zeros(3, 1, dtype=torch.int64)
         )

@@ -64,6 +64,14 @@ def test_batch_norm_is_one_product_and_one_sum():
     torch.testing.assert_close(x() * scale.view(-1, 1, 1) + shift.view(-1, 1, 1), expected)
 
 
+def test_batch_norm_may_have_neither_weight_nor_bias():
+    mean, variance = per_channel(), per_channel() + 1
+    for weight, bias in ((None, None), (None, per_channel()), (per_channel(), None)):
+        scale, shift = scale_and_shift(mean, variance, weight, bias, 1e-3)
+        expected = F.batch_norm(x(), mean, variance, weight, bias, eps=1e-3)
+        torch.testing.assert_close(x() * scale.view(-1, 1, 1) + shift.view(-1, 1, 1), expected)
+
+
 def test_what_has_no_rule_is_refused():
     with pytest.raises(UnsupportedModel, match="statistics of the batch"):
         NORMS["batch_norm"](x(), None, None)

@@ -9,8 +9,9 @@ from var_exp.metrics.base import Flag
 def loop(model, images, classes, maps, regions, patch):
     """One image and one patch at a time, strongest first, blanked."""
     scores = []
+    height, width = images.shape[2:]
     for image, label, saliency in zip(images, classes, maps.sum(1), strict=True):
-        corners = [(y, x) for y in range(0, 8, patch) for x in range(0, 6, patch)]
+        corners = [(y, x) for y in range(0, height, patch) for x in range(0, width, patch)]
 
         def patch_at(corner):
             return slice(corner[0], corner[0] + patch), slice(corner[1], corner[1] + patch)
@@ -33,6 +34,22 @@ def loop(model, images, classes, maps, regions, patch):
 def test_equals_a_loop(small_model, small_scene, patch, regions):
     expected = loop(small_model, *small_scene, regions, patch)
     torch.testing.assert_close(aopc(small_model, *small_scene, regions, patch), expected)
+
+
+def test_a_hundred_regions_of_eight_pixels_unless_asked_otherwise(small_model):
+    """A picture of 121 such regions, of which the last 21 stay."""
+    generator = torch.Generator().manual_seed(0)
+    images, maps = (torch.randn(1, 3, 88, 88, generator=generator) for _ in range(2))
+    images, maps, classes = images.double(), maps.double(), torch.tensor([1])
+
+    def predict(inputs):
+        return small_model(inputs[:, :, ::11, ::11][..., :6])
+
+    expected = loop(predict, images, classes, maps, 100, 8)
+    torch.testing.assert_close(aopc(predict, images, classes, maps), expected)
+    metric = AOPC(predict)
+    metric.update(images=images, classes=classes, maps=maps)
+    torch.testing.assert_close(metric.latest[0], expected)
 
 
 def test_linear_score_has_a_closed_form():

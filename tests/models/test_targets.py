@@ -67,7 +67,7 @@ OF_SMALL = {
     "torchvision/vgg11": Target("features", CHANNELS_FIRST, (2, 2)),
     "torchvision/vgg11_bn": Target("features", CHANNELS_FIRST, (2, 2)),
     "timm/convnext_base": Target("stages", CHANNELS_FIRST, (2, 2)),
-    "torchvision/convnext_tiny": Target("features", CHANNELS_FIRST, (4, 4)),
+    "torchvision/convnext_tiny": Target("features", CHANNELS_FIRST, (6, 6)),
     "timm/efficientnet_b0": Target("bn2", CHANNELS_FIRST, (2, 2)),
     "timm/vit_base_patch16_224": Target("blocks.1.norm1", TOKENS, (4, 4), prefix=1),
     "timm/vit_small_patch14_reg4_dinov2": Target("blocks.1.norm1", TOKENS, (4, 4), prefix=5),

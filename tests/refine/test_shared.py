@@ -39,6 +39,14 @@ def test_level_classes_share_everything_and_a_winner_leaves_nothing():
     assert 0 <= found.flatten()[2] < 1e-12
 
 
+@pytest.mark.parametrize("count", range(2, 20))
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_level_classes_share_no_more_than_they_have_whatever_the_rounding(count, kind):
+    """Entropy over ln K is more than 1 in the last digit for 6 classes, say."""
+    maps = torch.full((1, count, 1, 2, 2), 3.0, dtype=kind)
+    assert (shared_evidence(maps) <= 3.0).all()
+
+
 def test_never_more_than_any_class_has_and_its_units_are_those_of_the_maps():
     maps = torch.randn(2, 4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     found = shared_evidence(maps)

@@ -189,3 +189,7 @@ def test_the_scaled_setting_is_that_of_the_alias_and_as_measured():
     """docs/refine.md chose it on critters; another temperature would be other results."""
     assert VAR.scaled() == from_alias("refine", "var_scaled")
     assert VAR.scaled() == VAR(3.0, 0.01, "signed", "rms", "sum")
+
+
+def test_the_scaled_setting_is_that_of_its_configuration():
+    assert VAR.scaled() == from_alias("refine", "var_scaled")

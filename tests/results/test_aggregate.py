@@ -80,3 +80,16 @@ def test_segmentation_figures_are_pooled_over_the_pixels_of_all_pictures():
     ]
     told = results_of(store, {"miou": Segmentation("miou")}).facts["miou, pooled over pixels"]
     assert told == f"base {sum(ious) / 2:.4f}"
+
+
+def test_chance_is_the_mean_area_for_the_metrics_of_which_it_is():
+    metrics = {"game": GridPointingGame(), "confusion": GridConfusion()}
+    assert not GridConfusion().chance_is_area
+    store = Store(None, ["a", "b"])
+    for id, area in (("a", 0.25), ("b", 0.5)):
+        scored = BatchScores([id])
+        scored.note("top1_asked", torch.ones(1))
+        scored.note("area", torch.tensor([area]))
+        store.commit(scored)
+    assert results_of(store, metrics).chance == {"game": 0.375}
+    assert results_of(committed([torch.rand(2, 1, 3, 8)]), metrics).chance == {}

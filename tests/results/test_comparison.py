@@ -72,6 +72,33 @@ def test_every_pair_of_runs_on_each_variant():
     assert tests[0].difference == pytest.approx(-0.2, abs=0.03)
 
 
+def test_two_runs_are_compared_and_one_is_not():
+    assert [(test.left, test.right) for test in run_tests(RUNS[:2], "game", UP)] == [
+        ("gbp base", "ig base"),
+        ("gbp var", "ig var"),
+    ]
+    assert run_tests(RUNS[:1], "game", UP) == []
+    # a variant that only one of them scored
+    bare = Run({"method": "lrp"}, FIGURES[:1], {("game", "base"): RUNS[0].scores["game", "base"]})
+    assert [test.left for test in run_tests([RUNS[0], bare], "game", UP)] == ["gbp base"]
+
+
+def test_a_run_gives_the_verdict_of_each_refiner_in_the_direction_of_the_metric():
+    def figure(name, value, low, high):
+        return SummaryRow("game", variant(name), value, low, high, 60, pictures=60, p_value=0.001)
+
+    figures = [
+        figure("base", 0.5, 0.4, 0.6),
+        figure("var", 0.3, 0.2, 0.4),
+        figure("var-base", -0.2, -0.3, -0.1),
+    ]
+    one = Run({"method": "x"}, figures)
+    for up, outcome in ((True, "worse"), (False, "better")):
+        verdicts = one.verdicts("game", Traits(higher_is_better=up))
+        assert {name: verdict.outcome for name, verdict in verdicts.items()} == {"var": outcome}
+    assert one.verdicts("absent", UP) == {}
+
+
 def test_pictures_needed_count_the_tests_of_the_family():
     """More tests, a smaller level each, more pictures."""
     close = run("rise", 0.5, 0.006)
@@ -133,6 +160,20 @@ def test_letters_are_the_largest_sets_of_runs_that_are_alike(seed):
     assert "a" in letters["t"]  # the best has the first
 
 
+def test_letters_go_on_after_z():
+    names = [f"run {number:02d}" for number in range(54)]
+    tests = [
+        PairedTest(f"{left} m", f"{right} m", 0.1, 0, 0.2, 0.0, 0.1, 60, 60, 10, 0.0)
+        for place, left in enumerate(names)
+        for right in names[place + 1 :]
+    ]
+    ranks = [Rank(name, 0.0, place, 1, 54) for place, name in enumerate(names, 1)]
+    comparison = Comparison([], {"game": UP}, {}, {"game": tests}, {("game", "m"): ranks})
+    letters = letter_display(comparison, "game", "m")
+    expected = [*"abcdefghijklmnopqrstuvwxyz", *("a" + c for c in "abcdefghijklmnopqrstuvwxyz")]
+    assert [letters[name] for name in names] == [*expected, "ba", "bb"]
+
+
 def test_a_metric_averaged_by_class_is_compared_so():
     rows = {("a", 0): 0.0, ("b", 0): 0.0, ("c", 0): 0.0, ("d", 1): 1.0, ("e", 1): 1.0}
     base = dict.fromkeys(rows, 0.0)
@@ -153,6 +194,7 @@ def test_markdown_ranks_the_runs(tmp_path):
     with (tmp_path / "tests.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 3 + 6
+    assert [line["metric"] for line in lines] == ["game"] * 9
     assert lines[0]["left"] == "gbp var"
     assert lines[3]["left"] == "gbp base"
 

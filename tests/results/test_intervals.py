@@ -169,3 +169,11 @@ def test_resampled_means_are_those_of_a_loop():
         kinds = groups[units]
         expected = [scores[units][kinds == kind].mean(0) for kind in np.unique(kinds)]
         np.testing.assert_allclose(row, np.mean(expected, axis=0), rtol=1e-12)
+
+
+def test_two_thousand_resamples_of_seed_0_unless_asked_otherwise():
+    scores, pictures = np.random.default_rng(7).normal(size=(5, 1)), np.arange(5)
+    found = resampled_means(scores, pictures)
+    draws = np.random.default_rng(0)
+    expected = [scores[draws.integers(5, size=5), 0].mean() for _ in range(2000)]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-12)

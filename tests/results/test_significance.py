@@ -236,6 +236,24 @@ def test_intervals_of_ranks_are_those_of_every_resample(seed):
         assert (own > found.high).mean() < 0.025 + 0.01
 
 
+@pytest.mark.parametrize("options", [{}, {"resamples": 37, "seed": 5}])
+def test_intervals_of_ranks_are_percentiles_of_a_loop(options):
+    """Seven columns that chance ranks; the ends are ranks."""
+    count, seed = options.get("resamples", 2000), options.get("seed", 0)
+    scores = np.random.default_rng(9).normal(size=(6, 7))
+    draws = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(count):
+        means = scores[draws.integers(6, size=6)].mean(0)
+        drawn.append([1 + sum(other > mean for other in means) for mean in means])
+    found = {rank.name: rank for rank in ranking(
+        {f"c{i}": column(values) for i, values in enumerate(scores.T)}, True, **options
+    )}  # fmt: skip
+    for i, ranks in enumerate(np.sort(np.array(drawn).T)):
+        assert found[f"c{i}"].low == ranks[math.floor(0.025 * (count - 1))]
+        assert found[f"c{i}"].high == ranks[math.ceil(0.975 * (count - 1))]
+
+
 def test_equal_columns_share_their_rank():
     found = ranking({"x": column([1, 2]), "y": column([1, 2])}, True)
     assert [rank.rank for rank in found] == [1.5, 1.5]
@@ -263,3 +281,10 @@ def test_agreement_is_the_share_of_pairs_in_the_same_order():
     np.testing.assert_allclose(tau[0], [1.0, (5 - 1) / 6, -1.0])
     np.testing.assert_allclose(tau, tau.T)
     assert np.isnan(rank_agreement({"one": ranks("a")})).all()
+
+
+def test_a_ranking_of_ties_agrees_with_nothing():
+    tied = [Rank(name, 0.0, 1.5, 1, 2) for name in "ab"]
+    apart = [Rank(name, 0.0, place, 1, 2) for place, name in enumerate("ab", 1)]
+    tau = rank_agreement({"tied": tied, "apart": apart})
+    np.testing.assert_array_equal(tau, [[math.nan, math.nan], [math.nan, 1.0]])

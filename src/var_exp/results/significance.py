@@ -267,6 +267,6 @@ def rank_agreement(rankings: Mapping[str, Sequence[Rank]]) -> Float[np.ndarray, 
     agreement = np.full((len(places), len(places)), np.nan)
     for i, first in enumerate(places):
         for j, second in enumerate(places):
-            if len(common) >= 2 and len(set(first)) > 1 and len(set(second)) > 1:
+            if len(common) >= 2:  # of ties alone tau-b is NaN
                 agreement[i, j] = stats.kendalltau(first, second).statistic
     return agreement

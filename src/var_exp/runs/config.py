@@ -30,6 +30,7 @@ from var_exp.errors import (
     ConfigError,
     VarExpError,
 )
+from var_exp.printing import printing
 from var_exp.registry import did_you_mean, problems
 from var_exp.runs.arguments import arranged
 from var_exp.runs.launchers import refusal
@@ -89,7 +90,8 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     of_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
     (folder / FAILED).unlink(missing_ok=True)
     try:
-        return job(cfg, folder)
+        with printing():
+            return job(cfg, folder)
     except SystemExit as error:
         if type(error).__name__ != "SIGTERMException":  # of Lightning, whose import takes seconds
             # `stopping.Interrupted`: how far it came is said already

@@ -3,6 +3,9 @@
 Lightning answers SIGTERM with a collective that the other processes know nothing of, so it waits
 for ever. Here a process that is told to stop says so in the key-value store that the processes have
 met in; each looks there after each batch, and while it waits for the others at the end.
+
+Ctrl-C reaches the first process alone, and it takes along those that it started: else Lightning
+kills it, and says so, when one of them has ended before it.
 """
 
 import os
@@ -12,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from subprocess import Popen
 from types import FrameType
 from typing import Any
 
@@ -25,6 +30,7 @@ from var_exp.errors import INTERRUPTED
 from var_exp.runs.config import TERMINATED
 
 _STOP, _READY = "var_exp/stop", "var_exp/ready"
+_STARTED_BY = "VAR_EXP_STARTED_BY"  # the process that started this one of several
 _LOOK_SECONDS = 0.2
 
 
@@ -63,6 +69,11 @@ class Stopping(Callback):
             yield
             return
         self._original = signal.getsignal(signal.SIGTERM)
+        launcher: Any = trainer.strategy.launcher
+        if hasattr(launcher, "_call_children_scripts"):
+            launcher._call_children_scripts = partial(
+                _out_of_reach, launcher._call_children_scripts
+            )
         if trainer.world_size > 1:
             threading.Thread(target=_watch, args=(trainer,), daemon=True).start()
         try:
@@ -76,6 +87,18 @@ class Stopping(Callback):
         """Take the place of Lightning's handler."""
         if self._original is not None:
             signal.signal(signal.SIGTERM, self._note)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """End the processes that this one started, before Lightning takes the network down."""
+        if isinstance(exception, Interrupted):
+            started = _started_by(trainer)
+            others = list(started)
+            started.clear()  # whoever watches them is to see nothing
+            for process in others:
+                process.kill()  # its batches are kept
+                process.wait()
 
     def on_test_batch_end(
         self,
@@ -118,20 +141,21 @@ class Stopping(Callback):
         """Wait for the others; whether all are to stop, which the first one decides."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._note)  # Lightning has put its predecessor back
-        store = _store()
-        store.add(_READY, 1)
-        while store.add(_READY, 0) < trainer.world_size:
-            self._asked(trainer)  # tells the others when this one is told while it waits
-            time.sleep(_LOOK_SECONDS)
+        with _store() as store:
+            store.add(_READY, 1)
+            while store.add(_READY, 0) < trainer.world_size:
+                self._asked(trainer)  # tells the others when this one is told while it waits
+                time.sleep(_LOOK_SECONDS)
         stop: bool = trainer.strategy.broadcast(self._asked(trainer))
         return stop
 
     def _asked(self, trainer: Trainer) -> bool:
         if trainer.world_size == 1:
             return self._told
-        if self._told:
-            _store().set(_STOP, "1")
-        return self._told or _store().check([_STOP])
+        with _store() as store:
+            if self._told:
+                store.set(_STOP, "1")
+            return self._told or store.check([_STOP])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._told = True
@@ -144,9 +168,28 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(INTERRUPTED)
 
 
-def _store() -> Any:
-    """Where the processes of a run have met."""
-    return distributed.distributed_c10d._get_default_store()
+@contextmanager
+def _store() -> Iterator[Any]:
+    """Where the processes of a run have met; without the first, which keeps it, this one ends."""
+    try:
+        yield distributed.distributed_c10d._get_default_store()
+    except distributed.DistError:
+        _end()
+
+
+def _out_of_reach(start: Callable[[], None]) -> None:
+    """Start the other processes such that Ctrl-C does not reach them, from their first line on."""
+    os.environ[_STARTED_BY] = str(os.getpid())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _started_by(trainer: Trainer) -> list[Popen[bytes]]:
+    """The processes that this one started; Lightning's own list."""
+    return getattr(trainer.strategy.launcher, "procs", [])
 
 
 def _watch(trainer: Trainer) -> None:
@@ -155,16 +198,15 @@ def _watch(trainer: Trainer) -> None:
     Before the loop begins, and where a process is killed at once, nobody else would tell: the
     others would wait in a collective for half an hour.
     """
-    launcher: Any = trainer.strategy.launcher
     external = trainer.strategy.cluster_environment.creates_processes_externally  # type: ignore[attr-defined]
-    parent = None if external or trainer.local_rank == 0 else os.getppid()
+    parent = None if external or trainer.local_rank == 0 else int(os.environ[_STARTED_BY])
     while True:
         time.sleep(_LOOK_SECONDS)
         if parent is not None and os.getppid() != parent:
             _end()
-        procs = getattr(launcher, "procs", []) if parent is None else []
-        if any(p.poll() in (-signal.SIGTERM, -signal.SIGKILL) for p in procs):
-            for process in procs:
+        started = _started_by(trainer) if parent is None else []
+        if any(p.poll() in (-signal.SIGTERM, -signal.SIGKILL) for p in started):
+            for process in started:
                 process.kill()  # its batches are kept
             print(
                 "error: a process of this run was ended; what is done is kept, and the same "

@@ -1,0 +1,68 @@
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from var_exp.printing import printing
+from var_exp.registry import conf_dir
+
+ROOT = conf_dir().parent
+
+
+def unread(*words, **named):
+    """Run a command whose output nobody reads; returns exit code and errors."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, *words]
+        given = {"stdout": write, "stderr": subprocess.PIPE} | named
+        done = subprocess.run(command, cwd=ROOT, timeout=300, check=False, **given)
+    finally:
+        os.close(write)
+    return done.returncode, (done.stderr or b"").decode()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate.py", "--help"],
+        ["train.py", "--cfg", "job"],
+        ["-m", "var_exp"],
+        ["-m", "var_exp", "--shell-completion", "install=bash"],
+        pytest.param(["evaluate.py", "dry_run=true"], marks=pytest.mark.slow),
+        pytest.param(["-m", "var_exp", "support", "model=critters_cnn"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(words):
+    assert unread(*words) == (1, "")
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_too(tmp_path):
+    words = ["-m", "seed=0,1", "logger=none", "data.count=8", "pictures=0"]
+    assert unread("evaluate.py", *words, f"hydra.sweep.dir={tmp_path}") == (1, "")
+    assert not list(tmp_path.glob("*/failed.txt"))  # no run of it failed
+    assert not (tmp_path / "1").exists()
+
+
+def test_the_end_of_another_pipe_is_an_error():
+    script = (
+        "import os\nfrom var_exp.printing import printing\n"
+        "read, write = os.pipe()\nos.close(read)\n"
+        "with printing():\n    os.write(write, b'x')\n"
+    )
+    code, told = unread("-c", script, stdout=subprocess.DEVNULL)
+    assert code == 1
+    assert "BrokenPipeError" in told
+
+
+def test_a_command_whose_output_is_closed_ends_as_it_would():
+    with printing():
+        assert not logging.raiseExceptions
+    assert logging.raiseExceptions
+    script = (
+        "import sys; sys.stdout = None\nfrom var_exp.__main__ import main; sys.exit(main(['-h']))"
+    )
+    assert unread("-c", script) == (0, "")
