@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from var_exp.engine.calls import Call, Calls
 from var_exp.engine.scores import check_logits
 from var_exp.models.frozen import frozen
+from var_exp.models.kept import kept
 from var_exp.models.spatial import Frame, to_pixels
 from var_exp.models.targets import Target, find_token_grid
 from var_exp.types import Images, Maps, UnsupportedModel
@@ -97,7 +98,8 @@ def attention_matrices(keep: Callable[[Tensor], Tensor] | None = None) -> Iterat
 def find_tokens(model: nn.Module, image: Images) -> Tokens:
     """Find the tokens that an attention map is made of.
 
-    Costs two forward passes of the image and at most two backward passes.
+    Costs a forward pass of the image, at most two backward passes and the search of
+    `models.targets`, and nothing until the model, its weights or the image's shape are others.
 
     Args:
         model: Any module from images to logits.
@@ -107,6 +109,14 @@ def find_tokens(model: nn.Module, image: Images) -> Tokens:
         UnsupportedModel: the model is no chain of attention over the same tokens, or reads them in
             another way than from prefix tokens or as an average of all patch tokens.
     """
+    return kept(
+        model,
+        ("attention maps", image.shape, image.dtype, image.device),
+        lambda: _find_tokens(model, image),
+    )
+
+
+def _find_tokens(model: nn.Module, image: Images) -> Tokens:
     name = type(model).__name__
     probe = _Probe(name)
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):

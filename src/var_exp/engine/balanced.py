@@ -18,19 +18,19 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from var_exp.engine.calls import DIVISION_CALLS, PRODUCT_CALLS, Call, Calls
-from var_exp.engine.gradients import class_gradients
+from var_exp.engine.gradients import ClassGradients, class_gradients
 from var_exp.engine.relevance.calls import MATRIX_PRODUCTS, RULES_BETWEEN_LAYERS, share_product
 from var_exp.engine.relevance.graph import check_graph
 from var_exp.engine.scores import class_scores
 from var_exp.engine.signals import signals_of
-from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
+from var_exp.types import Classes, Images, Logits, UnsupportedModel
 
 _PLAIN = frozenset(
     {"Convolution", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "AccumulateGrad"}
 )
 
 
-def balanced_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
+def balanced_gradients(model: nn.Module, images: Images, classes: Classes) -> ClassGradients:
     """Gradients of K logits per image with the rules above, from one forward pass.
 
     Args:
@@ -39,7 +39,7 @@ def balanced_gradients(model: nn.Module, images: Images, classes: Classes) -> Ma
         classes: [B, K] int64.
 
     Returns:
-        [B, K, C, H, W], in the floating-point type of the images.
+        The logits, and gradients [B, K, C, H, W] in the floating-point type of the images.
 
     Raises:
         ValueError: a class that the model does not have.
@@ -56,7 +56,7 @@ def balanced_gradients(model: nn.Module, images: Images, classes: Classes) -> Ma
         check_graph(logits, name, _PLAIN)
         return class_scores(logits, classes)
 
-    return class_gradients(model, images, classes, rule=calls, score=scores).gradients
+    return class_gradients(model, images, classes, rule=calls, score=scores)
 
 
 class _BalancedCalls(Calls):

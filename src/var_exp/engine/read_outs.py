@@ -18,7 +18,7 @@ from var_exp.engine.gradients import changed_output
 from var_exp.engine.scores import check_logits
 from var_exp.models.frozen import frozen
 from var_exp.models.spatial import first_of
-from var_exp.types import Images, UnsupportedModel
+from var_exp.types import Images, Logits, UnsupportedModel
 
 _ELSE = "use method=transformer_attribution or method=gradcam"
 
@@ -26,7 +26,7 @@ _ELSE = "use method=transformer_attribution or method=gradcam"
 def find_layers(model: nn.Module, image: Images, count: int) -> list[nn.Module]:
     """Modules that hold one attention each and return all tokens, in their order.
 
-    Costs two forward passes, of one picture and of two.
+    Costs two forward passes of two pictures.
 
     Args:
         model: One that `engine.attention.find_tokens` accepts.
@@ -38,14 +38,15 @@ def find_layers(model: nn.Module, image: Images, count: int) -> list[nn.Module]:
             follows the last of them reads other things than its tokens.
     """
     name = type(model).__name__
-    layers = _modules_of_one_attention(model, image, count)
+    images = image.detach().expand(2, -1, -1, -1)  # what is added to one image would not be noticed
+    layers, own = _modules_of_one_attention(model, images, count)
     if None in layers or len({type(layer) for layer in layers}) != 1:
         raise UnsupportedModel(
             f"{name} has no module for each of its layers that returns the tokens, so that its "
             f"logits cannot be read there; {_ELSE}."
         )
     found = [layer for layer in layers if layer is not None]
-    _check_read_out(model, image, found)
+    _check_read_out(model, images, found, own)
     return found
 
 
@@ -73,9 +74,9 @@ def read_after(layers: Sequence[nn.Module], last: int) -> Iterator[None]:
 
 
 def _modules_of_one_attention(
-    model: nn.Module, image: Images, count: int
-) -> list[nn.Module | None]:
-    """For each attention matrix, the outermost module around it that holds no other."""
+    model: nn.Module, images: Images, count: int
+) -> tuple[list[nn.Module | None], Logits]:
+    """For each attention matrix, the outermost module around it that holds no other; the logits."""
     found: dict[int, nn.Module] = {}
     begun: dict[nn.Module, int] = {}
 
@@ -94,15 +95,15 @@ def _modules_of_one_attention(
         for module in model.modules():
             stack.callback(module.register_forward_pre_hook(begin).remove)
             stack.callback(module.register_forward_hook(end).remove)
-        model(image.detach().clone())
-        return [found.get(index) for index in range(len(matrices))]
+        logits = check_logits(model(images.clone()))
+        return [found.get(index) for index in range(len(matrices))], logits
 
 
-def _check_read_out(model: nn.Module, image: Images, layers: Sequence[nn.Module]) -> None:
-    """Refuse a model whose last logits are others when more than the last layer is read."""
-    images = image.detach().expand(2, -1, -1, -1)  # what is added to one image would not be noticed
+def _check_read_out(
+    model: nn.Module, images: Images, layers: Sequence[nn.Module], own: Logits
+) -> None:
+    """Refuse a model whose last logits are not its own when more than the last layer is read."""
     with torch.no_grad(), frozen(model):
-        own = check_logits(model(images.clone()))
         try:
             with read_after(layers, len(layers)):
                 logits = check_logits(model(images.clone()))

@@ -22,9 +22,9 @@ from torch import nn
 
 from var_exp.engine.relevance import rules as rules
 from var_exp.engine.relevance.calls import Composite
-from var_exp.engine.relevance.propagation import relevance
+from var_exp.engine.relevance.propagation import class_relevance, relevance
 from var_exp.methods.method import Method
-from var_exp.types import Classes, Images, Maps
+from var_exp.types import Classes, Images, Logits, Maps
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class AttnLRP(Method):
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}; set {name}=0.")
 
-    def _check(self, model: nn.Module, image: Images) -> None:
+    def _look(self, model: nn.Module, image: Images) -> Logits:
         """Refuse a model without attention, or with something that has no rule."""
-        relevance(model, image, torch.zeros(1, 1, dtype=torch.int64), self._rules())
+        one = torch.zeros(1, 1, dtype=torch.int64)
+        return class_relevance(model, image, one, self._rules()).logits
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from var_exp.engine.chunks import check_at_least_one
 from var_exp.engine.scores import class_scores
 from var_exp.methods.cam import CAM, feature_gradients, other_logits, weighted_sum
+from var_exp.models.outputs import logits_of
 from var_exp.types import Classes, Images, Logits
 
 
@@ -47,9 +48,11 @@ class CASE(CAM):
         super().__post_init__()
         check_at_least_one(contrasts=self.contrasts)
 
-    def _check(self, model: nn.Module, image: Images) -> None:
-        """Refuse a model without a spatial feature map, or with a single class."""
-        self.coarse(model, image, torch.zeros(1, 1, dtype=torch.int64))
+    def _look(self, model: nn.Module, image: Images) -> Logits:
+        """Refuse a model with a single class."""
+        logits = logits_of(model(image))
+        self._own_and_contrast(logits, torch.zeros(1, 2, dtype=torch.int64, device=logits.device))
+        return logits
 
     def coarse(
         self, model: nn.Module, images: Images, classes: Classes

@@ -24,7 +24,7 @@ from var_exp.methods.guided_backprop import GuidedBackprop
 from var_exp.methods.method import Method
 from var_exp.models.spatial import Upsampling
 from var_exp.models.targets import find_target
-from var_exp.types import Classes, Images, Maps
+from var_exp.types import Classes, Images, Logits, Maps
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,13 @@ class GuidedGradCAM(Method):
                 f"'{self.upsampling}'; choose one of these."
             )
 
+    def _look(self, model: nn.Module, image: Images) -> Logits:
+        """Refuse a model without an activation to guide."""
+        return self._guided_backprop()._look(model, image)
+
     def _check(self, model: nn.Module, image: Images) -> None:
-        """Refuse a model without an activation to guide or without a spatial feature map."""
-        self._guided_backprop().check(model, image)
-        self._gradcam().check(model, image)
+        """Refuse a model without a spatial feature map."""
+        find_target(model, image, self.layer)
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

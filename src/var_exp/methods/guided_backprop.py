@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from var_exp.engine.activations import Activations, Backward, activation_rule, check_activations
 from var_exp.engine.gradients import class_gradients
 from var_exp.engine.scores import ScoreName, check_score, named_scores
 from var_exp.methods.method import Method
-from var_exp.models.frozen import frozen
-from var_exp.types import Classes, Images, Maps
+from var_exp.models.outputs import logits_of
+from var_exp.types import Classes, Images, Logits, Maps
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,10 @@ class GuidedBackprop(Method):
         check_activations(self.activations)
         check_score(self.score)
 
-    def _check(self, model: nn.Module, image: Images) -> None:
+    def _look(self, model: nn.Module, image: Images) -> Logits:
         """Refuse a model without an activation to guide."""
-        with torch.no_grad(), frozen(model), self._rule(model):
-            model(image.clone())
+        with self._rule(model):
+            return logits_of(model(image))
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

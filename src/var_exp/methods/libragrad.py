@@ -21,7 +21,7 @@ from torch import nn
 
 from var_exp.engine.balanced import balanced_gradients
 from var_exp.methods.method import Method
-from var_exp.types import Classes, Images, Maps
+from var_exp.types import Classes, Images, Logits, Maps
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class LibraGrad(Method):
             computes something that has no rule.
     """
 
-    def _check(self, model: nn.Module, image: Images) -> None:
+    def _look(self, model: nn.Module, image: Images) -> Logits:
         """Refuse a model with nothing to balance, or with something that has no rule."""
-        balanced_gradients(model, image, torch.zeros(1, 1, dtype=torch.int64))
+        return balanced_gradients(model, image, torch.zeros(1, 1, dtype=torch.int64)).logits
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
-        return balanced_gradients(model, images, classes).mul_(images[:, None])
+        return balanced_gradients(model, images, classes).gradients.mul_(images[:, None])

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from var_exp.engine.relevance import rules as rules
 from var_exp.engine.relevance.calls import Composite
-from var_exp.engine.relevance.propagation import relevance
+from var_exp.engine.relevance.propagation import class_relevance, relevance
 from var_exp.methods.method import Method
 from var_exp.models.declared import input_spec
 from var_exp.types import Classes, ConfigError, Images, Logits, Maps, UnsupportedModel
@@ -79,9 +79,14 @@ class LRP(Method):
                 "set box=[-2.2,2.7], or leave it out."
             )
 
-    def _check(self, model: nn.Module, image: Images) -> None:
+    def _look(self, model: nn.Module, image: Images) -> Logits:
         """Refuse a model with attention, or with something that has no rule."""
-        relevance(model, image, torch.zeros(1, 1, dtype=torch.int64), self._rules(model, image))
+        one = torch.zeros(1, 1, dtype=torch.int64)
+        return class_relevance(model, image, one, self._rules(model, image)).logits
+
+    def _check(self, model: nn.Module, image: Images) -> None:
+        """Refuse a picture with pixels outside the box."""
+        self._check_pixels(model, image)
 
     def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits | None:
         """The logits, with the epsilon rule alone; what biases absorb is missing from the maps."""
@@ -90,6 +95,7 @@ class LRP(Method):
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]
     ) -> Maps:
+        self._check_pixels(model, images)
         return relevance(model, images, classes, self._rules(model, images))
 
     def _rules(self, model: nn.Module, images: Images) -> Composite:
@@ -117,6 +123,13 @@ class LRP(Method):
                 ) from error
             mean, std = images.new_tensor(spec.mean), images.new_tensor(spec.std)
             low, high = -mean / std, (1 - mean) / std
+        return low, high
+
+    def _check_pixels(self, model: nn.Module, images: Images) -> None:
+        """Raise ValueError for pixels that no picture has; the rule of the box needs none."""
+        if self.composite != "epsilon_gamma_box":
+            return
+        low, high = self._bounds(model, images)
         lowest, highest = float(images.amin()), float(images.amax())
         tolerance = 1e-3  # rounding of the resized photograph
         if lowest < float(low.min()) - tolerance or highest > float(high.max()) + tolerance:
@@ -124,4 +137,3 @@ class LRP(Method):
                 f"pixels must lie in the box {low.min():.2f} … {high.max():.2f}, got "
                 f"{lowest:.2f} … {highest:.2f}; set box to the range of normalised pixels."
             )
-        return low, high

@@ -11,7 +11,8 @@ from torch import nn
 
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.models.frozen import frozen
-from var_exp.models.selfcheck import Needs, check_network, once
+from var_exp.models.kept import kept
+from var_exp.models.selfcheck import Needs, check_network
 from var_exp.types import Classes, Images, Logits, Maps, refuse_picture
 
 
@@ -108,8 +109,8 @@ class Method(ABC):
     def check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model that the method would explain wrongly or not at all, before the work.
 
-        First whether the network is what the method takes for granted, `models.selfcheck`; then
-        what the method itself asks for. Either is asked once for each state of the network.
+        Whether the network is what the method takes for granted, `models.selfcheck`, and what the
+        method itself asks for. Either is asked once for each state of the network.
 
         Args:
             model: The module about to be explained.
@@ -119,12 +120,23 @@ class Method(ABC):
             UnsupportedModel: one sentence with the fix.
         """
         refuse_picture(image)
-        check_network(model, image, self.needs)
         question = (repr(self), image.shape, image.dtype, image.device)
-        once(model, question, lambda: self._check(model, image))
+        check_network(model, image, self.needs, self._look, repr(self))
+        kept(model, question, lambda: self._check(model, image))
+
+    def _look(self, model: nn.Module, image: Images) -> Logits | None:
+        """Logits of a picture [1, C, H, W] as the method runs the network, None if plainly.
+
+        It takes the place of one pass of the network's own check, which sees that the logits are
+        those of the plain network. The network is in the state of `frozen`.
+
+        Raises:
+            UnsupportedModel: a call on which the method cannot act, one sentence with the fix.
+        """
+        return None
 
     def _check(self, model: nn.Module, image: Images) -> None:  # noqa: B027 (nothing, by default)
-        """Refuse a model on which the method cannot act, where it asks for more than a network.
+        """Refuse a model on which the method cannot act, where that takes more than one look.
 
         Raises:
             UnsupportedModel: one sentence with the fix.

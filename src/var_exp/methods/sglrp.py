@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from var_exp.engine.relevance.propagation import relevance
+from var_exp.engine.relevance.propagation import class_relevance, relevance
 from var_exp.engine.scores import class_scores
 from var_exp.methods.clrp import plus_flat
 from var_exp.methods.method import Method
@@ -34,9 +34,10 @@ class SGLRP(Method):
             something that has no rule.
     """
 
-    def _check(self, model: nn.Module, image: Images) -> None:
+    def _look(self, model: nn.Module, image: Images) -> Logits:
         """Refuse a model with attention, or with something that has no rule."""
-        self._attribute(model, image, torch.zeros(1, 1, dtype=torch.int64), [None])
+        one = torch.zeros(1, 1, dtype=torch.int64)
+        return class_relevance(model, image, one, plus_flat(), _start).logits
 
     def _attribute(
         self, model: nn.Module, images: Images, classes: Classes, ids: Sequence[str | None]

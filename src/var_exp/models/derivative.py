@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from var_exp.models.outputs import logits_of
-from var_exp.types import UnsupportedModel
+from var_exp.types import Images, Logits, UnsupportedModel
 
 INSTEAD = "use a forward-only method such as occlusion"
 _BESIDE = 0.05  # standard deviations of normalised pixels
@@ -33,7 +33,13 @@ class Coarsest(TorchFunctionMode):
         return result
 
 
-def gradient_error(model: nn.Module, image: Tensor, step: float, eps: float = 0.0) -> float:
+Look: TypeAlias = Callable[[nn.Module, Images], Logits | None]
+"""Logits of one picture as a method runs the network, refusing what it cannot; None if plainly."""
+
+
+def gradient_error(
+    model: nn.Module, image: Tensor, step: float, eps: float = 0.0, look: Look | None = None
+) -> float:
     """How far the gradient is from the difference quotient, as a share of the usual size.
 
     Args:
@@ -41,6 +47,7 @@ def gradient_error(model: nn.Module, image: Tensor, step: float, eps: float = 0.
         image: [1, C, H, W].
         step: h.
         eps: Of the coarsest type that the network computes in, where it is not that of the image.
+        look: How x + h d is run; None runs it plainly.
     """
     draw = torch.Generator().manual_seed(3)
 
@@ -57,7 +64,9 @@ def gradient_error(model: nn.Module, image: Tensor, step: float, eps: float = 0.
         weights = random(logits.shape)
         gradient = _derivative(model, (logits * weights).sum(), leaf)[1:]
     with torch.no_grad():
-        moved = finite(logits_of(model(image + step * direction)))
+        beside = image + step * direction
+        seen = look(model, beside) if look else None
+        moved = finite(logits_of(model(beside)) if seen is None else seen)
         change = ((moved - logits) * weights).sum() / step
         error = (change - (gradient * direction).sum()).abs()
         # where the logits hardly depend on the picture, as with some random weights, they only

@@ -14,22 +14,32 @@ miss by far. Only where it fails are further passes spent, on the reason.
 Cost: three forward and two backward passes of one picture, once for each network. In float64 they
 take several times as long on a CPU, so that there a part of a large picture is compared where the
 network takes it, and one pass goes to the whole. Methods that differentiate nothing are spared it.
+A method that looks at the calls of a forward pass does so in the one of x + h d alone, which shows
+as well that its rules leave the logits as they are.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, TypeAlias
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from var_exp.models.derivative import INSTEAD, Coarsest, another_picture, finite, gradient_error
+from var_exp.models.derivative import (
+    INSTEAD,
+    Coarsest,
+    Look,
+    another_picture,
+    finite,
+    gradient_error,
+)
 from var_exp.models.description import FORWARD_FAILURES, run_or_refuse
 from var_exp.models.frozen import frozen, weights_type
+from var_exp.models.kept import is_kept, keep, kept
 from var_exp.models.outputs import logits_of
 from var_exp.models.private import private_tensors
 from var_exp.seeds import global_streams
-from var_exp.types import Images, UnsupportedModel
+from var_exp.types import Images, Logits, UnsupportedModel
 
 Needs: TypeAlias = Literal["logits", "calls", "gradients"]
 """What a method needs of a network: its logits; to see its calls as well; and gradients, too."""
@@ -39,10 +49,10 @@ _STEPS, _TOLERANCE = (1e-7, 1e-9, 1e-5, 1e-4), 1e-3  # h in float64: rounding, a
 _OWN_STEPS, _OWN_TOLERANCE = (1e-3, 1e-4, 1e-2), 0.3  # in the network's own type, which rounds more
 _PART = 96  # pixels a side; float64 convolutions are slow on a CPU
 
-_passed: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 
-
-def check_network(model: nn.Module, image: Images, needs: Needs) -> None:
+def check_network(
+    model: nn.Module, image: Images, needs: Needs, look: Look | None = None, who: str = ""
+) -> None:
     """Refuse a network that would be explained silently wrong; asked once per state of a network.
 
     The network and the global random streams are as before, also when it is refused.
@@ -51,41 +61,41 @@ def check_network(model: nn.Module, image: Images, needs: Needs) -> None:
         model: From images to logits; it runs in eval mode.
         image: [1, C, H, W].
         needs: What the method needs of it.
+        look: How the method runs it, asked once for each method.
+        who: Name of the method and its options.
 
     Raises:
         UnsupportedModel: one sentence with the reason and the fix.
     """
-    with frozen(model):
-        state, known = _state(model), _passed.setdefault(model, {})
-        question = (image.shape, image.dtype, image.device)
-        if any(known.get((each, *question)) == state for each in _as_strict_as(needs)):
+    refusals: list[Exception] = []
+
+    def guarded(model: nn.Module, image: Images) -> Logits | None:
+        try:
+            return look(model, image) if look else None
+        except (UnsupportedModel, *FORWARD_FAILURES) as refusal:
+            refusals.append(refusal)  # what is wrong with the network itself comes first
+            return None
+
+    with frozen(model), torch.inference_mode(False):
+        question, image = (image.shape, image.dtype, image.device), image.detach().clone()
+        if any(is_kept(model, (each, *question)) for each in _as_strict_as(needs)):
+            if look:
+                kept(model, ("look", who, *question), partial(_look, look, model, image))
             return
         check_parts(model, needs)
-        with torch.inference_mode(False), global_streams() as drawn_from:
-            image = image.detach().clone()
-            agrees = needs == "gradients" and _agrees(model, image)
+        with global_streams() as drawn_from:
+            agrees = needs == "gradients" and _agrees(model, image, guarded)
             if not agrees:  # the reason, or only that it cannot compute in float64
                 _check_function(model, image, drawn_from)
                 if needs == "gradients":
                     _check_gradient(model, image)
+                if look:
+                    _look(look, model, image)
             _check_chance(drawn_from)
-        known[(needs, *question)] = state
-
-
-def once(model: nn.Module, question: object, ask: Callable[[], None]) -> None:
-    """Ask something of a network that raises where the answer is no; once for each state of it.
-
-    Args:
-        model: The network.
-        question: Hashable; what is asked, and of which pictures.
-        ask: Raises, or returns where the answer is yes.
-    """
-    with frozen(model):
-        state, known = _state(model), _passed.setdefault(model, {})
-        key = ("asked", question)
-        if known.get(key) != state:
-            ask()
-            known[key] = state
+        keep(model, (needs, *question))
+        if agrees and refusals:
+            raise refusals[0]
+        keep(model, ("look", who, *question))
 
 
 def check_parts(model: nn.Module, needs: Needs) -> None:
@@ -115,7 +125,12 @@ def check_parts(model: nn.Module, needs: Needs) -> None:
         )
 
 
-def _agrees(model: nn.Module, image: Tensor) -> bool:
+def _look(look: Look, model: nn.Module, image: Tensor) -> None:
+    with torch.no_grad():
+        look(model, image)
+
+
+def _agrees(model: nn.Module, image: Tensor, look: Look) -> bool:
     """Whether the network passes the comparison in float64; on a CPU, that of a part is enough."""
     height, width = image.shape[2:]
     top, left = (height - _PART) // 2, (width - _PART) // 2
@@ -123,12 +138,13 @@ def _agrees(model: nn.Module, image: Tensor) -> bool:
         part = image[:, :, top : top + _PART, left : left + _PART]
         if _agrees_in_float64(model, part):  # False also where it takes one size only
             with private_tensors(model) as seen, torch.no_grad():
-                finite(run_or_refuse(model, image))
+                logits = look(model, image)
+                finite(run_or_refuse(model, image) if logits is None else logits)
                 return not seen.changed() and not seen.keeps()
-    return _agrees_in_float64(model, image)
+    return _agrees_in_float64(model, image, look)
 
 
-def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
+def _agrees_in_float64(model: nn.Module, image: Tensor, look: Look | None = None) -> bool:
     """Whether the network passes the one comparison that asks everything."""
     own = weights_type(model)
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -139,7 +155,7 @@ def _agrees_in_float64(model: nn.Module, image: Tensor) -> bool:
             finite(logits_of(model(image)))
     try:
         with private_tensors(model, torch.float64) as seen:
-            error = gradient_error(model, image.double(), _STEPS[0])
+            error = gradient_error(model, image.double(), _STEPS[0], look=look)
             return error <= _TOLERANCE and not seen.changed() and not seen.keeps()
     except (UnsupportedModel, *FORWARD_FAILURES):
         return False  # the same in its own type has the reason
@@ -248,27 +264,6 @@ def _as_strict_as(needs: Needs) -> tuple[Needs, ...]:
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
-
-
-def _state(model: nn.Module) -> int:
-    """A number that changes with the weights, the parts and the options of a network."""
-    parts = tuple(
-        (
-            id(module),
-            len(module._forward_hooks) + len(module._forward_pre_hooks),
-            *((name, value) for name, value in vars(module).items() if _is_option(value)),
-        )
-        for module in model.modules()
-    )
-    weights = tuple(
-        (id(t), 0 if t.is_inference() else t._version, t.data_ptr(), t.dtype)
-        for t in _tensors(model)
-    )
-    return hash((parts, weights))
-
-
-def _is_option(value: object) -> bool:
-    return isinstance(value, bool | int | float | str | None)
 
 
 def _in_short(error: BaseException) -> str:

@@ -12,32 +12,28 @@ that were pruned, put in an unknown order, resampled or mixed until none stands 
 refused, and never replaced by an earlier layer whose places are known.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 
+from var_exp.models.kept import kept
 from var_exp.models.locality import ENOUGH, NEAR, localities, locality
 from var_exp.models.spatial import Layout, Target
-from var_exp.models.watched_pass import Output, trace
+from var_exp.models.watched_pass import Output, Trace, trace
 from var_exp.types import ConfigError, Images, UnsupportedModel
 
 __all__ = ["Layout", "Target", "find_target", "find_token_grid", "token_places"]
 
-_State: TypeAlias = tuple[object, ...]
-_T = TypeVar("_T")
-_FOUND: WeakKeyDictionary[nn.Module, dict[object, tuple[_State, Any]]] = WeakKeyDictionary()
-"""By model and what was asked for: what it was found in, and what was found."""
+_Last: TypeAlias = tuple[Output, list[Target], Tensor]  # the ways to read it; `Trace.place`'s away
 
 
 def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Target:
     """Find the layer for class activation maps, and where its spatial positions are.
 
     Costs one forward pass of three pictures and a backward pass through the layers after the one
-    found; where these leave a doubt one of six more, of tokens always one of up to 16; and nothing
-    until the model, its weights or the image's shape are others.
+    found; where these leave a doubt one of six more, of tokens always one of up to 17; and nothing
+    until the model, its weights or the image's shape are others. The first pass answers the other
+    functions, too.
 
     Args:
         model: Any module from images to logits.
@@ -54,7 +50,7 @@ def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Ta
             f"{type(model).__name__} has no module '{layer}'; "
             "take a name from model.named_modules()."
         )
-    return _kept(model, image, layer, lambda: _find(model, image, layer))
+    return kept(model, _about(image, layer), lambda: _find(model, image, layer))
 
 
 def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | None:
@@ -71,7 +67,7 @@ def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | Non
     Returns:
         A layer of so many tokens that answers where the image is changed; None where there is none.
     """
-    return _kept(model, image, ("tokens", count), lambda: _find_tokens(model, image, count))
+    return kept(model, _about(image, "tokens", count), lambda: _find_tokens(model, image, count))
 
 
 def token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
@@ -84,30 +80,45 @@ def token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
         model: Any module from images to logits.
         image: [1, C, H, W], of which only the shape, type and device count.
     """
-    return _kept(model, image, "places of tokens", lambda: _find_token_places(model, image))
+    return kept(model, _about(image, "places of tokens"), lambda: _find_token_places(model, image))
 
 
-def _kept(model: nn.Module, image: Images, asked: object, find: Callable[[], _T]) -> _T:
-    """What was found before in the same state of the model, or is found now."""
-    known, state = _FOUND.setdefault(model, {}), _state(model, image)
-    if asked not in known or known[asked][0] != state:
-        known[asked] = (state, find())
-    found: _T = known[asked][1]
-    return found
-
-
-def _state(model: nn.Module, image: Images) -> _State:
-    """What the target of a model depends on."""
-    tensors = [*model.parameters(), *model.buffers()]
-    weights = ((t.data_ptr(), 0 if t.is_inference() else t._version, t.shape) for t in tensors)
-    modules = (id(module) for module in model.modules())
-    shown = (image.shape[1:], image.dtype, image.device)
-    return (shown, torch.is_autocast_enabled(), *modules, *weights)
+def _about(image: Images, *asked: object) -> tuple[object, ...]:
+    """A question about pictures of one kind."""
+    return ("places", *asked, image.shape[1:], image.dtype, image.device)
 
 
 def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
     name = type(model).__name__
-    watched = trace(model, image, layer)
+    if layer is None:
+        found = _watched(model, image)[1]
+        if isinstance(found, str):
+            raise UnsupportedModel(found)
+    else:
+        found = _last(name, trace(model, image, layer))
+    output, ways, away = found
+    local = _local(model, image, ways, away)
+    if local is None:
+        raise _not_local(name, output)
+    return local
+
+
+def _watched(model: nn.Module, image: Images) -> tuple[Trace, _Last | str]:
+    """What one pass showed of the tokens, and its last map or why there is none."""
+
+    def find() -> tuple[Trace, _Last | str]:
+        watched = trace(model, image)
+        try:
+            found: _Last | str = _last(type(model).__name__, watched)
+        except UnsupportedModel as error:
+            found = str(error)
+        return watched.of_tokens(), found
+
+    return kept(model, _about(image, "watched pass"), find)
+
+
+def _last(name: str, watched: Trace) -> _Last:
+    """The last output that is a map and that the logits depend on at its positions."""
     unplaced: list[Output] = []
     for output in reversed(watched.outputs):
         marks = output.marks(watched.logits)
@@ -123,23 +134,24 @@ def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
         target, away = placed
         if target.to_map(marks).isnan().any():
             _check_same_tokens(name, output, target, unplaced)
-            local = _local(model, image, watched.alike(output, target), away)
-            if local is None:
-                raise _not_local(name, output)
-            return local
+            return output.without_graph(), watched.alike(output, target), away
     if unplaced:
         raise _no_place(name, unplaced[0])
     raise UnsupportedModel(
         f"no spatial feature map that the logits depend on was found in {name}"
-        + (f" at layer '{layer}'; leave layer out" if layer else "; name one with layer=…")
+        + (
+            f" at layer '{watched.layer}'; leave layer out"
+            if watched.layer
+            else "; name one with layer=…"
+        )
         + ", or use another method."
     )
 
 
 def _find_tokens(model: nn.Module, image: Images, count: int) -> Target | None:
-    watched = trace(model, image)
+    watched, _ = _watched(model, image)
     for output in watched.outputs:
-        if len(output.shape) == 3 and output.shape[1] == count:
+        if output.shape[1] == count:
             placed = watched.place(output)
             if placed is not None:
                 target, away = placed
@@ -150,9 +162,9 @@ def _find_tokens(model: nn.Module, image: Images, count: int) -> Target | None:
 
 
 def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
-    watched = trace(model, image)
+    watched, _ = _watched(model, image)
     found: dict[int, Target | None] = {}
-    for count in {output.shape[1] for output in watched.outputs if len(output.shape) == 3}:
+    for count in {output.shape[1] for output in watched.outputs}:
         placed = [watched.place(output) for output in watched.outputs if output.kind == (count,)]
         known = [each for each in placed if each is not None]
         local = [target for target, away in known if bool((away <= NEAR).all())]

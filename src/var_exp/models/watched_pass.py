@@ -11,7 +11,7 @@ that each output tells at once where it changed. A module's output is spatial wh
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class Output:
     Attributes:
         name: Of the module.
         shape: Of the output.
-        edge: Where it enters the graph, also when a later layer overwrites it.
+        edge: Where it enters the graph, also when a later layer overwrites it; None without one.
         targets: All ways in which it may lie, the likeliest first; none where it is no map, or the
             grid of its tokens is not known.
         changes: For each of these, how much its cells changed in either picture, [2, h, w].
@@ -39,7 +39,7 @@ class Output:
 
     name: str
     shape: torch.Size
-    edge: GradientEdge
+    edge: GradientEdge | None
     targets: list[Target]
     changes: list[Tensor]
 
@@ -48,8 +48,13 @@ class Output:
         """What it shares with outputs that lie alike: the number of tokens, or the whole shape."""
         return tuple(self.shape[1:2] if len(self.shape) == 3 else self.shape[1:])
 
+    def without_graph(self) -> "Output":
+        """The same, which keeps no graph in memory."""
+        return replace(self, edge=None)
+
     def marks(self, logits: Tensor) -> Tensor | None:
         """NaN wherever the logits depend on the output; None where they do not at all."""
+        assert self.edge is not None
         with torch.inference_mode(False), torch.autograd.set_detect_anomaly(False):
             # NaN also comes through a head whose weights are still zero
             (marks,) = torch.autograd.grad(
@@ -71,12 +76,19 @@ class Trace:
         logits: With their graph.
         size: (H, W) of the image.
         patches: Those changed in each of the two pictures.
+        layer: That was asked for; None for all modules.
     """
 
     outputs: list[Output]
     logits: Tensor
     size: Grid
     patches: list[list[Patch]]
+    layer: str | None = None
+
+    def of_tokens(self) -> "Trace":
+        """What it showed of [B, N, D], without the graph."""
+        tokens = [each.without_graph() for each in self.outputs if len(each.shape) == 3]
+        return replace(self, outputs=tokens, logits=self.logits.detach())
 
     def place(self, output: Output) -> tuple[Target, Tensor] | None:
         """How an output lies, and how far from each patch it answers then, [2, 2].
@@ -137,7 +149,7 @@ def trace(model: nn.Module, image: Images, layer: str | None = None) -> Trace:
             "wrap it so that it returns only those."
         )
     asked = [output for output in watch.outputs if layer is None or output.name == layer]
-    return Trace(asked if logits.requires_grad else [], logits, size, patches)
+    return Trace(asked if logits.requires_grad else [], logits, size, patches, layer)
 
 
 class _Watch:

@@ -26,7 +26,7 @@ from var_exp.engine.calls import (
 from var_exp.engine.chunks import is_out_of_memory
 from var_exp.engine.deeplift.equal_rows import are_equal_rows, of_one_row, run_once
 from var_exp.engine.deeplift.multipliers import find_rule
-from var_exp.engine.gradients import reduced_gradients
+from var_exp.engine.gradients import Score, reduced_gradients
 from var_exp.engine.norms import written_out
 from var_exp.engine.scores import class_scores
 from var_exp.engine.signals import Signals
@@ -34,7 +34,12 @@ from var_exp.types import Classes, Images, Logits, UnsupportedModel
 
 
 def contributions(
-    model: nn.Module, images: Images, baselines: Images, classes: Classes
+    model: nn.Module,
+    images: Images,
+    baselines: Images,
+    classes: Classes,
+    *,
+    score: Score = class_scores,
 ) -> Float[Tensor, "B K C H W"]:
     """Contribution of every pixel to the logits' change from the baseline, for K classes per image.
 
@@ -46,6 +51,7 @@ def contributions(
         images: [B, C, H, W], not altered.
         baselines: [B, C, H, W], likewise.
         classes: [B, K] int64.
+        score: What is attributed, affine in the logits; the logits of the classes by default.
 
     Returns:
         [B, K, C, H, W] that sum to y_c(image) - y_c(baseline), up to rounding.
@@ -55,12 +61,14 @@ def contributions(
         UnsupportedModel: a call without a rule; or the model returns no logits.
     """
     try:
-        return _contributions(model, images, baselines, classes)
+        return _contributions(model, images, baselines, classes, score)
     except _RowsDiffer:
-        return _contributions(model, images, baselines.contiguous(), classes)
+        return _contributions(model, images, baselines.contiguous(), classes, score)
 
 
-def _contributions(model: nn.Module, images: Images, baselines: Images, classes: Classes) -> Tensor:
+def _contributions(
+    model: nn.Module, images: Images, baselines: Images, classes: Classes, score: Score
+) -> Tensor:
     differences = _Differences(are_equal_rows(baselines))
 
     @contextmanager
@@ -72,11 +80,11 @@ def _contributions(model: nn.Module, images: Images, baselines: Images, classes:
     def multiply(points: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
         return (points[0] - baselines.to(points[0])) * gradients[0]
 
-    def score(logits: Logits, classes: Classes) -> Tensor:
+    def seen(logits: Logits, classes: Classes) -> Tensor:
         differences.is_signal(logits)  # raises when what made them was not seen
-        return class_scores(logits, classes)
+        return score(logits, classes)
 
-    return reduced_gradients(model, images, classes, collect, multiply, score=score)
+    return reduced_gradients(model, images, classes, collect, multiply, score=seen)
 
 
 def _over_root_mean_square(

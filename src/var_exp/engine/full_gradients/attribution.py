@@ -40,7 +40,7 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
 
     One forward pass, in which calls of unknown bias are made three times, and K backward passes;
     besides, a forward pass of another number of images, which tells where the images' axis is, and
-    once for a model one of three pictures, which tells where its tokens lie.
+    once for a model with tokens one of three pictures, which tells where they lie.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
@@ -56,11 +56,11 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
             images of a batch meet, or the model returns no logits.
     """
     size = (images.shape[2], images.shape[3])
-    tokens = token_places(model, images[:1])
+    shapes = _shapes_of_another_batch(model, images)
+    has_tokens = any(shape is not None and len(shape) == 3 for each in shapes for shape in each)
+    tokens = token_places(model, images[:1]) if has_tokens else {}
     frame = next((token.frame for token in tokens.values() if token is not None), None)
-    biases = _Biases(
-        _shapes_of_another_batch(model, images), len(images), size, Positions(size, tokens)
-    )
+    biases = _Biases(shapes, len(images), size, Positions(size, tokens))
 
     def reduce(_: Sequence[Point], gradients: Sequence[Tensor | None]) -> Tensor:
         by_grid: dict[torch.Size, Tensor] = {}  # so that each grid is brought to image size once

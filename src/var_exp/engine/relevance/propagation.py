@@ -24,7 +24,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from var_exp.engine.gradients import class_gradients
+from var_exp.engine.gradients import ClassGradients, class_gradients
 from var_exp.engine.relevance.calls import Composite, RelevanceCalls
 from var_exp.engine.relevance.graph import check_graph
 from var_exp.engine.relevance.rules import stabilised
@@ -59,6 +59,17 @@ def relevance(
         UnsupportedModel: the model computes what has no rule, or has attention where the composite
             is for models without, or the reverse.
     """
+    return class_relevance(model, images, classes, composite, start).gradients
+
+
+def class_relevance(
+    model: nn.Module,
+    images: Images,
+    classes: Classes,
+    composite: Composite,
+    start: Start | None = None,
+) -> ClassGradients:
+    """As `relevance`, with the logits."""
     calls = RelevanceCalls(composite)
 
     def scores(logits: Logits, classes: Classes) -> Float[Tensor, "B K"]:
@@ -73,4 +84,4 @@ def relevance(
         gradients = start(known, classes) / stabilised(known, 1e-12)[:, None]
         return (gradients * logits[:, None]).sum(2)
 
-    return class_gradients(model, images, classes, rule=calls, score=scores).gradients
+    return class_gradients(model, images, classes, rule=calls, score=scores)
