@@ -33,6 +33,7 @@ check-lowest: ## the demo and a fast part of the tests with the lowest versions 
 	$(LOWEST)/bin/python -m pip uninstall -q -y transformers # of an earlier time
 	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install -q --editable '.[$(LOWEST_EXTRAS)]' pytest beartype --constraint $(LOWEST)/lowest.txt
+	rm -rf $(LOWEST)/demo $(LOWEST)/trained
 	$(LOWEST)/bin/python evaluate.py logger=none hydra.run.dir=$(LOWEST)/demo data.count=80
 	$(LOWEST)/bin/python train.py recipe.pictures=256 recipe.pool=128 checked=20 hydra.run.dir=$(LOWEST)/trained
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider -W default \

@@ -62,3 +62,11 @@ def test_a_name_made_of_digits_comes_before_a_number():
     digits = ClassNames(["1", "0", "seven"])
     assert digits.numbers(["1", 1, "2"]) == [0, 1, 2]
     assert names_of_classes(3).number("class 2") == 2
+
+
+@pytest.mark.parametrize("odd", ["²", "--5", "٣", "9" * 5000, "x\n\x07", "cat" * 99_999])
+def test_what_is_no_number_and_no_name_is_one_short_sentence(odd):
+    with pytest.raises(ConfigError, match=r"^the model has no class '") as caught:
+        ClassNames(["cat", "dog"]).number(odd)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300

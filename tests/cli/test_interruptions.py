@@ -7,6 +7,7 @@ The long mode kills more often, at other moments:
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,41 @@ def test_a_sweep_that_ctrl_c_stopped_goes_on(tmp_path, workers):
     assert again.returncode == 0, err
     assert "2 of 2 runs merged" in out
     assert len(list(tmp_path.glob("sweep/*/summary.csv"))) == 2
+
+
+def children(process):
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("moment", ["starting", "at work"])
+def test_ctrl_c_with_two_processes_is_one_line_and_leaves_none(tmp_path, moment):
+    """The second is not interrupted while Python itself starts, and does not say so too."""
+    words = [*QUICK, "data.count=400", "metric=[grid_pointing_game]", "hydra.run.dir=run"]
+    process = start(tmp_path, *words, "trainer=ddp", "trainer.devices=2")
+    if moment == "starting":
+        wait_for(process, lambda: children(process))
+    else:
+        wait_for(process, lambda: len(list(tmp_path.glob("run/store*.sqlite-wal"))) == 2)
+    (second,) = children(process)
+    told = [line for line in interrupted(process).splitlines() if "distributed" not in line]
+    assert told == ["stopped; the same command goes on."]
+    assert not Path(f"/proc/{second}").exists()
+
+
+def test_ctrl_c_with_a_dashboard_offline(tmp_path):
+    words = [word for word in QUICK if word != "logger=none"]
+    words += ["data.count=400", "metric=[grid_pointing_game]", "hydra.run.dir=run"]
+    process = start(tmp_path, *words, "logger=wandb")
+    store = tmp_path / "run" / "store.sqlite-wal"
+    wait_for(process, lambda: store.exists() and store.stat().st_size > 60_000)  # samples are done
+    told = interrupted(process).splitlines()[-1]
+    assert re.fullmatch(r"stopped at \d+ of 100; the same command goes on\.", told)
+    again = start(tmp_path, *words, "logger=wandb")
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert "of 100 samples are done" in out
+    assert "wandb sync" in out
 
 
 def test_ctrl_c_in_training(tmp_path):

@@ -1,6 +1,7 @@
 """One, two and three processes score every sample once, and the same."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from var_exp.registry import conf_dir
 from var_exp.results.rows import read_rows
@@ -117,3 +120,27 @@ def test_sigterm_to_one_of_several_processes_stops_all_and_the_run_goes_on(tmp_p
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert "samples are done" in again.stdout
+
+
+def test_what_a_process_cannot_read_is_said_and_ends_all(tmp_path):
+    """Lightning would have the first one killed, without a word of why."""
+    for place in range(4):
+        pixels = np.random.default_rng(place).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{place}.png")
+    broken = tmp_path / "3.png"  # of the second process
+    broken.write_bytes(broken.read_bytes()[:200])
+    words = ["model=critters_cnn", "data=folder", f"data.root={tmp_path}", "data.on_error=fail"]
+    words += ["metric=[sparseness]", "controls=false", "pictures=0", "batch_size=1", "logger=none"]
+    words += ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+    done = subprocess.run(
+        [sys.executable, str(conf_dir().parent / "evaluate.py"), *words],
+        *(),
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    (told,) = [line for line in done.stderr.splitlines() if "distributed" not in line]
+    assert re.match(r"error: cannot read picture '.*3\.png'", told)

@@ -257,7 +257,7 @@ def test_bad_rows_of_parquet_files(parquet, spec, tmp_path, monkeypatch):
     (root / "validation-0.parquet").write_bytes(b"PAR1")
     with pytest.raises(BadData, match=r"cannot read .*download it again"):
         ImageNet(str(root), spec)
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(ConfigError, match=r"pip install 'var_exp\[parquet\]'"):
         ImageNet(str(parquet), spec)
 

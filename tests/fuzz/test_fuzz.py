@@ -9,11 +9,8 @@ given one:
 import io
 import json
 import math
-import os
 import random
 import shutil
-import warnings
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ import pytest
 import timm
 import torch
 import yaml
+from damage import DEEP, altered, damaged, each, tried
 from named_variants import variant as named
 from PIL import Image
 from safetensors.torch import save_file
@@ -37,101 +35,9 @@ from var_exp.results.store import Store
 from var_exp.results.summary import SummaryRow, read_summary, write_summary
 from var_exp.runs.jobs import find_jobs, label_jobs, traits_of
 from var_exp.runs.run_record import RunRecord
-from var_exp.types import InputSpec, VarExpError
+from var_exp.types import InputSpec
 
-COUNT = int(os.environ.get("VAR_EXP_FUZZ", "15"))
-SEED = int(os.environ.get("VAR_EXP_FUZZ_SEED", "0"))
 SPEC = InputSpec(16, (0.5,) * 3, (0.25,) * 3)
-ODD = [
-    None,
-    True,
-    -1,
-    0,
-    10**12,
-    1e308,
-    math.nan,
-    math.inf,
-    "",
-    "x",
-    "\n\x07",
-    [],
-    {},
-    [[]],
-    [None],
-]
-DEEP = "[" * 100_000
-
-
-def damaged(content, chance):
-    """Some bytes of a file flipped, cut off, doubled, or taken from elsewhere in it."""
-    content = bytearray(content)
-    for _ in range(chance.choice((1, 1, 2, 5, 20))):
-        place = chance.randrange(len(content))
-        match chance.randrange(5):
-            case 0:
-                content[place] ^= 1 << chance.randrange(8)
-            case 1:
-                content[place] = chance.choice((0, 1, 127, 128, 255))
-            case 2:
-                del content[max(place, 8) :]
-            case 3:
-                content[place:place] = content[place : place + chance.randrange(64)]
-            case 4:
-                other = chance.randrange(len(content))
-                content[place : place + 8] = content[other : other + 8]
-    return bytes(content)
-
-
-def altered(tree, chance):
-    """A copy of nested data with a few of its nodes replaced, removed or doubled."""
-    tree = json.loads(json.dumps(tree))
-    for _ in range(chance.choice((1, 1, 1, 2, 4))):
-        nodes = [(tree, key) for key in _keys(tree)]
-        for holder, key in nodes:
-            nodes += [(holder[key], inner) for inner in _keys(holder[key])]
-        if not nodes:
-            return chance.choice(ODD)
-        holder, key = chance.choice(nodes)
-        match chance.randrange(4):
-            case 0 | 1:
-                holder[key] = chance.choice(ODD)
-            case 2:
-                del holder[key]
-            case 3:
-                holder[key] = [holder[key], holder[key]]
-    return tree
-
-
-def _keys(tree):
-    return (
-        list(tree) if isinstance(tree, dict) else range(len(tree) if isinstance(tree, list) else 0)
-    )
-
-
-@pytest.fixture
-def outcomes(request):
-    """Counts what became of each input, and prints it in the end."""
-    counted = Counter()
-    yield counted
-    print(f"\n{request.node.name}: {dict(counted)} of {COUNT}")
-    assert sum(counted.values()) == COUNT
-
-
-def tried(outcomes, work, allowed=VarExpError):
-    """Do something; anything but a result or a refusal in one sentence is a defect."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            work()
-    except allowed:
-        outcomes["refused"] += 1
-    else:
-        outcomes["read"] += 1
-
-
-def each(kind):
-    """Streams of chance, one for each input of a kind."""
-    return (random.Random(f"{kind}/{SEED}/{number}") for number in range(COUNT))
 
 
 def encoded(form, **options):

@@ -1,10 +1,15 @@
 """The classes that people name: by their name, a synonym, a WordNet id, or their number."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from var_exp.registry import did_you_mean
+from var_exp.text import printable
 from var_exp.types import ConfigError
+
+_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
+_SHOWN = 80  # characters of what is no class
 
 
 def stand_ins(count: int) -> list[str]:
@@ -47,7 +52,7 @@ class ClassNames:
         """
         known = len(self.names)
         called_so = isinstance(asked, str) and _plain(asked) in self._own
-        if not called_so and (isinstance(asked, int) or asked.strip().lstrip("-").isdigit()):
+        if not called_so and (isinstance(asked, int) or _NUMBER.fullmatch(asked.strip())):
             if 0 <= int(asked) < known:
                 return int(asked)
             raise ConfigError(
@@ -63,15 +68,15 @@ class ClassNames:
             which = " or ".join(f"{number} ({self.names[number]})" for number in found)
             raise ConfigError(f"several classes are called '{asked}'; name one by number: {which}.")
         spelt = {_plain(name): name for name in (*self._others, *self.names)}
-        guess = did_you_mean(_plain(asked), list(spelt))
+        guess = did_you_mean(_plain(asked[:_SHOWN]), list(spelt))
         for plain, name in spelt.items():
             guess = guess.replace(f"'{plain}'", f"'{name}'")
         few = ", ".join(self.names[:5]) + (", …" if known > 5 else "")
         unnamed = list(self.names) == stand_ins(known)
         way = "; they have no names yet: NAME.classes.txt beside NAME.pt gives them, or names="
         raise ConfigError(
-            f"the model has no class '{asked}'{guess}; name one of its {known} ({few}), or its "
-            f"number{way if unnamed else ''}."
+            f"the model has no class '{printable(asked)[:_SHOWN]}'{guess}; name one of its {known} "
+            f"({few}), or its number{way if unnamed else ''}."
         )
 
     def numbers(self, asked: Iterable[str | int]) -> list[int]:

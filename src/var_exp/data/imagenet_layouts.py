@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -131,7 +131,7 @@ def _solutions(file: Path) -> Iterator[tuple[str, str, list[list[float]]]]:
                 if not words or words[0] not in wordnet_numbers() or len(words) % 5:
                     raise ValueError(f"{row['ImageId']} has '{row['PredictionString']}'")
                 yield row["ImageId"], words[0], boxes
-    except (OSError, KeyError, AttributeError, ValueError) as error:
+    except (OSError, KeyError, AttributeError, ValueError, csv.Error) as error:
         raise BadData(
             f"cannot read '{file}' ({error}); it must be Kaggle's, with ImageId and "
             "PredictionString."
@@ -145,9 +145,8 @@ def _parquet(files: Sequence[Path]) -> Iterator[Entry]:
         if not {"image", "label"} <= set(opened.schema_arrow.names):
             raise BadData(f"'{file}' lacks the columns image and label; take ImageNet-1k's files.")
         for group in range(opened.num_row_groups):
-            rows = opened.read_row_group(group, columns=["image.path", "label"]).to_pylist()
-            for row, values in enumerate(rows):
-                label, path = values["label"], (values["image"] or {}).get("path")
+            for row, values in enumerate(_rows(file, group, ["image.path", "label"])):
+                label, path = values.get("label"), _of_image(values, "path")
                 if not isinstance(label, int) or not 0 <= label < len(wordnet_ids):
                     raise BadData(
                         f"'{file}' has the label {label} in row {row} of group {group}; ImageNet's "
@@ -155,12 +154,13 @@ def _parquet(files: Sequence[Path]) -> Iterator[Entry]:
                     )
                 # Hugging Face appends the WordNet id to the name of the file
                 name = re.sub(r"_n\d{8}(?=\.)", "", Path(path or f"{file.stem}_{group}_{row}").name)
-                yield Entry(f"{wordnet_ids[label]}/{name}", Parquet(file, group, row), label)
+                yield Entry(
+                    f"{wordnet_ids[label]}/{printable(name)}", Parquet(file, group, row), label
+                )
 
 
 def _open_parquet(file: Path) -> Any:
     try:
-        from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise ConfigError(
@@ -168,15 +168,39 @@ def _open_parquet(file: Path) -> Any:
         ) from error
     try:
         return ParquetFile(file)
-    except (OSError, ArrowException) as error:
-        raise BadData(f"cannot read '{file}' ({error}); download it again.") from error
+    except Exception as error:  # damage brings any
+        raise _damaged(file, error) from error
 
 
 @lru_cache(maxsize=2)
 def _pictures(file: Path, group: int) -> list[bytes]:
     """The picture files of one group of rows (100 as Hugging Face writes them)."""
-    rows = _open_parquet(file).read_row_group(group, columns=["image.bytes"]).to_pylist()
-    return [(row["image"] or {}).get("bytes") or b"" for row in rows]
+    return [_of_image(row, "bytes") or b"" for row in _rows(file, group, ["image.bytes"])]
+
+
+def _rows(file: Path, group: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Some columns of one group of rows.
+
+    Raises:
+        BadData: the file is damaged.
+    """
+    opened = _open_parquet(file)
+    try:
+        rows: list[dict[str, Any]] = opened.read_row_group(group, columns=columns).to_pylist()
+    except Exception as error:  # damage brings any
+        raise _damaged(file, error) from error
+    return rows
+
+
+def _of_image(row: Mapping[str, Any], key: str) -> Any:
+    """What a row says of its picture, where that is a record as Hugging Face writes it."""
+    image = row.get("image")
+    return image.get(key) if isinstance(image, Mapping) else None
+
+
+def _damaged(file: Path, error: Exception) -> BadData:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return BadData(f"cannot read '{file}' ({reason}); download it again.")
 
 
 def boxes_of(

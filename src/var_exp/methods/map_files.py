@@ -15,7 +15,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from var_exp.text import plain_cell
 from var_exp.types import BadData
@@ -27,7 +27,7 @@ Key: TypeAlias = tuple[str, int, str]
 INDEX = "index.csv"
 """File that says where each map is."""
 
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile)
+_MOST = 2**32  # bytes in one .npz file, which is held in memory
 
 
 class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
@@ -70,7 +70,7 @@ class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
         path = self.folder / name
         try:
             values = self._row(path, key[2], row)
-        except (*_UNREADABLE, IndexError) as error:
+        except Exception as error:  # a damaged file brings any
             raise _damaged(path, error) from error
         _check_maps(path, values.dtype, (1, *values.shape))
         return values.astype(np.float32)
@@ -101,22 +101,11 @@ class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
 
     def _read_index(self) -> None:
         path = self.folder / INDEX
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.DictReader(file)
-            lacking = {"id", "class", "shard", "row"} - set(lines.fieldnames or ())
-            if lacking:
-                raise BadData(f"'{path}' lacks the column {sorted(lacking)[0]}; see docs/own.md.")
-            for line in lines:
-                try:
-                    if None in line.values():
-                        raise ValueError("it is too short")
-                    label, row = int(line["class"]), int(line["row"])
-                except (TypeError, ValueError) as error:
-                    raise BadData(
-                        f"line {lines.line_num} of '{path}' is no place of a map ({error})."
-                    ) from error
-                variant = line.get("variant") or BASE
-                self._add((plain_cell(line["id"]), label, variant), line["shard"], row)
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                self._read_lines(path, csv.DictReader(file))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise _damaged(path, error) from error
         for name in sorted({name for name, _ in self._places.values()}):
             shard = self.folder / name
             if Path(name).name != name or shard.suffix not in (".npy", ".safetensors"):
@@ -127,6 +116,24 @@ class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
                 with shard.open("rb") as file:
                     _check_head(shard, file)
 
+    def _read_lines(self, path: Path, lines: "csv.DictReader[str]") -> None:
+        lacking = {"id", "class", "shard", "row"} - set(lines.fieldnames or ())
+        if lacking:
+            raise BadData(f"'{path}' lacks the column {sorted(lacking)[0]}; see docs/own.md.")
+        for line in lines:
+            try:
+                if None in line.values():
+                    raise ValueError("it is too short")
+                label, row = int(line["class"]), int(line["row"])
+                if row < 0:
+                    raise ValueError(f"row {row}")
+            except (TypeError, ValueError) as error:
+                raise BadData(
+                    f"line {lines.line_num} of '{path}' is no place of a map ({error})."
+                ) from error
+            variant = line.get("variant") or BASE
+            self._add((plain_cell(line["id"]), label, variant), line["shard"], row)
+
     def _read_keys(self, path: Path) -> None:
         """Ids and classes of one .npz file; of the maps the head alone."""
         try:
@@ -136,10 +143,17 @@ class SavedMaps(Mapping[Key, Float[np.ndarray, "c H W"]]):
                         raise BadData(
                             f"'{path}' lacks the array '{name}'; save ids, classes and maps."
                         )
+                if (size := sum(member.file_size for member in archive.infolist())) > _MOST:
+                    raise BadData(
+                        f"'{path}' holds {size / 2**30:.0f} GiB, and is read into memory; save "
+                        "its maps in several files, or as .npy."
+                    )
                 ids, classes = _member(archive, "ids"), _member(archive, "classes")
                 with archive.open("maps.npy") as file:
                     shape = _check_head(path, file)
-        except _UNREADABLE as error:
+        except BadData:
+            raise
+        except Exception as error:  # a damaged file brings any
             raise _damaged(path, error) from error
         if ids.shape != shape[:1] or classes.shape != shape[:1]:
             raise BadData(
@@ -178,7 +192,7 @@ def _check_head(path: Path, file: IO[bytes]) -> tuple[int, ...]:
     }
     try:
         shape, _, dtype = heads[np.lib.format.read_magic(file)](file)
-    except _UNREADABLE as error:
+    except Exception as error:  # a damaged file brings any
         raise _damaged(path, error) from error
     _check_maps(path, dtype, shape)
     found: tuple[int, ...] = shape

@@ -83,10 +83,19 @@ def read_curves(path: Path) -> list[Curves]:
     """Curves of a `curves.csv`, exactly as they were written; none when there is no such file.
 
     Raises:
-        BadData: the columns are not those of a curves file.
+        BadData: it is no curves file, or was damaged.
     """
     if not path.exists():
         return []
+    try:
+        return _read(path)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise BadData(
+            f"cannot read {path} ({error}); give a curves.csv that a run wrote."
+        ) from error
+
+
+def _read(path: Path) -> list[Curves]:
     with path.open(newline="", encoding="utf-8") as file:
         lines = csv.DictReader(file)
         if list(lines.fieldnames or []) != _COLUMNS:

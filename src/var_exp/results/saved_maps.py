@@ -20,7 +20,7 @@ from torch import Tensor
 from var_exp.files import whole_file
 from var_exp.methods.map_files import INDEX, Key, SavedMaps
 from var_exp.text import TableWriter
-from var_exp.types import CannotWrite, Maps
+from var_exp.types import BadData, CannotWrite, Maps
 
 __all__ = ["MapWriter", "SavedMaps"]
 
@@ -81,19 +81,36 @@ class MapWriter:
         places = {name: place for place, name in enumerate(done)}
         lines: dict[Key, tuple[str, int]] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
-            with safe_open(path, "np") as shard:
-                rows = json.loads(shard.metadata()["rows"])
-                for variant in shard.keys():  # noqa: SIM118 (no mapping)
-                    count = shard.get_slice(variant).get_shape()[0]
-                    for row, (name, label) in enumerate(rows[:count]):
-                        if name in places:
-                            lines[name, label, variant] = path.name, row
+            for key, row in _rows(path):
+                if key[0] in places:
+                    lines[key] = path.name, row
         with whole_file(self.folder / INDEX) as file:
             table = TableWriter(file)
             table.writerow(_COLUMNS)
             for key in sorted(lines, key=lambda key: (places[key[0]], key[1:])):
                 name, label, variant = key
                 table.writerow([name, label, class_names[label], variant, *lines[key]])
+
+
+def _rows(path: Path) -> list[tuple[Key, int]]:
+    """Where each map of a shard is.
+
+    Raises:
+        BadData: the shard was damaged since it was written.
+    """
+    try:
+        with safe_open(path, "np") as shard:
+            rows = json.loads(shard.metadata()["rows"])
+            return [
+                ((name, label, variant), row)
+                for variant in shard.keys()  # noqa: SIM118 (no mapping)
+                for row, (name, label) in enumerate(rows[: shard.get_slice(variant).get_shape()[0]])
+            ]
+    except Exception as error:  # damage brings any
+        raise BadData(
+            f"the maps in '{path}' were damaged since they were written ({error}); remove the "
+            "folder of this run, and give the command again."
+        ) from error
 
 
 def cannot_write(folder: Path, error: Exception) -> CannotWrite:

@@ -39,7 +39,8 @@ from var_exp.runs.messages import refused_by_hydra, translated, unknown_option
 FAILED = "failed.txt"
 """File that a run of a sweep leaves in its folder when it could not finish: the reason."""
 
-_USAGE_ERROR = 2
+USAGE_ERROR = 2
+"""Exit status where the user's command must be mended."""
 _SEVERAL = ("refine", "metric")  # groups of which several members can be chosen at a time
 _DISK = {
     getattr(errno, name)
@@ -47,6 +48,9 @@ _DISK = {
 }
 TERMINATED = 128 + signal.SIGTERM
 """Exit status after SIGTERM, as shells and SLURM report it."""
+
+STARTED_BY = "VAR_EXP_STARTED_BY"
+"""Variable of the environment: the first process of several, in those that it started."""
 
 _log = logging.getLogger(__name__)
 
@@ -109,8 +113,10 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
         if not of_sweep:
             if sentence is None:
                 raise
-            # any process may be the one whose disk is full
-            return _refuse(sentence, of_all=isinstance(error, CannotWrite | OSError))
+            # any process may be the one whose disk is full; those that the first one started come
+            # after its checks, so what they refuse is news
+            own = isinstance(error, CannotWrite | OSError) or STARTED_BY in os.environ
+            return _refuse(sentence, of_all=own)
         reason = sentence or f"{type(error).__name__}: {error}"
         if sentence is None:
             _log.exception("This run failed; the sweep goes on.")
@@ -245,4 +251,4 @@ def _refuse(text: str, *, of_all: bool = False) -> None:
         print(f"error: {text}", file=sys.stderr)
     else:
         _complain(text)
-    sys.exit(_USAGE_ERROR)
+    sys.exit(USAGE_ERROR)

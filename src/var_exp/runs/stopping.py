@@ -4,8 +4,8 @@ Lightning answers SIGTERM with a collective that the other processes know nothin
 for ever. Here a process that is told to stop says so in the key-value store that the processes have
 met in; each looks there after each batch, and while it waits for the others at the end.
 
-Ctrl-C reaches the first process alone, and it takes along those that it started: else Lightning
-kills it, and says so, when one of them has ended before it.
+The first process answers Ctrl-C, also for those that it started: Lightning would have it killed
+when one of them has ended before it.
 """
 
 import os
@@ -13,12 +13,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from subprocess import Popen
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -27,10 +27,9 @@ from torch import distributed
 from torch.utils.data import get_worker_info
 
 from var_exp.errors import INTERRUPTED
-from var_exp.runs.config import TERMINATED
+from var_exp.runs.config import STARTED_BY, TERMINATED, USAGE_ERROR
 
 _STOP, _READY = "var_exp/stop", "var_exp/ready"
-_STARTED_BY = "VAR_EXP_STARTED_BY"  # the process that started this one of several
 _LOOK_SECONDS = 0.2
 
 
@@ -61,6 +60,7 @@ class Stopping(Callback):
     def __init__(self) -> None:
         self._told = False
         self._original: Any = None
+        self._others: list[Popen[bytes]] = []  # that this process started
 
     @contextmanager
     def listening(self, trainer: Trainer) -> Iterator[None]:
@@ -70,12 +70,10 @@ class Stopping(Callback):
             return
         self._original = signal.getsignal(signal.SIGTERM)
         launcher: Any = trainer.strategy.launcher
-        if hasattr(launcher, "_call_children_scripts"):
-            launcher._call_children_scripts = partial(
-                _out_of_reach, launcher._call_children_scripts
-            )
+        if start := getattr(launcher, "_call_children_scripts", None):
+            launcher._call_children_scripts = partial(self._start, launcher, start)
         if trainer.world_size > 1:
-            threading.Thread(target=_watch, args=(trainer,), daemon=True).start()
+            threading.Thread(target=self._watch, args=(trainer,), daemon=True).start()
         try:
             with interruptible():
                 yield
@@ -93,12 +91,8 @@ class Stopping(Callback):
     ) -> None:
         """End the processes that this one started, before Lightning takes the network down."""
         if isinstance(exception, Interrupted):
-            started = _started_by(trainer)
-            others = list(started)
-            started.clear()  # whoever watches them is to see nothing
-            for process in others:
-                process.kill()  # its batches are kept
-                process.wait()
+            others, self._others = self._others, []  # `_watch` is to see nothing
+            _kill(others)
 
     def on_test_batch_end(
         self,
@@ -157,6 +151,43 @@ class Stopping(Callback):
                 store.set(_STOP, "1")
             return self._told or store.check([_STOP])
 
+    def _start(self, launcher: Any, start: Callable[[], None]) -> None:
+        """Start the other processes such that Ctrl-C does not reach them, from their first line."""
+        os.environ[STARTED_BY] = str(os.getpid())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+        try:
+            start()
+        finally:
+            self._others, launcher.procs = launcher.procs, []  # watched here alone
+            del os.environ[STARTED_BY]
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _watch(self, trainer: Trainer) -> None:
+        """End this process when the one that started it has ended, or one that it started fails.
+
+        Before the loop begins, and where a process is killed at once, nobody else would tell: the
+        others would wait in a collective for half an hour.
+        """
+        external = trainer.strategy.cluster_environment.creates_processes_externally  # type: ignore[attr-defined]
+        parent = None if external or trainer.local_rank == 0 else int(os.environ[STARTED_BY])
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            if parent is not None and os.getppid() != parent:
+                _end()
+            ends = {process.poll() for process in self._others} - {None, 0, TERMINATED}
+            if not ends:
+                continue
+            _kill(self._others)
+            if ends <= {-signal.SIGTERM, -signal.SIGKILL}:
+                print(
+                    "error: a process of this run was ended; what is done is kept, and the same "
+                    "command goes on.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                _end()
+            _end(USAGE_ERROR if USAGE_ERROR in ends else 1)  # it has said why
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._told = True
 
@@ -177,45 +208,14 @@ def _store() -> Iterator[Any]:
         _end()
 
 
-def _out_of_reach(start: Callable[[], None]) -> None:
-    """Start the other processes such that Ctrl-C does not reach them, from their first line on."""
-    os.environ[_STARTED_BY] = str(os.getpid())
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
-    try:
-        start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _kill(processes: Sequence[Popen[bytes]]) -> None:
+    """End processes at once; their batches are kept."""
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
-def _started_by(trainer: Trainer) -> list[Popen[bytes]]:
-    """The processes that this one started; Lightning's own list."""
-    return getattr(trainer.strategy.launcher, "procs", [])
-
-
-def _watch(trainer: Trainer) -> None:
-    """End this process when the one that started it, or one that it started, was terminated.
-
-    Before the loop begins, and where a process is killed at once, nobody else would tell: the
-    others would wait in a collective for half an hour.
-    """
-    external = trainer.strategy.cluster_environment.creates_processes_externally  # type: ignore[attr-defined]
-    parent = None if external or trainer.local_rank == 0 else int(os.environ[_STARTED_BY])
-    while True:
-        time.sleep(_LOOK_SECONDS)
-        if parent is not None and os.getppid() != parent:
-            _end()
-        started = _started_by(trainer) if parent is None else []
-        if any(p.poll() in (-signal.SIGTERM, -signal.SIGKILL) for p in started):
-            for process in started:
-                process.kill()  # its batches are kept
-            print(
-                "error: a process of this run was ended; what is done is kept, and the same "
-                "command goes on.",
-                file=sys.stderr,
-                flush=True,
-            )
-            _end()
-
-
-def _end() -> None:
-    os._exit(TERMINATED)  # the main thread may wait in a collective, where no exception reaches it
+def _end(status: int = TERMINATED) -> NoReturn:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    os._exit(status)  # the main thread may wait in a collective, where no exception reaches it
