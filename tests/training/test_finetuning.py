@@ -25,6 +25,8 @@ QUICK = (
     "trainer.enable_progress_bar=false",
 )
 
+NO_SQUARE = ("model.name=vit_tiny_patch16_224", "+model.options.depth=1", "recipe=finetune")
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
@@ -136,6 +138,29 @@ def test_a_transformer_of_timm_and_mixed_precision(photos, tmp_path, composed):
 def test_critters_can_be_tuned_on_too(tmp_path, composed):
     results = tune(composed, tmp_path / "run", "data.count=160", "recipe.epochs=1")
     assert results["learnt_from"] + results["held_out"] == 160
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (
+            "[64,32]",
+            "takes pictures of 64 x 32 px, got drawn ones of 64 x 64; they are drawn in sq",
+        ),
+        ("[96,96]", "takes pictures of 96 x 96 px, got drawn ones of 64 x 64; set data.size=96"),
+    ],
+)
+def test_critters_of_a_size_that_the_model_does_not_take(tmp_path, composed, size, text):
+    options = ("data=critters", "data.count=40", *NO_SQUARE, f"+model.options.img_size={size}")
+    with pytest.raises(ConfigError, match=text):
+        tune(composed, tmp_path / "run", *options, model="timm")
+
+
+def test_photographs_are_cut_to_a_shape_that_is_no_square(photos, tmp_path, composed):
+    options = ("data=folder", f"data.root={photos}", "recipe.epochs=1")
+    shape = (*NO_SQUARE, "+model.options.img_size=[64,32]")
+    results = tune(composed, tmp_path / "run", *options, *shape, model="timm")
+    assert results["epochs"] == 1
 
 
 @pytest.mark.parametrize("on_error", ["skip", "fail"])

@@ -19,11 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from var_exp.engine.full_gradients.attribution import full_gradients
 from var_exp.methods.method import Method
-from var_exp.types import Classes, Images, Logits, Maps
+from var_exp.models.derivative import another_picture
+from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,25 @@ class FullGrad(Method):
     """
 
     def _check(self, model: nn.Module, image: Images) -> None:
-        """Refuse a model with biases that cannot be found, by explaining one class of the image."""
-        self.attribute(model, image, torch.zeros(1, 1, dtype=torch.int64, device=image.device))
+        """Refuse a model with biases that cannot be found, or whose maps are not complete."""
+        scores: list[Tensor] = []
+
+        def most_different(logits: Logits, _: Classes) -> Float[Tensor, "2 1"]:
+            scores.append(logits[:, [int((logits[1] - logits[0]).abs().argmax())]])
+            return scores[-1]
+
+        images = torch.cat([another_picture(image), image])  # so that it shows if they meet
+        one = torch.zeros(2, 1, dtype=torch.int64)
+        found = full_gradients(model, images, one, score=most_different).sum((2, 3, 4))
+        expected = scores[-1].detach()
+        off = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+        rounding = 10 * torch.finfo(expected.dtype).eps ** 0.5
+        if not off <= max(rounding, 1e-3):  # also NaN
+            raise UnsupportedModel(
+                f"the maps sum to something {off:.2%} off the logits: the model mixes the pictures "
+                "of a batch, or calls what has no forward-mode derivative, so that FullGrad would "
+                "not be complete; use a gradient method such as ig."
+            )
 
     def sums(self, model: nn.Module, images: Images, logits: Logits) -> Logits:
         """The logits themselves."""

@@ -12,7 +12,7 @@ from torch import nn
 from var_exp.engine.chunks import ChunkLimit
 from var_exp.models.frozen import frozen
 from var_exp.models.kept import kept
-from var_exp.models.selfcheck import Needs, check_network
+from var_exp.models.selfcheck import Needs, check_network, failures_refused
 from var_exp.types import Classes, Images, Logits, Maps, refuse_picture
 
 
@@ -122,7 +122,8 @@ class Method(ABC):
         refuse_picture(image)
         question = (repr(self), image.shape, image.dtype, image.device)
         check_network(model, image, self.needs, self._look, repr(self))
-        kept(model, question, lambda: self._check(model, image))
+        with failures_refused():
+            kept(model, question, lambda: self._check(model, image))
 
     def _look(self, model: nn.Module, image: Images) -> Logits | None:
         """Logits of a picture [1, C, H, W] as the method runs the network, None if plainly.

@@ -62,7 +62,13 @@ def gradient_error(
         leaf = torch.cat([another_picture(image), image]).requires_grad_()
         logits = finite(logits_of(model(leaf.clone())))[1:]
         weights = random(logits.shape)
-        gradient = _derivative(model, (logits * weights).sum(), leaf)[1:]
+        score = (logits * weights).sum()
+        if not score.requires_grad:
+            raise UnsupportedModel(
+                "no gradient leads from the logits to the picture: they do not depend on it, or the"
+                f" model is detached, runs under no_grad or rounds to integers; {INSTEAD}."
+            )
+        gradient = _derivative(model, score, leaf)[1:]
     with torch.no_grad():
         beside = image + step * direction
         seen = look(model, beside) if look else None
@@ -80,8 +86,6 @@ def gradient_error(
 
 def _derivative(model: nn.Module, score: Tensor, leaf: Tensor) -> Tensor:
     """Gradient of the score, zero where there is none; refuses parts that are computed again."""
-    if not score.requires_grad:
-        return torch.zeros_like(leaf)
     again: list[str] = []
     with ExitStack() as stack:
         for module in model.modules():

@@ -50,6 +50,12 @@ class Watched(NamedTuple):
     keeps: Callable[[], bool]
 
 
+def _contents(named: MutableMapping[str, Any]) -> list[list[int]]:
+    """What the dictionaries and lists among some attributes hold, by identity."""
+    held = (list(value.values()) if type(value) is dict else value for value in named.values())
+    return [[id(each) for each in some] for some in held if type(some) is list]
+
+
 @contextmanager
 def private_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[Watched]:
     """Put copies in place of a network's tensors; its own ones are back afterwards, unchanged.
@@ -94,15 +100,17 @@ def private_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> Itera
             (f"{name}.{key}".lstrip("."), b) for key, b in module._buffers.items() if b is not None
         ]
     starts = [(name, buffer, buffer._version) for name, buffer in buffers]
-    given = [(named, dict(named)) for named, _ in before]
+    given = [(named, dict(named), _contents(named)) for named, _ in before]
 
     def changed() -> str:
         return next((name for name, buffer, version in starts if buffer._version != version), "")
 
     def keeps() -> bool:
         return any(
-            named.keys() != own.keys() or any(named[key] is not own[key] for key in own)
-            for named, own in given
+            named.keys() != own.keys()
+            or any(named[key] is not own[key] for key in own)
+            or _contents(named) != held
+            for named, own, held in given
         )
 
     try:

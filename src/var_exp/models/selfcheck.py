@@ -19,6 +19,7 @@ as well that its rules leave the logits as they are.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -67,13 +68,14 @@ def check_network(
     Raises:
         UnsupportedModel: one sentence with the reason and the fix.
     """
-    refusals: list[Exception] = []
+    refused = False
 
     def guarded(model: nn.Module, image: Images) -> Logits | None:
+        nonlocal refused
         try:
             return look(model, image) if look else None
-        except (UnsupportedModel, *FORWARD_FAILURES) as refusal:
-            refusals.append(refusal)  # what is wrong with the network itself comes first
+        except (UnsupportedModel, *FORWARD_FAILURES):
+            refused = True  # what is wrong with the network itself comes first
             return None
 
     with frozen(model), torch.inference_mode(False):
@@ -93,8 +95,8 @@ def check_network(
                     _look(look, model, image)
             _check_chance(drawn_from)
         keep(model, (needs, *question))
-        if agrees and refusals:
-            raise refusals[0]
+        if look and agrees and refused:
+            _look(look, model, image)
         keep(model, ("look", who, *question))
 
 
@@ -125,8 +127,22 @@ def check_parts(model: nn.Module, needs: Needs) -> None:
         )
 
 
+@contextmanager
+def failures_refused() -> Iterator[None]:
+    """Refuse a network on which a method fails inside, though it runs by itself."""
+    try:
+        yield
+    except FORWARD_FAILURES as error:
+        if isinstance(error, ValueError) or "memory" in str(error):  # said in a sentence elsewhere
+            raise
+        raise UnsupportedModel(
+            f"the method fails on a call of the model ({_in_short(error)}); use another one, such "
+            "as gradient or occlusion."
+        ) from error
+
+
 def _look(look: Look, model: nn.Module, image: Tensor) -> None:
-    with torch.no_grad():
+    with torch.no_grad(), failures_refused():
         look(model, image)
 
 
@@ -140,7 +156,8 @@ def _agrees(model: nn.Module, image: Tensor, look: Look) -> bool:
             with private_tensors(model) as seen, torch.no_grad():
                 logits = look(model, image)
                 finite(run_or_refuse(model, image) if logits is None else logits)
-                return not seen.changed() and not seen.keeps()
+                changes, keeps = seen.changed(), seen.keeps()
+            return not changes and not (keeps and _remembers(model, image))
     return _agrees_in_float64(model, image, look)
 
 
@@ -156,7 +173,8 @@ def _agrees_in_float64(model: nn.Module, image: Tensor, look: Look | None = None
     try:
         with private_tensors(model, torch.float64) as seen:
             error = gradient_error(model, image.double(), _STEPS[0], look=look)
-            return error <= _TOLERANCE and not seen.changed() and not seen.keeps()
+            agrees, keeps = error <= _TOLERANCE and not seen.changed(), seen.keeps()
+        return agrees and not (keeps and _remembers(model, image.double(), torch.float64))
     except (UnsupportedModel, *FORWARD_FAILURES):
         return False  # the same in its own type has the reason
 
@@ -180,22 +198,28 @@ def _check_function(model: nn.Module, image: Tensor, drawn_from: Callable[[], bo
                 f"a forward pass in eval mode changes the model's own {seen.changed()}, so that "
                 "maps would depend on what ran before; keep it constant in eval mode."
             )
-        rounding = _rounding(alone)
-        differs = _differ(alone, beside, rounding)
-        if differs or seen.keeps():
-            model(another_picture(image))
-            again = logits_of(model(image))
-            if _differ(alone, again, rounding):
-                raise UnsupportedModel(
-                    "the model gives other logits for the same picture the second time, so it "
-                    "keeps a state in eval mode; switch that off."
-                )
-        if differs:
-            raise UnsupportedModel(
-                "the model's logits of a picture depend on the pictures beside it, such as by batch"
-                " normalisation without running statistics; give it running statistics, or let it "
-                "treat each picture alone."
-            )
+        differs, keeps = _differ(alone, beside), seen.keeps()
+    if (differs or keeps) and _remembers(model, image):
+        raise UnsupportedModel(
+            "the model gives other logits for the same picture the second time, so it keeps a state"
+            " in eval mode; switch that off."
+        )
+    if differs:
+        raise UnsupportedModel(
+            "the model's logits of a picture depend on the pictures beside it, such as by batch "
+            "normalisation without running statistics; give it running statistics, or let it treat "
+            "each picture alone."
+        )
+
+
+def _remembers(model: nn.Module, image: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether the logits of a picture are others after another picture."""
+
+    def last(*pictures: Tensor) -> Tensor:
+        with private_tensors(model, dtype), torch.no_grad():  # each time as at the beginning
+            return [logits_of(model(picture)) for picture in pictures][-1]
+
+    return _differ(last(image), last(another_picture(image), image))
 
 
 def _of_two(model: nn.Module, images: Tensor) -> Tensor:
@@ -252,8 +276,9 @@ def _rounding(logits: Tensor) -> float:
     return share * float(logits.abs().max().clamp_min(1e-30))
 
 
-def _differ(one: Tensor, other: Tensor, rounding: float) -> bool:
-    return one.shape != other.shape or bool(((one - other).abs() > rounding).any())
+def _differ(one: Tensor, other: Tensor) -> bool:
+    """Whether logits of a picture differ by more than rounding, the first being those alone."""
+    return one.shape != other.shape or bool(((one - other).abs() > _rounding(one)).any())
 
 
 def _as_strict_as(needs: Needs) -> tuple[Needs, ...]:

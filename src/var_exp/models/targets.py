@@ -133,6 +133,10 @@ def _last(name: str, watched: Trace) -> _Last:
             continue
         target, away = placed
         if target.to_map(marks).isnan().any():
+            if not watched.frame_known:
+                raise _no_place(name, output, "the model pads, crops or warps the picture")
+            if watched.with_places(output, target):
+                raise _no_place(name, output, "tokens of another scale stand beside them")
             _check_same_tokens(name, output, target, unplaced)
             return output.without_graph(), watched.alike(output, target), away
     if unplaced:

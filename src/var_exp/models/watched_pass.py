@@ -17,11 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from var_exp.models.frames import find_frame
 from var_exp.models.frozen import frozen
 from var_exp.models.grids import MOST_OTHERS, Grid, Grids
 from var_exp.models.locality import Patch, cells_away, change, changed, two_patches_twice
 from var_exp.models.spatial import Frame, Target, first_of
 from var_exp.types import Images, UnsupportedModel
+
+_SELECTIVE = 1e-6  # share of its larger change, squared, below which a token did not answer
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Output:
         targets: All ways in which it may lie, the likeliest first; none where it is no map, or the
             grid of its tokens is not known.
         changes: For each of these, how much its cells changed in either picture, [2, h, w].
+        tokens: How much each of its tokens did, [2, N]; None where it has none.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Output:
     edge: GradientEdge | None
     targets: list[Target]
     changes: list[Tensor]
+    tokens: Tensor | None = None
 
     @property
     def kind(self) -> tuple[int, ...]:
@@ -77,6 +82,7 @@ class Trace:
         size: (H, W) of the image.
         patches: Those changed in each of the two pictures.
         layer: That was asked for; None for all modules.
+        frame_known: False where the network pads, crops or warps the image in a way not made out.
     """
 
     outputs: list[Output]
@@ -84,6 +90,7 @@ class Trace:
     size: Grid
     patches: list[list[Patch]]
     layer: str | None = None
+    frame_known: bool = True
 
     def of_tokens(self) -> "Trace":
         """What it showed of [B, N, D], without the graph."""
@@ -112,6 +119,20 @@ class Trace:
                 own_away = cells_away(own, self.patches, self.size, target.frame)
                 best, lowest = (target, own_away), mean
         return best
+
+    def with_places(self, output: Output, target: Target) -> bool:
+        """Whether tokens beside those of a grid stand for places, too, as those of another scale.
+
+        Before anything is mixed, a class token or register answers to no change of the picture, and
+        a mean to all of them; what answers to one and not at all to the other stands for a place.
+        """
+        first = next((o.tokens for o in self.outputs if o.kind == output.kind), None)
+        if first is None or target.layout != "tokens":
+            return False
+        end = target.prefix + target.grid[0] * target.grid[1]
+        others = torch.cat([first[:, : target.prefix], first[:, end:]], 1)
+        least, most = others.aminmax(dim=0)
+        return bool((least < _SELECTIVE * most).any())
 
     def alike(self, output: Output, target: Target) -> list[Target]:
         """Ways to read the tokens of an output on one grid, the given one first."""
@@ -149,7 +170,8 @@ def trace(model: nn.Module, image: Images, layer: str | None = None) -> Trace:
             "wrap it so that it returns only those."
         )
     asked = [output for output in watch.outputs if layer is None or output.name == layer]
-    return Trace(asked if logits.requires_grad else [], logits, size, patches, layer)
+    outputs = asked if logits.requires_grad else []
+    return Trace(outputs, logits, size, patches, layer, watch.frame_known)
 
 
 class _Watch:
@@ -164,6 +186,8 @@ class _Watch:
         self._kept: Tensor | None = None  # values of the last eligible output
         self._n_runs: Counter[str] = Counter()
         self._frame: Frame | None = None
+        self._looked = False
+        self.frame_known = True
 
     def see(self, name: str, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         self._n_runs[name] += 1
@@ -188,8 +212,9 @@ class _Watch:
             self._kept = output.detach().clone()  # cloned: a later layer may overwrite it
         if eligible or name == self._layer:
             changes = [change(target.to_map(output)) for target in targets]
+            tokens = change(output.mT.unsqueeze(3))[..., 0] if output.ndim == 3 else None
             edge = get_gradient_edge(output)
-            self.outputs.append(Output(name, output.shape, edge, targets, changes))
+            self.outputs.append(Output(name, output.shape, edge, targets, changes, tokens))
 
     def _targets(self, name: str, run: int, output: Tensor) -> list[Target]:
         """How a module's output may lie over the image."""
@@ -225,28 +250,11 @@ class _Watch:
         return before is not None and before.shape == output.shape and not before.equal(output)
 
     def _look_for_padding(self, input: Tensor) -> None:
-        """Note where the image lies in what the first layers read, if it is padded or cropped."""
-        size = self._grids.size
-        here = (input.shape[2], input.shape[3])
-        if input.shape[:2] != (self._n, self._channels) or here == size:
+        """Note where the image lies in what the first layer reads, if it is padded or cropped."""
+        if self._looked or input.shape[:2] != (self._n, self._channels):
             return
-        places = change(input).ne(0)
-        found = set()
-        for each, patches in zip(places, self._patches, strict=True):
-            rows, columns = (each.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
-            if not rows:
-                return
-            expected = (
-                min(p.top for p in patches),
-                max(p.bottom for p in patches) - 1,
-                min(p.left for p in patches),
-                max(p.right for p in patches) - 1,
-            )
-            seen = (rows[0], rows[-1], columns[0], columns[-1])
-            found.add(tuple(a - b for a, b in zip(expected, seen, strict=True)))
-        shifts = found.pop()
-        if not found and shifts[0] == shifts[1] and shifts[2] == shifts[3]:
-            self._frame = (shifts[0], shifts[2], *here)
+        self._looked = True
+        self._frame, self.frame_known = find_frame(change(input), self._patches, self._grids.size)
 
 
 def _framed(target: Target, frame: Frame | None) -> Target:

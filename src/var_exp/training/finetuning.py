@@ -19,13 +19,15 @@ from torch.utils.data import DataLoader
 
 from var_exp.models import class_names, input_spec
 from var_exp.models.checkpoint import read_checkpoint, write_checkpoint
+from var_exp.models.description import run_or_refuse
+from var_exp.models.frozen import frozen
 from var_exp.registry import build
 from var_exp.report.loggers import finish
 from var_exp.runs.messages import translated
 from var_exp.runs.stopping import interruptible
 from var_exp.training.classifier import ACCURACY, LOSS, TunedClassifier
 from var_exp.training.pictures import Attempt, EpochOrder, Views, collate_attempts, hold_out
-from var_exp.types import BadData, ConfigError, SampleDataset
+from var_exp.types import BadData, ConfigError, SampleDataset, UnsupportedModel
 
 _LAST = Path("checkpoints") / "last.ckpt"
 _WEIGHTS = "checkpoint.safetensors"
@@ -156,6 +158,7 @@ def fine_tune(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> dict
     names = list(dataset.class_names)
     if class_names(model) != tuple(names):  # else it goes on with the classes that it knows
         model.reset_classifier(len(names))  # type: ignore[operator]  # timm's
+    _check_takes(model, dataset)
     split = hold_out(dataset, recipe.held_out)
     how = {"workers": root["workers"], "seed": root["seed"], "colour": spec.mean}
     data = TrainingModule(dataset, split, recipe, **how)
@@ -184,6 +187,23 @@ def fine_tune(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> dict
     (folder / "accuracy.json").write_text(json.dumps(results, indent=2) + "\n")
     _tell(results, trainer, folder, root)
     return results
+
+
+def _check_takes(model: nn.Module, dataset: SampleDataset) -> None:
+    """Refuse pictures of a size that the model does not take; those in files are cut to it."""
+    if any(True for _ in dataset.files()):
+        return
+    try:
+        with frozen(model), torch.no_grad():
+            run_or_refuse(model, dataset[0].image[None].to(next(model.parameters()).device))
+    except UnsupportedModel as error:
+        spec, (height, width) = input_spec(model), dataset[0].image.shape[1:]
+        takes = (spec.size, spec.width or spec.size)
+        fix = f"set data.size={spec.size}" if takes[0] == takes[1] else "they are drawn in squares"
+        raise ConfigError(
+            f"the model takes pictures of {takes[0]} x {takes[1]} px, got drawn ones of {height} x "
+            f"{width}; {fix}, or train it on pictures of your own with data=folder."
+        ) from error
 
 
 def _trainer(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> Trainer:

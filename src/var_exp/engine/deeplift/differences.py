@@ -118,15 +118,17 @@ class _Differences(Signals):
         for signal, baseline in zip(tree_leaves(signals), tree_leaves(baselines), strict=True):
             if isinstance(signal, Tensor):  # `__setitem__` returns nothing
                 if not signal.requires_grad:
-                    raise _refusal("computes without a gradient, or in an autograd function,")
+                    raise _refusal(_NO_GRADIENT)
                 self._known[signal] = baseline
         return signals
 
     def unseen(self) -> UnsupportedModel:
-        return _refusal("computes outside of torch's functions, as in TorchScript,")
+        return _refusal("computes outside of torch's functions, as in TorchScript")
 
     def follow(self, call: Call, signals: list[Tensor]) -> Any:
         tensors = call.tensors
+        if not torch.is_grad_enabled():
+            raise _refusal(_NO_GRADIENT)
         if call.name in _WRITTEN_OUT:
             with self:  # so that its parts are seen
                 result = _WRITTEN_OUT[call.name](*call.args, **call.kwargs)
@@ -182,6 +184,9 @@ def _is_affine(call: Call, signals: list[Tensor]) -> bool:
     if call.name in DIVISION_CALLS:
         return only_input and call.kwargs.get("rounding_mode") is None
     return call.name in STRUCTURAL_CALLS or call.name in LINEAR_CALLS
+
+
+_NO_GRADIENT = "computes without a gradient, or in an autograd function"
 
 
 def _refusal(what: str) -> UnsupportedModel:

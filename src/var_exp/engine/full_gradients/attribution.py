@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from var_exp.engine.calls import Call
 from var_exp.engine.full_gradients.biases import biases_of, refusal
 from var_exp.engine.full_gradients.positions import Place, Positions, spread
-from var_exp.engine.gradients import Point, reduced_gradients
+from var_exp.engine.gradients import Point, Score, reduced_gradients
 from var_exp.engine.scores import class_scores
 from var_exp.engine.signals import Signals
 from var_exp.models.frozen import frozen
@@ -35,7 +35,9 @@ from var_exp.models.targets import token_places
 from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
 
 
-def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
+def full_gradients(
+    model: nn.Module, images: Images, classes: Classes, *, score: Score = class_scores
+) -> Maps:
     """Attribute K logits per image to its pixels, biases included; each map sums to its logit.
 
     One forward pass, in which calls of unknown bias are made three times, and K backward passes;
@@ -46,6 +48,7 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
         model: Any module from images to logits; it runs in eval mode.
         images: [B, C, H, W], not altered.
         classes: [B, K] int64.
+        score: What is attributed, linear in the logits; the logits of the classes by default.
 
     Returns:
         [B, K, 1, H, W] in float32 at least.
@@ -70,11 +73,11 @@ def full_gradients(model: nn.Module, images: Images, classes: Classes) -> Maps:
                     by_grid[sums.shape] = by_grid.get(sums.shape, 0) + sums
         return torch.stack([spread(sums, size, frame) for sums in by_grid.values()]).sum(0)[:, None]
 
-    def score(logits: Logits, classes: Classes) -> Tensor:
+    def seen(logits: Logits, classes: Classes) -> Tensor:
         biases.is_signal(logits)  # raises when what made them was not seen
-        return class_scores(logits, classes)
+        return score(logits, classes)
 
-    return reduced_gradients(model, images, classes, biases.collect, reduce, score=score)
+    return reduced_gradients(model, images, classes, biases.collect, reduce, score=seen)
 
 
 def _shapes_of_another_batch(model: nn.Module, images: Images) -> list[list[torch.Size | None]]:
