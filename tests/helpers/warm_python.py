@@ -14,6 +14,7 @@ for it. The client passes signals on: Ctrl-C to all processes of the program, ot
 When what started the client is gone, the program sees its parent go as well.
 """
 
+import atexit
 import importlib
 import json
 import os
@@ -23,7 +24,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import types
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -142,6 +145,10 @@ def _received(client: socket.socket) -> tuple[str, ...]:
         client.sendall(b"%16d" % status)
         os._exit(0)
     client.close()
+    for finalizer in list(weakref.finalize._registry):
+        made = (finalizer.detach() or [None])[0]
+        if isinstance(made, tempfile.TemporaryDirectory):
+            atexit.unregister(made.cleanup)  # what the imports made is the server's to remove
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
