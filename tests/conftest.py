@@ -1,12 +1,16 @@
-"""What several test rooms share: composing the configuration as users do, and a browser."""
+"""What several test rooms share: the configuration as users compose it, commands, a browser."""
 
 import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from warm_python import warm_python
 
 import var_exp.runs.config  # noqa: F401 (registers the schemas of the roots)
 from var_exp.registry import conf_dir
@@ -23,6 +27,16 @@ def composed() -> Callable[..., DictConfig]:
             return compose(root, overrides=[*title, *map(open_key, overrides)])
 
     return compose_root
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[str]:
+    """A `python` for the commands of tests; where it can be, one that has imported already."""
+    if sys.platform != "linux":
+        yield sys.executable
+        return
+    with tempfile.TemporaryDirectory() as folder, warm_python(Path(folder)) as python:
+        yield python
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,9 @@ pytestmark = pytest.mark.slow
 ROOT = conf_dir().parent
 
 
-def run(tmp_path, script, *arguments):
-    """Run a script in `tmp_path` with an empty cache and every way to the network closed."""
+@pytest.fixture
+def run(python, tmp_path):
+    """Runs a script in `tmp_path` with an empty cache and every way to the network closed."""
     closed = "http://127.0.0.1:9"
     environment = os.environ | {
         "HF_HOME": str(tmp_path / "cache"),
@@ -31,16 +32,18 @@ def run(tmp_path, script, *arguments):
         "WANDB_MODE": "offline",
         "COLUMNS": "120",
     }
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return done, time.monotonic() - started
+
+    def start(script, *arguments, python=python):
+        return subprocess.run(
+            [python, str(ROOT / script), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return start
 
 
 def refused(done, *words):
@@ -60,8 +63,8 @@ def figures(folder):
         }
 
 
-def test_the_main_job_ends_with_table_files_and_how_to_sync(tmp_path):
-    done, _ = run(tmp_path, "evaluate.py", "data.count=32")
+def test_the_main_job_ends_with_table_files_and_how_to_sync(run, tmp_path):
+    done = run("evaluate.py", "data.count=32", python=sys.executable)
     assert done.returncode == 0, done.stderr
     for text in (
         "grid_pointing_game",
@@ -77,9 +80,8 @@ def test_the_main_job_ends_with_table_files_and_how_to_sync(tmp_path):
     assert done.stdout.splitlines()[-1] == f"now open {folder}/report.html"
 
 
-def test_a_sweep_over_methods_and_models_is_one_folder_each(tmp_path):
-    done, _ = run(
-        tmp_path,
+def test_a_sweep_over_methods_and_models_is_one_folder_each(run, tmp_path):
+    done = run(
         "evaluate.py",
         "-m",
         "method=gbp,gradcam",
@@ -109,21 +111,22 @@ def test_a_sweep_over_methods_and_models_is_one_folder_each(tmp_path):
         (["trainer.accelerator=gpu"], ["trainer"]),
     ],
 )
-def test_mistakes_end_in_a_sentence_and_exit_code_2(tmp_path, arguments, words):
+def test_mistakes_end_in_a_sentence_and_exit_code_2(run, tmp_path, arguments, words):
     if torch.cuda.is_available() and "gpu" in arguments[0]:
         pytest.skip("this machine has a GPU")
     (tmp_path / "broken.pt").write_bytes(b"no weights at all")
-    done, _ = run(tmp_path, "evaluate.py", *arguments)
+    done = run("evaluate.py", *arguments)
     assert refused(done, *words)
 
 
-def test_the_signature_command_without_network_says_what_to_do_within_30_seconds(tmp_path):
-    done, seconds = run(tmp_path, "evaluate.py", "method=gbp", "model=vit_b16")
+def test_the_signature_command_without_network_says_what_to_do_within_30_seconds(run):
+    started = time.monotonic()
+    done = run("evaluate.py", "method=gbp", "model=vit_b16", python=sys.executable)
     assert refused(done, "model.checkpoint=", "model.pretrained=false", "critters_cnn")
-    assert seconds < 30
+    assert time.monotonic() - started < 30
 
 
-def test_the_signature_command_runs_on_a_local_file_and_imagenet_folders(tmp_path):
+def test_the_signature_command_runs_on_a_local_file_and_imagenet_folders(run, tmp_path):
     torch.manual_seed(0)
     model = var_exp.load_model("vit_b16", pretrained=False)
     torch.save({k: v.half() for k, v in model.state_dict().items()}, tmp_path / "vit.pt")
@@ -131,8 +134,7 @@ def test_the_signature_command_runs_on_a_local_file_and_imagenet_folders(tmp_pat
     for wordnet_id in ("n01440764", "n01443537", "n01484850", "n15075141"):
         (folder := tmp_path / "imagenet" / wordnet_id).mkdir(parents=True)
         Image.fromarray(noise.integers(0, 255, (260, 300, 3), np.uint8)).save(folder / "a.jpg")
-    done, _ = run(
-        tmp_path,
+    done = run(
         "evaluate.py",
         "method=gbp",
         "model=vit_b16",
@@ -145,20 +147,18 @@ def test_the_signature_command_runs_on_a_local_file_and_imagenet_folders(tmp_pat
     assert 0 <= figures(folder)["grid_pointing_game", "base"] <= 1
 
 
-def test_training_writes_weights_that_evaluate_takes(tmp_path):
-    quick = ["recipe.pictures=512", "recipe.pool=256", "recipe.batch_size=64", "workers=0"]
-    done, _ = run(tmp_path, "train.py", *quick)
+def test_training_writes_weights_that_evaluate_takes(run, tmp_path):
+    quick = ["recipe.pictures=256", "recipe.pool=128", "recipe.batch_size=64", "workers=0"]
+    quick += ["checked=20"]
+    done = run("train.py", *quick)
     assert done.returncode == 0, done.stderr
     (weights,) = tmp_path.glob("runs/train/critters_cnn/*/checkpoint.safetensors")
-    done, _ = run(
-        tmp_path, "evaluate.py", f"model.checkpoint={weights}", "data.count=16", "logger=none"
-    )
+    done = run("evaluate.py", f"model.checkpoint={weights}", "data.count=16", "logger=none")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_sweep_ends_in_one_table_that_names_what_failed(tmp_path):
-    done, _ = run(
-        tmp_path,
+def test_a_sweep_ends_in_one_table_that_names_what_failed(run, tmp_path):
+    done = run(
         "evaluate.py",
         "-m",
         "method=gbp,gradcam",
@@ -189,7 +189,7 @@ def test_a_sweep_ends_in_one_table_that_names_what_failed(tmp_path):
     assert (tmp_path / "sweep" / "sweep.png").stat().st_size > 3000
 
 
-def test_a_method_of_the_users_own_as_the_docs_show_it(tmp_path):
+def test_a_method_of_the_users_own_as_the_docs_show_it(run, python, tmp_path):
     page = (ROOT / "docs" / "own.md").read_text(encoding="utf-8")
     section = page.split("## A method")[1].split("\n## ")[0]
     blocks = re.findall(r"```(\w*)\n(.*?)```", section, re.DOTALL)
@@ -208,12 +208,12 @@ def test_a_method_of_the_users_own_as_the_docs_show_it(tmp_path):
         "assert torch.equal(maps, gradients.abs())\n"
     )
     (tmp_path / "in_python.py").write_text(in_python)
-    done = subprocess.run([sys.executable, "in_python.py"], cwd=tmp_path, capture_output=True)
+    done = subprocess.run([python, "in_python.py"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
 
     python, script, *arguments = shlex.split(blocks[2][1])
     assert (python, Path(script).name) == ("python", "evaluate.py")
-    done, _ = run(tmp_path, "evaluate.py", *arguments, "logger=none", "pictures=1")
+    done = run("evaluate.py", *arguments, "logger=none", "pictures=1")
     assert done.returncode == 0, done.stderr
     assert "grid_pointing_game" in done.stdout
     (folder,) = (tmp_path / "runs" / "evaluate" / "power_gradient_critters_cnn").iterdir()
@@ -222,5 +222,5 @@ def test_a_method_of_the_users_own_as_the_docs_show_it(tmp_path):
         "_target_: my_methods.PowerGradient\n  power: 1.0" in (folder / "config.yaml").read_text()
     )
 
-    done, _ = run(tmp_path, "evaluate.py", "--config-dir=mine", "method=power_gradient")
+    done = run("evaluate.py", "--config-dir=mine", "method=power_gradient")
     assert refused(done, "mine'; check --config-dir")

@@ -59,16 +59,21 @@ REPORT = ("before scores.csv", "after scores.csv", "before report.html", "after 
           "before curves.csv", "after curves.csv", "before summary.csv")  # fmt: skip
 
 
-def start(folder, *words, script="evaluate.py", dies=None, **named):
-    """Start a command in a process group of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    if dies:
-        environment["DIES"] = dies
-        environment["PYTHONPATH"] = f"{folder}:{environment.get('PYTHONPATH', '')}"
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | named
-    program = script if script == "-m" else str(ROOT / script)
-    command = [sys.executable, program, *words]
-    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **given)
+@pytest.fixture
+def start(python, tmp_path):
+    """Starts a command in a process group of its own."""
+
+    def begin(*words, script="evaluate.py", dies=None, python=python, **named):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+        if dies:
+            environment["DIES"] = dies
+            environment["PYTHONPATH"] = f"{tmp_path}:{environment.get('PYTHONPATH', '')}"
+        given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | named
+        program = script if script == "-m" else str(ROOT / script)
+        given |= {"cwd": tmp_path, "env": environment, "start_new_session": True}
+        return subprocess.Popen([python, program, *words], **given)
+
+    return begin
 
 
 def wait_for(process, happened):
@@ -103,8 +108,8 @@ def is_importing(process):
         ("-m", ["var_exp", "sweep", "."]),
     ],
 )
-def test_ctrl_c_while_packages_are_imported(tmp_path, script, words):
-    process = start(tmp_path, *words, script=script)
+def test_ctrl_c_while_packages_are_imported(start, tmp_path, script, words):
+    process = start(*words, script=script, python=sys.executable)
     wait_for(process, lambda: is_importing(process))
     assert interrupted(process) == "stopped; the same command goes on.\n"
     # nothing of a run yet, but what Hydra makes before it
@@ -112,16 +117,16 @@ def test_ctrl_c_while_packages_are_imported(tmp_path, script, words):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_sweep_that_ctrl_c_stopped_goes_on(tmp_path, workers):
+def test_a_sweep_that_ctrl_c_stopped_goes_on(start, tmp_path, workers):
     words = ["-m", "seed=0,1", *QUICK, "data.count=120", f"workers={workers}"]
     words += ["metric=[grid_pointing_game]", f"hydra.sweep.dir={tmp_path}/sweep"]
-    process = start(tmp_path, *words)
+    process = start(*words)
     wait_for(process, lambda: list(tmp_path.glob("sweep/*/store.sqlite-wal")))
     told = interrupted(process)
     assert told.splitlines()[-1].startswith("stopped")
     assert told.splitlines()[-1].endswith("; the same command goes on.")
     assert len(told.splitlines()) == 1
-    again = start(tmp_path, *words)
+    again = start(*words)
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
     assert "2 of 2 runs merged" in out
@@ -134,10 +139,10 @@ def children(process):
 
 @pytest.mark.ddp
 @pytest.mark.parametrize("moment", ["starting", "at work"])
-def test_ctrl_c_with_two_processes_is_one_line_and_leaves_none(tmp_path, moment):
+def test_ctrl_c_with_two_processes_is_one_line_and_leaves_none(start, tmp_path, moment):
     """The second is not interrupted while Python itself starts, and does not say so too."""
     words = [*QUICK, "data.count=400", "metric=[grid_pointing_game]", "hydra.run.dir=run"]
-    process = start(tmp_path, *words, "trainer=ddp", "trainer.devices=2")
+    process = start(*words, "trainer=ddp", "trainer.devices=2", python=sys.executable)
     if moment == "starting":
         wait_for(process, lambda: children(process))
     else:
@@ -148,26 +153,26 @@ def test_ctrl_c_with_two_processes_is_one_line_and_leaves_none(tmp_path, moment)
     assert not Path(f"/proc/{second}").exists()
 
 
-def test_ctrl_c_with_a_dashboard_offline(tmp_path):
+def test_ctrl_c_with_a_dashboard_offline(start, tmp_path):
     words = [word for word in QUICK if word != "logger=none"]
     words += ["data.count=400", "metric=[grid_pointing_game]", "hydra.run.dir=run"]
-    process = start(tmp_path, *words, "logger=wandb")
+    process = start(*words, "logger=wandb")
     store = tmp_path / "run" / "store.sqlite-wal"
     wait_for(process, lambda: store.exists() and store.stat().st_size > 60_000)  # samples are done
     told = interrupted(process).splitlines()[-1]
     assert re.fullmatch(r"stopped at \d+ of 100; the same command goes on\.", told)
-    again = start(tmp_path, *words, "logger=wandb")
+    again = start(*words, "logger=wandb")
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
     assert "of 100 samples are done" in out
     assert "wandb sync" in out
 
 
-def test_ctrl_c_in_training(tmp_path):
+def test_ctrl_c_in_training(start, tmp_path):
     words = ["recipe.pictures=100000", "recipe.pool=16", "recipe.batch_size=8", "workers=1"]
     said = tmp_path / "said"
     with said.open("w") as err:
-        process = start(tmp_path, *words, "hydra.run.dir=.", script="train.py", stderr=err)
+        process = start(*words, "hydra.run.dir=.", script="train.py", stderr=err)
         wait_for(process, lambda: "GPU available" in said.read_text())
         time.sleep(3)  # it trains
         os.killpg(process.pid, signal.SIGINT)
@@ -191,10 +196,10 @@ def deaths():
 
 
 @pytest.mark.ddp
-def test_kills_at_work_of_single_processes_and_in_the_report_lose_nothing(tmp_path):
+def test_kills_at_work_of_single_processes_and_in_the_report_lose_nothing(start, tmp_path):
     words = [*QUICK, f"data.count={16 * KILLS}", "metric=[grid_pointing_game,insertion_auc]"]
     words += ["metric.insertion_auc.steps=2"]
-    whole = start(tmp_path, *words, "hydra.run.dir=whole")
+    whole = start(*words, "hydra.run.dir=whole")
     out, err = whole.communicate(timeout=600)
     assert whole.returncode == 0, out + err
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
@@ -202,7 +207,7 @@ def test_kills_at_work_of_single_processes_and_in_the_report_lose_nothing(tmp_pa
     for death, count in deaths():
         spread = ["trainer=ddp", f"trainer.devices={count}"] if count > 1 else []
         for _ in range(60):
-            process = start(tmp_path, *words, *spread, dies=death)
+            process = start(*words, *spread, dies=death)
             said = "".join(process.communicate(timeout=600))
             if process.returncode != 2:
                 break
@@ -212,7 +217,7 @@ def test_kills_at_work_of_single_processes_and_in_the_report_lose_nothing(tmp_pa
         assert process.returncode == (143 if death.endswith(",1") else -signal.SIGKILL), said
         assert not (tmp_path / "broken" / "summary.csv").exists()
     for _ in range(60):
-        last = start(tmp_path, *words)
+        last = start(*words)
         said = "".join(last.communicate(timeout=600))
         if last.returncode != 2:
             break

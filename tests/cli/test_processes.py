@@ -5,13 +5,13 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm_python import worker_of
 
 from var_exp.registry import conf_dir
 from var_exp.results.rows import read_rows
@@ -30,11 +30,11 @@ METHODS = {
 }
 
 
-def in_processes(count, folder, options):
+def in_processes(python, count, folder, options):
     """Run the command in several processes."""
     spread = ["trainer=ddp", f"trainer.devices={count}", f"hydra.run.dir={folder}"]
     done = subprocess.run(
-        [sys.executable, str(conf_dir().parent / "evaluate.py"), *SMALL, *options, *spread],
+        [python, str(conf_dir().parent / "evaluate.py"), *SMALL, *options, *spread],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -52,16 +52,16 @@ def scores(folder):
 
 
 @pytest.mark.parametrize(("kind", "count"), [("stochastic", 2), ("deterministic", 3)])
-def test_processes_give_the_scores_of_one(composed, tmp_path, kind, count):
+def test_processes_give_the_scores_of_one(composed, python, tmp_path, kind, count):
     one, several = tmp_path / "one", tmp_path / "several"
     one.mkdir()
     evaluate(composed(*SMALL, *METHODS[kind], "trainer=cpu"), one)
-    in_processes(count, several, METHODS[kind])
+    in_processes(python, count, several, METHODS[kind])
     assert list(scores(one)) == list(scores(several))
     assert scores(one) == pytest.approx(scores(several), abs=1e-6)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(composed, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_another_number_of_processes(composed, python, tmp_path, monkeypatch):
     one, stopped = tmp_path / "one", tmp_path / "stopped"
     one.mkdir()
     stopped.mkdir()
@@ -82,31 +82,33 @@ def test_a_run_goes_on_with_another_number_of_processes(composed, tmp_path, monk
         patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Dying))
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             evaluate(start, stopped)
-    done = in_processes(3, stopped, METHODS["stochastic"])
+    done = in_processes(python, 3, stopped, METHODS["stochastic"])
     assert "2 of 7 samples are done" in done.stdout
     assert list(scores(one)) == list(scores(stopped))
     assert scores(one) == pytest.approx(scores(stopped), abs=1e-6)
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
-def test_sigterm_to_one_of_several_processes_stops_all_and_the_run_goes_on(tmp_path, which):
+def test_sigterm_to_one_of_several_processes_stops_all_and_the_run_goes_on(python, tmp_path, which):
     folder = tmp_path / "run"
-    words = [*SMALL, "method=ig", "method.steps=64", "data.count=80", "batch_size=1"]
+    words = [*SMALL, "method=ig", "method.steps=32", "data.count=56", "batch_size=1"]
     words += ["metric=[grid_pointing_game]"]
     words = [word for word in words if "insertion_auc.steps" not in word]
     words += ["trainer=ddp", "trainer.devices=2", f"hydra.run.dir={folder}"]
-    command = [sys.executable, str(conf_dir().parent / "evaluate.py"), *words]
+    command = [python, str(conf_dir().parent / "evaluate.py"), *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
         second = None
         for _ in range(600):
             time.sleep(0.1)
-            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-            if (folder / "store.rank1.sqlite").exists() and children:
+            if not (folder / "store.rank1.sqlite").exists():
+                continue
+            first = worker_of(python, run.pid)
+            if children := Path(f"/proc/{first}/task/{first}/children").read_text().split():
                 second = int(children[0])
                 break
         time.sleep(1)
-        os.kill(run.pid if which == "first" else second, signal.SIGTERM)
+        os.kill(first if which == "first" else second, signal.SIGTERM)
         told = run.communicate(timeout=60)[1]
     assert run.returncode == 143, told
     assert "stopped by SIGTERM after a finished batch; the same command goes on" in told
@@ -122,7 +124,7 @@ def test_sigterm_to_one_of_several_processes_stops_all_and_the_run_goes_on(tmp_p
     assert "samples are done" in again.stdout
 
 
-def test_what_a_process_cannot_read_is_said_and_ends_all(tmp_path):
+def test_what_a_process_cannot_read_is_said_and_ends_all(python, tmp_path):
     """Lightning would have the first one killed, without a word of why."""
     for place in range(4):
         pixels = np.random.default_rng(place).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -133,8 +135,7 @@ def test_what_a_process_cannot_read_is_said_and_ends_all(tmp_path):
     words += ["metric=[sparseness]", "controls=false", "pictures=0", "batch_size=1", "logger=none"]
     words += ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     done = subprocess.run(
-        [sys.executable, str(conf_dir().parent / "evaluate.py"), *words],
-        *(),
+        [python, str(conf_dir().parent / "evaluate.py"), *words],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

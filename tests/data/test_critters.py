@@ -1,7 +1,6 @@
 import hashlib
 import itertools
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -86,15 +85,13 @@ def test_a_picture_depends_on_its_id_alone():
     assert few[0].id != few.scenes()[0].id
 
 
-def test_another_process_draws_the_same_bits():
+def test_another_process_draws_the_same_bits(python):
     program = (
         "import hashlib; from var_exp.data.critters import Critters;"
         "print(hashlib.sha256(b''.join(Critters(9, 4, objects=o)[8].image.numpy().tobytes()"
         " for o in (1, 2))).hexdigest())"
     )
-    there = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    there = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
     here = b"".join(Critters(9, 4, objects=o)[8].image.numpy().tobytes() for o in (1, 2))
     assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
 

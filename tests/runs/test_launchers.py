@@ -60,13 +60,10 @@ def test_a_sweep_lists_its_runs_as_they_were_typed(caplog):
 
 @pytest.mark.parametrize("alias", aliases("hydra/launcher"))
 def test_each_launcher_takes_every_option_of_its_yaml(alias):
+    every = map(configured, ("submitit_slurm", "submitit_local", "joblib"))
+    options = {launcher._target_: set(launcher) for launcher in every}
     node = configured(alias)
-    known = {
-        option
-        for launcher in ("submitit_slurm", "submitit_local", "joblib")
-        for option in configured(launcher)
-        if configured(launcher)._target_ == node._target_
-    }
+    known = options[node._target_]
     assert known
     assert set(node) <= known
     Plugins.instance()._instantiate(node)

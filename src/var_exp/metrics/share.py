@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
@@ -64,14 +64,16 @@ def share_inside(
     With a scope, only values in it count. A map without any that counts scores 0; an empty region
     or a value that is not finite gives NaN.
     """
-    finite = values.sum((1, 2)).isfinite()
-    empty = ~values.flatten(1).any(1)
+    finite, whole = values.sum((1, 2)).isfinite(), values
     if scope is not None:
         values, regions = values * scope, regions & scope
     values = values.abs() if magnitude == "abs" else values.clamp_min(0)
     total = values.sum((1, 2))
-    nothing, empty_region = total == 0, ~regions.flatten(1).any(1)
-    scores = (values * regions).sum((1, 2)) / total.where(~nothing, 1)
+    inside = (values * regions).sum((1, 2))
+    nothing = total == 0
+    empty = _all_zero(whole, nothing)  # a map that counts for something is not
+    empty_region = _all_zero(regions, ~(inside > 0))  # nor is a region that holds something
+    scores = inside / total.where(~nothing, 1)
     flags = (
         Flag.EMPTY_MAP * empty
         + Flag.NOTHING_POSITIVE * (nothing & ~empty)
@@ -79,6 +81,14 @@ def share_inside(
         + Flag.NON_FINITE * ~finite
     )
     return scores.where(finite & ~empty_region, torch.nan), flags
+
+
+def _all_zero(values: Shaped[Tensor, "N H W"], asked: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
+    """Which of those asked about hold nothing but 0."""
+    found = torch.zeros_like(asked)
+    if asked.any():
+        found[asked] = ~values[asked].flatten(1).any(1)
+    return found
 
 
 def magnitudes(maps: Float[Tensor, "N c h w"]) -> tuple[Float[Tensor, "N P"], Bool[Tensor, " N"]]:

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import sysconfig
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,16 @@ def _own_files(options: Mapping[str, Any]) -> set[Path]:
 
 
 def _meaning(file: Path) -> str:
-    """The syntax tree of a file, which comments, docstrings and line breaks do not change."""
-    tree = ast.parse(file.read_bytes())
+    """Hash of the syntax tree of a file, which comments, docstrings, line breaks do not change."""
+    return _hash_of_meaning(file.read_bytes())
+
+
+@cache  # a sweep asks for every run, and the trees of all files take a third of a second
+def _hash_of_meaning(source: bytes) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
