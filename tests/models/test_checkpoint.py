@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,10 @@ def test_files_without_weights_say_so(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(ValueError, match="it is no state dict"):
         read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match="it is no regular file"):
+        read_checkpoint(tmp_path / name)

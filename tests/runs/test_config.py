@@ -198,3 +198,20 @@ def test_a_misspelt_option_is_answered_before_the_imports_that_take_seconds(tmp_
     assert done.stdout == "[]\n"
     for said in ("method: there is no option 'mask' (did you mean 'masks'?)", "'tua'", "'tau'"):
         assert said in done.stderr
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_a_number_of_this_process_that_is_none_is_refused_before_lightning(
+    monkeypatch, capsys, name
+):
+    for other in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "x")
+    monkeypatch.delitem(sys.modules, "lightning")  # else it says which process this is
+    with pytest.raises(SystemExit) as left:
+        command(lambda: pytest.fail("it begins all the same"), EvaluateConfig)
+    assert left.value.code == 2
+    told = f"error: the variable {name}=x of the environment must be the number of this process"
+    assert capsys.readouterr().err.startswith(told)
+    monkeypatch.setenv(name, "1")
+    command(lambda: None, EvaluateConfig)

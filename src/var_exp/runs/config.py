@@ -41,6 +41,7 @@ FAILED = "failed.txt"
 
 USAGE_ERROR = 2
 """Exit status where the user's command must be mended."""
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # as Lightning asks
 _SEVERAL = ("refine", "metric")  # groups of which several members can be chosen at a time
 _DISK = {
     getattr(errno, name)
@@ -61,6 +62,7 @@ def command(main: Callable[[], Any], schema: type) -> None:
     A `_target_` may also name a class in the folder that the command is run in (`registry.locate`).
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    _check_ranks()
     try:
         sys.argv[1:] = arranged(sys.argv[1:])
         main()
@@ -242,8 +244,18 @@ def is_first_process() -> bool:
         from lightning.pytorch.utilities import rank_zero_only
 
         return not getattr(rank_zero_only, "rank", 0)
-    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-    return next((os.environ[name] for name in ranks if name in os.environ), "0") == "0"
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+def _check_ranks() -> None:
+    """Refuse a number of this process that is none; Lightning cannot be imported with it."""
+    for name in _RANKS:
+        if not (value := os.environ.get(name, "0")).isdecimal():
+            _refuse(
+                f"the variable {name}={value} of the environment must be the number of this "
+                "process among several; unset it where this is the only one.",
+                of_all=True,
+            )
 
 
 def _refuse(text: str, *, of_all: bool = False) -> None:
