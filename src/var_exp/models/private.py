@@ -50,6 +50,12 @@ class Watched(NamedTuple):
     keeps: Callable[[], bool]
 
 
+def _differ(named: MutableMapping[str, Any], own: dict[str, Any], held: list[list[int]]) -> bool:
+    """Whether attributes, or what they hold, are others than they were."""
+    same = named.keys() == own.keys() and all(named[key] is own[key] for key in own)
+    return not same or _contents(named) != held
+
+
 def _contents(named: MutableMapping[str, Any]) -> list[list[int]]:
     """What the dictionaries and lists among some attributes hold, by identity."""
     held = (list(value.values()) if type(value) is dict else value for value in named.values())
@@ -106,12 +112,7 @@ def private_tensors(model: nn.Module, dtype: torch.dtype | None = None) -> Itera
         return next((name for name, buffer, version in starts if buffer._version != version), "")
 
     def keeps() -> bool:
-        return any(
-            named.keys() != own.keys()
-            or any(named[key] is not own[key] for key in own)
-            or _contents(named) != held
-            for named, own, held in given
-        )
+        return any(_differ(*each) for each in given)
 
     try:
         yield Watched(changed, keeps)

@@ -68,14 +68,13 @@ def check_network(
     Raises:
         UnsupportedModel: one sentence with the reason and the fix.
     """
-    refused = False
+    refusals: list[Exception] = []
 
     def guarded(model: nn.Module, image: Images) -> Logits | None:
-        nonlocal refused
         try:
             return look(model, image) if look else None
-        except (UnsupportedModel, *FORWARD_FAILURES):
-            refused = True  # what is wrong with the network itself comes first
+        except (UnsupportedModel, *FORWARD_FAILURES) as refusal:
+            refusals.append(refusal)  # what is wrong with the network itself comes first
             return None
 
     with frozen(model), torch.inference_mode(False):
@@ -95,8 +94,10 @@ def check_network(
                     _look(look, model, image)
             _check_chance(drawn_from)
         keep(model, (needs, *question))
-        if look and agrees and refused:
-            _look(look, model, image)
+        if look and agrees and refusals:
+            if isinstance(refusals[0], UnsupportedModel):
+                raise refusals[0]
+            _look(look, model, image)  # it may fail in float64 alone
         keep(model, ("look", who, *question))
 
 
