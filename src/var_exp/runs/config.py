@@ -4,7 +4,6 @@ Exit codes: 0 the run completed, 2 the user's command must be mended, 130 stoppe
 SIGTERM, 1 anything else.
 """
 
-import argparse
 import errno
 import logging
 import os
@@ -31,6 +30,7 @@ from var_exp.errors import (
     ConfigError,
     VarExpError,
 )
+from var_exp.parsers import accept_hydras_flags
 from var_exp.printing import printing
 from var_exp.registry import did_you_mean, problems
 from var_exp.runs.arguments import arranged
@@ -64,8 +64,7 @@ def command(main: Callable[[], Any], schema: type) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
     _check_ranks()
-    if sys.version_info >= (3, 14):  # Hydra 1.3's words for one of its flags are no text
-        argparse.ArgumentParser._check_help = lambda parser, action: None  # type: ignore[attr-defined]
+    accept_hydras_flags()
     try:
         sys.argv[1:] = arranged(sys.argv[1:])
         main()
