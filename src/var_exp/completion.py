@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from var_exp.conf_files import aliases, conf_dir
-from var_exp.parsers import PARSERS
+from var_exp.parsers import PARSERS, accept_hydras_flags
 
 FLAG = ("--shell-completion", "-sc")
 HYDRA = ("evaluate", "train")
@@ -111,6 +111,7 @@ def _hydra(command: str, line: str) -> list[str]:
     from hydra._internal.utils import create_config_search_path
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
+    accept_hydras_flags()
     import var_exp.runs.schema  # noqa: F401  # the roots, which the files name
 
     loader = ConfigLoaderImpl(create_config_search_path(str(conf_dir())))

@@ -1,6 +1,7 @@
 """The arguments of the commands that Hydra does not read; no heavy import, so `--help` is quick."""
 
 import argparse
+import sys
 from pathlib import Path
 
 KINDS = ("grid", "classes", "cutout", "curves")
@@ -76,3 +77,9 @@ PARSERS = {
     "figures": figures_parser,
     "support": support_parser,
 }
+
+
+def accept_hydras_flags() -> None:
+    """Let Hydra 1.3 run on Python 3.14, whose argparse refuses help that is no text."""
+    if sys.version_info >= (3, 14):
+        argparse.ArgumentParser._check_help = lambda parser, action: None  # type: ignore

@@ -253,6 +253,8 @@ def test_the_gradient_of_a_sigmoid():
 def test_the_size_that_a_network_was_built_for_counts(name, options, shape):
     """timm's dictionary still says 224 or 256, which such a network refuses."""
     model = timm.create_model(name, num_classes=4, **options)
+    if name.startswith("maxvit") and not hasattr(model, "img_size"):
+        pytest.skip("this timm's MaxViT does not say what it was built for")
     spec = input_spec(model)
     assert (spec.shape, spec.fixed_size) == (shape, True)
     assert describe(model, torch.zeros(1, 3, *shape))[1].shape == (1, 4)

@@ -57,11 +57,11 @@ def test_never_more_than_any_class_has_and_its_units_are_those_of_the_maps():
 
 
 def test_every_class_gets_the_same_map():
-    maps = torch.randn(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    maps = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     refined = SharedEvidence()(maps)
-    assert refined.shape == (2, 3, 1, 4, 4)
+    assert refined.shape == (2, 4, 1, 4, 4)
     assert torch.equal(refined[:, 0, 0], shared_evidence(maps))
-    assert torch.equal(refined, refined[:, [2, 0, 1]])
+    assert torch.equal(refined, refined[:, [2, 0, 3, 1]])
     with pytest.raises(ValueError, match="at least two classes must compete"):
         SharedEvidence()(maps[:, :1])
 

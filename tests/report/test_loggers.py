@@ -269,3 +269,14 @@ def test_wandb_is_told_no_host_user_or_path(logged_out, monkeypatch):
     assert socket.gethostname().encode() not in told
     assert str(logged_out).encode() not in told
     assert sys.executable.encode() not in told
+
+
+@pytest.mark.parametrize(("name", "value"), [("WANDB_PROJECT", "a/b:c"), ("WANDB_SILENT", "maybe")])
+def test_settings_that_wandb_refuses_are_one_sentence(logged_out, monkeypatch, name, value):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"^W&B refuses its settings \(.+\); mend ") as caught:
+        wandb_logger(str(logged_out))
+    assert str(caught.value).isprintable()
+    monkeypatch.delenv(name)
+    wandb.teardown()

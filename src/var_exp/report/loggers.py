@@ -68,7 +68,7 @@ def wandb_logger(
         measured: Whether this one measures something.
 
     Raises:
-        ConfigError: `WANDB_MODE` is none of W&B's modes.
+        ConfigError: `WANDB_MODE` is none of W&B's modes, or W&B refuses another of its settings.
     """
     if not measured and not pictures_alone:
         return None
@@ -82,18 +82,34 @@ def wandb_logger(
         return None
     import wandb
 
-    logger = _open(save_dir, project, name, offline=mode in ("offline", "dryrun"))
+    if mode not in ("offline", "dryrun"):
+        try:
+            return _open(save_dir, project, name, offline=False)
+        except wandb.Error as error:
+            reason = _short(error)
+            _log.warning("W&B does not answer or refuses (%s); this run is offline.", reason)
+            wandb.teardown()
+        except ValueError as error:
+            raise _refused(error) from error
     try:
-        logger.experiment  # noqa: B018  # starts the run now, where a failure can still be mended
-    except wandb.Error as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        _log.warning("W&B does not answer or refuses the key (%s); this run is offline.", reason)
-        wandb.teardown()
-        logger = _open(save_dir, project, name, offline=True)
-    return logger
+        return _open(save_dir, project, name, offline=True)
+    except (wandb.Error, ValueError) as error:  # a project or a switch that cannot be
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> ConfigError:
+    return ConfigError(
+        f"W&B refuses its settings ({_short(error)}); mend logger.project or the variable WANDB_… "
+        "of the environment, or choose logger=none."
+    )
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".")
 
 
 def _open(save_dir: str, project: str, name: str | None, *, offline: bool) -> WandbLogger:
+    """A run of W&B that has begun: here a failure can still be mended."""
     import wandb
 
     settings = wandb.Settings(
@@ -107,7 +123,7 @@ def _open(save_dir: str, project: str, name: str | None, *, offline: bool) -> Wa
         x_disable_meta=True,  # paths, user, host, executable, command line
     )
     wandb.setup(settings)  # silent from here on: what the user needs to know, `finish` says
-    return WandbLogger(
+    logger = WandbLogger(
         project=project,
         name=name,
         save_dir=save_dir,
@@ -116,6 +132,8 @@ def _open(save_dir: str, project: str, name: str | None, *, offline: bool) -> Wa
         offline=offline,
         settings=settings,
     )
+    logger.experiment  # noqa: B018  # starts it
+    return logger
 
 
 def _run_id(file: Path) -> str:

@@ -30,6 +30,7 @@ from var_exp.errors import (
     ConfigError,
     VarExpError,
 )
+from var_exp.parsers import accept_hydras_flags
 from var_exp.printing import printing
 from var_exp.registry import did_you_mean, problems
 from var_exp.runs.arguments import arranged
@@ -63,6 +64,7 @@ def command(main: Callable[[], Any], schema: type) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
     _check_ranks()
+    accept_hydras_flags()
     try:
         sys.argv[1:] = arranged(sys.argv[1:])
         main()
