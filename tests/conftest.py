@@ -1,6 +1,7 @@
 """What several test rooms share: the configuration as users compose it, commands, a browser."""
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,12 @@ from warm_python import warm_python
 import var_exp.runs.config  # noqa: F401 (registers the schemas of the roots)
 from var_exp.registry import conf_dir
 from var_exp.runs.arguments import open_key
+
+
+def pytest_configure() -> None:
+    """Let the commands of tests hear Ctrl-C, also where the tests run in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
