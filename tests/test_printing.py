@@ -66,3 +66,16 @@ def test_a_command_whose_output_is_closed_ends_as_it_would():
         "import sys; sys.stdout = None\nfrom var_exp.__main__ import main; sys.exit(main(['-h']))"
     )
     assert unread("-c", script) == (0, "")
+
+
+def test_a_character_that_the_terminal_does_not_know_is_no_error():
+    script = (
+        "from var_exp.printing import printing\nwith printing():\n    print('0.32 \\u2192 0.94')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"0.32 ? 0.94\n"

@@ -1,5 +1,9 @@
-"""What a command prints goes to whoever reads it, and a reader may go away: `| head -1`."""
+"""What a command prints goes to whoever reads it.
 
+A reader may go away (`| head -1`), and a terminal may know fewer characters than we write.
+"""
+
+import io
 import logging
 import os
 import select
@@ -10,7 +14,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Within, a reader that goes away ends the program quietly, with exit code 1."""
+    """Within, a reader that goes away ends the program quietly, with exit code 1.
+
+    A character that the output cannot show is written as "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     before, logging.raiseExceptions = logging.raiseExceptions, False  # one traceback for each line
     try:
         try:
