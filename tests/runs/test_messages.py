@@ -75,6 +75,16 @@ def test_an_unknown_flag_is_named():
         arranged(["--multrun"])
 
 
+@pytest.mark.parametrize("word", ["metric=[[]]", "metric=[a,[b]]", "refine={a:1}"])
+def test_what_is_no_name_where_a_file_is_chosen(word):
+    with pytest.raises(ConfigError, match=f"{word.partition('=')[0]}= takes names, got"):
+        arranged([word])
+
+
+def test_lists_of_a_sweep_are_names():
+    assert arranged(["metric=[a],[b]", "-m"]) == ["metric=[a],[b]", "-m"]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

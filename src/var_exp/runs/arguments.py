@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from var_exp.errors import ConfigError
-from var_exp.registry import did_you_mean
+from var_exp.registry import conf_dir, did_you_mean
 
 _VALUE = "a value"
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -21,7 +21,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them: overrides first, flags such as -m behind.
 
     Raises:
-        ConfigError: a flag that does not exist, or names of classes in place of a class rule.
+        ConfigError: a flag that does not exist, or what is no name where names are wanted.
 
     Examples:
         >>> arranged(["logger=none", "-m", "method=a,b", "--config-dir", "mine", "model.x=1"])
@@ -31,7 +31,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     while waiting:
         word = waiting.pop(0)
         if not word.startswith("-"):
-            _check_rule(word)
+            _check_names(word)
             overrides.append(open_key(word))
             continue
         name = word.partition("=")[0]
@@ -47,13 +47,18 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     return overrides + flags
 
 
-def _check_rule(word: str) -> None:
-    """Refuse names of classes where the name of a rule is wanted."""
-    key, _, listed = word.partition("=")
-    if key == "classes" and listed.startswith("["):
+def _check_names(word: str) -> None:
+    """Refuse what is no name where a file of a group is chosen."""
+    key, _, value = word.partition("=")
+    if key == "classes" and value.startswith("["):
         raise ConfigError(
-            f"classes= takes a rule, got {listed}; to name the classes that compete: "
-            f"classes=named 'classes.names={listed}'."
+            f"classes= takes a rule, got {value}; to name the classes that compete: "
+            f"classes=named 'classes.names={value}'."
+        )
+    if (conf_dir() / key).is_dir() and re.search(r"(?<!\$)\{|\[[^\]]*\[", value):
+        raise ConfigError(
+            f"{key}= takes names, got {value}; choose with {key}=NAME, several of a group that "
+            f"takes several with {key}=[NAME,NAME], and set options one by one: {key}.OPTION=…."
         )
 
 
