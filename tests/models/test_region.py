@@ -184,7 +184,9 @@ def test_a_region_that_is_none(classifier, images, region, said):
 
 def test_pixels_need_a_region_and_pictures_have_none(classifier, images):
     for wrap in (lambda y: y, lambda y: {"out": y}, lambda y: (y, y.mean())):
-        with pytest.raises(UnsupportedModel, match=r"classifies pixels.*region="):
+        with pytest.raises(
+            UnsupportedModel, match=r"must return logits.*classifies pixels.*region="
+        ):
             var_exp.explain(Dense(classifier, wrap), images[0])
         var_exp.explain(Dense(classifier, wrap), images[0], method="gbp", region=(3, 4))
     with pytest.raises(UnsupportedModel, match="leave region out"):

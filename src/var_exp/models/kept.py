@@ -45,7 +45,6 @@ def _state(model: nn.Module) -> int:
     parts = tuple(
         (
             id(module),
-            len(module._forward_hooks) + len(module._forward_pre_hooks),
             *((name, value) for name, value in vars(module).items() if _is_option(value)),
         )
         for module in model.modules()

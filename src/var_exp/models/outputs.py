@@ -38,15 +38,14 @@ def raw_logits(output: Any) -> Tensor:
     found = _unwrapped(output, 2)
     if _is_logits(found, 2):
         return found
-    if _is_logits(_unwrapped(output, 4), 4):
-        raise UnsupportedModel(
-            f"the model classifies pixels ({_seen(_unwrapped(output, 4))}); ask it about a region: "
-            "var_exp.explain(…, region=…), or wrap it in var_exp.models.RegionScores."
-        )
-    raise UnsupportedModel(
-        f"the model must return logits [B, N], got {_seen(found)}; "
-        "wrap it so that it returns only those."
+    pixels = _is_logits(_unwrapped(output, 4), 4)
+    fix = (
+        "of a model that classifies pixels ask for a region: var_exp.explain(…, region=…), or "
+        "var_exp.models.RegionScores"
+        if pixels
+        else "wrap it so that it returns only those"
     )
+    raise UnsupportedModel(f"the model must return logits [B, N], got {_seen(found)}; {fix}.")
 
 
 def logits_of_pixels(output: Any) -> Float[Tensor, "B N h w"]:

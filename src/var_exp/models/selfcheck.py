@@ -78,7 +78,9 @@ def check_network(
             return None
 
     with frozen(model), torch.inference_mode(False):
-        question, image = (image.shape, image.dtype, image.device), image.detach().clone()
+        hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+        question = (image.shape, image.dtype, image.device, hooks)
+        image = image.detach().clone()
         if any(is_kept(model, (each, *question)) for each in _as_strict_as(needs)):
             if look:
                 kept(model, ("look", who, *question), partial(_look, look, model, image))
