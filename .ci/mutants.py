@@ -122,7 +122,6 @@ def alone(folder: Path, name: str, tests: list[str]) -> str:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *tests],
-            *(),
             cwd=folder,
             env=os.environ | given,
             check=False,
