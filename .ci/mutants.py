@@ -85,7 +85,6 @@ def of_python(room: str, share: float, seed: int) -> Counter[str]:
         def mutmut(*words: str) -> str:
             return subprocess.run(
                 [sys.executable, "-m", "mutmut", *words],
-                *(),
                 cwd=copy,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
                 check=False,

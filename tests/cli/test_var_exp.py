@@ -38,7 +38,6 @@ def run(installed, tmp_path):
         environment = {**os.environ, "PYTHONPATH": str(installed), "WANDB_MODE": "offline"}
         done = subprocess.run(
             [sys.executable, "-m", "var_exp", *words],
-            *(),
             cwd=tmp_path,
             env=environment,
             capture_output=True,
