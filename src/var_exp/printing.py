@@ -18,9 +18,8 @@ def printing() -> Iterator[None]:
 
     A character that the output cannot show is written as "?".
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # standard error escapes them anyway
     before, logging.raiseExceptions = logging.raiseExceptions, False  # one traceback for each line
     try:
         try:
