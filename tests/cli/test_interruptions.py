@@ -150,7 +150,12 @@ def test_ctrl_c_with_two_processes_is_one_line_and_leaves_none(start, tmp_path, 
     (second,) = children(process)
     told = [line for line in interrupted(process).splitlines() if "distributed" not in line]
     assert told == ["stopped; the same command goes on."]
-    assert not Path(f"/proc/{second}").exists()
+    for _ in range(600):  # it may still be leaving
+        if not Path(f"/proc/{second}").exists():
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the other process is still there")
 
 
 def test_ctrl_c_with_a_dashboard_offline(start, tmp_path):
