@@ -106,6 +106,16 @@ def test_the_script_competes_as_python_does(engine, chosen):
         np.testing.assert_allclose(found["shares"], shares.flatten(), atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", ["none", "max", "rms"])
+def test_maps_without_any_evidence_are_level(engine, scale):
+    maps = torch.zeros(3, 1, 2, 2, dtype=torch.float64)
+    options = json.dumps(OPTIONS[0] | {"scale": scale})
+    call = f"Competition.compete({numbers(maps)}, [3, 1, 4], {sizes(maps)}, {options})"
+    found = calculate(engine, call)
+    np.testing.assert_allclose(found["shares"], [1 / 3] * 12, rtol=1e-12)
+    assert found["kept"] == [0] * 12
+
+
 def test_halves_are_read_as_numpy_reads_them(engine):
     found = calculate(
         engine,
@@ -152,6 +162,7 @@ def test_share_inside_a_region_is_the_grid_pointing_game(engine):
     found = calculate(engine, f"Competition.inside({numbers(maps)}, {flags})")
     assert found == pytest.approx(grid_pointing_game(maps, region).item(), abs=1e-12)
     assert calculate(engine, "Competition.inside([0, -1], [1, 1])") is None
+    assert calculate(engine, "Competition.inside([3, 1], [1, 0])") == 0.75  # the first pixel, too
 
 
 def test_regions_are_bits_of_the_pixels():
