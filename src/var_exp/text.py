@@ -23,6 +23,11 @@ _AS_WRITTEN = {
 }  # fmt: skip
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def readable(alias: str) -> str:
     """The alias of a measure as print has it.
 

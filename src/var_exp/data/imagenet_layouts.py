@@ -15,7 +15,7 @@ from var_exp.data.boxes import Boxes, box, read_boxes
 from var_exp.data.imagenet_classes import wordnet_numbers
 from var_exp.data.pictures import SUFFIXES, read_labels
 from var_exp.data.walk import regular_files
-from var_exp.text import printable
+from var_exp.text import first_line, printable
 from var_exp.types import BadData, ConfigError
 
 _KAGGLE_PICTURES = "ILSVRC/Data/CLS-LOC/val"
@@ -199,8 +199,7 @@ def _of_image(row: Mapping[str, Any], key: str) -> Any:
 
 
 def _damaged(file: Path, error: Exception) -> BadData:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return BadData(f"cannot read '{file}' ({reason}); download it again.")
+    return BadData(f"cannot read '{file}' ({first_line(error)}); download it again.")
 
 
 def boxes_of(

@@ -29,6 +29,22 @@ def check_logits(logits: Any) -> Logits:
     return logits_of(logits)
 
 
+class MostDifferent:
+    """A score of two pictures: the logit of the class that differs most between them.
+
+    Attributes:
+        values: [2, 1], of the latest call.
+    """
+
+    values: Float[Tensor, "2 1"]
+
+    def __call__(self, logits: Logits, classes: Classes) -> Float[Tensor, "2 1"]:
+        """That logit of both, whatever classes are asked about."""
+        score = logits[:, [int((logits[1] - logits[0]).abs().argmax())]]
+        self.values = score.detach()
+        return score
+
+
 def class_scores(scores: Float[Tensor, "B N"], classes: Int[Tensor, "B K"]) -> Float[Tensor, "B K"]:
     """Pick the scores of the classes asked about, one row of classes for each row of scores.
 

@@ -23,6 +23,7 @@ from var_exp.engine.scores import check_logits, check_range
 from var_exp.methods.method import Method
 from var_exp.models.private import copied
 from var_exp.seeds import global_streams, sample_generator
+from var_exp.text import first_line
 from var_exp.types import Classes, ConfigError, Images, Maps, UnsupportedModel
 
 
@@ -90,7 +91,7 @@ class Captum(Method):
                 if is_out_of_memory(error):
                     raise
                 raise UnsupportedModel(
-                    f"Captum failed on {type(model).__name__} ({_first_line(error)}); "
+                    f"Captum failed on {type(model).__name__} ({first_line(error)}); "
                     "use another method, or another model."
                 ) from error
             if self.max_batch > 1 and drawn_from():
@@ -132,7 +133,3 @@ def _seeded(seed: int) -> Iterator[Callable[[], bool]]:
             warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
             warnings.filterwarnings("ignore", "Input Tensor .* did not already require grad")
             yield drawn_from
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

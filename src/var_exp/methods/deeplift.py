@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from var_exp.engine.deeplift.differences import contributions
+from var_exp.engine.scores import MostDifferent
 from var_exp.methods.completeness import change_from_zero
 from var_exp.methods.method import Method
 from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
@@ -42,19 +42,14 @@ class DeepLIFT(Method):
     def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with a call that has no rule, or whose map is not complete."""
         both = torch.cat([torch.zeros_like(image), image])  # y(0) beside y(x), in one pass
-        scores: list[Tensor] = []
-
-        def most_changed(logits: Logits, _: Classes) -> Float[Tensor, "2 1"]:
-            scores.append(logits[:, [int((logits[1] - logits[0]).abs().argmax())]])
-            return scores[-1]
-
+        score = MostDifferent()
         one = torch.zeros(2, 1, dtype=torch.int64)
         baselines = torch.zeros_like(image).expand_as(both)
-        found = float(contributions(model, both, baselines, one, score=most_changed)[1].sum())
-        at_zero, at_image = scores[-1].flatten().tolist()
+        found = float(contributions(model, both, baselines, one, score=score)[1].sum())
+        at_zero, at_image = score.values.flatten().tolist()
         expected = at_image - at_zero
         # wide enough for rounding; what a rule misses is far outside
-        rounding = torch.finfo(scores[-1].dtype).eps ** 0.5 * max(abs(at_zero), abs(at_image))
+        rounding = torch.finfo(score.values.dtype).eps ** 0.5 * max(abs(at_zero), abs(at_image))
         if not abs(found - expected) <= 0.01 * abs(expected) + rounding:  # also NaN
             raise UnsupportedModel(
                 f"the logit changes by {expected:.3g} from the baseline, the contributions sum to "

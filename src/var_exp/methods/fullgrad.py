@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from var_exp.engine.full_gradients.attribution import full_gradients
+from var_exp.engine.scores import MostDifferent
 from var_exp.methods.method import Method
 from var_exp.models.derivative import another_picture
 from var_exp.types import Classes, Images, Logits, Maps, UnsupportedModel
@@ -39,16 +39,11 @@ class FullGrad(Method):
 
     def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with biases that cannot be found, or whose maps are not complete."""
-        scores: list[Tensor] = []
-
-        def most_different(logits: Logits, _: Classes) -> Float[Tensor, "2 1"]:
-            scores.append(logits[:, [int((logits[1] - logits[0]).abs().argmax())]])
-            return scores[-1]
-
+        score = MostDifferent()
         images = torch.cat([another_picture(image), image])  # so that it shows if they meet
         one = torch.zeros(2, 1, dtype=torch.int64)
-        found = full_gradients(model, images, one, score=most_different).sum((2, 3, 4))
-        expected = scores[-1].detach()
+        found = full_gradients(model, images, one, score=score).sum((2, 3, 4))
+        expected = score.values
         off = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
         rounding = 10 * torch.finfo(expected.dtype).eps ** 0.5
         if not off <= max(rounding, 1e-3):  # also NaN

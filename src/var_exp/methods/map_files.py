@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import safe_open
 
-from var_exp.text import plain_cell
+from var_exp.text import first_line, plain_cell
 from var_exp.types import BadData
 from var_exp.variants import BASE
 
@@ -214,5 +214,4 @@ def _damaged(path: Path, error: Exception) -> BadData:
             f"'{path}' holds Python objects, which are never loaded; save ids as text, classes as "
             "integers and maps as floats."
         )
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return BadData(f"'{path}' cannot be read ({reason}); write it again.")
+    return BadData(f"'{path}' cannot be read ({first_line(error)}); write it again.")

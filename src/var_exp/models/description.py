@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from var_exp.models.declared import Head, built_for, class_names, first_channels, head_of, told_by
 from var_exp.models.frozen import frozen, weights_type
 from var_exp.models.outputs import logits_of, raw_logits
+from var_exp.text import first_line
 from var_exp.types import ConfigError, Images, Logits, UnsupportedModel
 
 FORWARD_FAILURES = (
@@ -126,7 +127,7 @@ def _cause(model: nn.Module, images: Tensor, error: BaseException) -> str:
             f"channels, or build the model for {given} (in timm: in_chans={given})."
         )
     expected = built_for(model) or tuple(told_by(model).get("input_size", ())[-2:])
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")[:200]
+    reason = first_line(error).rstrip(" .")[:200]
     if isinstance(error, TypeError) and "argument" in reason:
         return (
             f"{name} does not run on pictures alone ({reason}); wrap it in a module whose forward "

@@ -25,8 +25,12 @@ def logits_of(output: Any) -> Logits:
     Raises:
         UnsupportedModel: there are none, or it cannot be told which.
     """
-    found = raw_logits(output)
-    return torch.cat([-found / 2, found / 2], 1) if found.shape[1] == 1 else found
+    return at_least_two(raw_logits(output))
+
+
+def at_least_two(logits: Tensor) -> Tensor:
+    """Logits [B, N, …] of two classes at least: one logit z makes (-z / 2, z / 2)."""
+    return torch.cat([-logits / 2, logits / 2], 1) if logits.shape[1] == 1 else logits
 
 
 def raw_logits(output: Any) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from var_exp.text import first_line
 from var_exp.types import UnsupportedModel
 
 _TABLES = ("_parameters", "_buffers", "_modules")  # where a module keeps its tensors and parts
@@ -31,7 +32,7 @@ def copied(model: nn.Module, memo: dict[int, object] | None = None) -> nn.Module
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # what a part may raise is its own affair
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")
+        reason = first_line(error).rstrip(" .")
         raise UnsupportedModel(
             f"{type(model).__name__} cannot be copied ({reason[:200]}); remove the parametrisation "
             "or the part that refuses, or use another method or metric."

@@ -16,7 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from var_exp.models.declared import class_names, declare, told_by
 from var_exp.models.description import run_or_refuse
 from var_exp.models.frozen import frozen, weights_type
-from var_exp.models.outputs import logits_of_pixels
+from var_exp.models.outputs import at_least_two, logits_of_pixels
 from var_exp.types import ConfigError
 
 
@@ -67,4 +67,4 @@ def pixel_logits(network: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[
     with frozen(scores), torch.no_grad():
         run_or_refuse(scores, images)
         found = scores.pixels(images.to(weights_type(network) or images.dtype))
-    return torch.cat([-found / 2, found / 2], 1) if found.shape[1] == 1 else found
+    return at_least_two(found)

@@ -40,6 +40,7 @@ from var_exp.models.kept import is_kept, keep, kept
 from var_exp.models.outputs import logits_of
 from var_exp.models.private import private_tensors
 from var_exp.seeds import global_streams
+from var_exp.text import first_line
 from var_exp.types import Images, Logits, UnsupportedModel
 
 Needs: TypeAlias = Literal["logits", "calls", "gradients"]
@@ -295,4 +296,4 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _in_short(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .")[:200]
+    return first_line(error).rstrip(" .")[:200]
