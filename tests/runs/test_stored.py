@@ -15,6 +15,9 @@ CHEAP = ("logger=none", "trainer=cpu", "pictures=1")
 PAGE = (conf_dir().parent / "docs" / "own.md").read_text(encoding="utf-8")
 
 
+FIRST = ("method=gbp", "metric=[energy_pointing_game]", "maps=true")
+
+
 def run(composed, folder, *overrides):
     folder.mkdir(exist_ok=True)
     evaluate(composed(*CHEAP, *overrides), folder)
@@ -43,16 +46,17 @@ def test_maps_that_captum_wrote_score_as_our_own(composed, tmp_path, monkeypatch
         assert score == pytest.approx(ours[key], abs=1e-6), key
 
 
-@pytest.fixture(scope="module")
-def earlier(tmp_path_factory):
-    return tmp_path_factory.mktemp("earlier")
+@pytest.fixture
+def earlier(composed, tmp_path):
+    """A run that kept its maps."""
+    folder = tmp_path / "earlier"
+    run(composed, folder, "layout=single", "classes=top_k", "data.count=12", *FIRST)
+    return folder
 
 
 def test_a_new_measure_over_the_maps_of_an_earlier_run(composed, earlier, tmp_path, monkeypatch):
     """Base and competitors come from its store, and nothing is attributed again."""
     asked = ("layout=single", "classes=top_k", "data.count=12")
-    first = ("method=gbp", "metric=[energy_pointing_game]", "maps=true")
-    run(composed, earlier, *asked, *first)
     measure = ("metric=[relevance_rank_accuracy,sparseness]", "refine=[var,contrast_max]")
     anew = run(composed, tmp_path / "anew", *asked, *measure, "method=gbp")
     calls = []
