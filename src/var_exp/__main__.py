@@ -6,16 +6,16 @@ Heavy imports wait until a command is known, so that help and mistakes are answe
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from var_exp.completion import FLAG
 from var_exp.completion import main as complete
 from var_exp.conf_files import conf_dir, did_you_mean
-from var_exp.errors import INTERRUPTED, STOPPED, VarExpError
+from var_exp.errors import VarExpError
+from var_exp.interruption import INTERRUPTED, STOPPED, on_ctrl_c
 from var_exp.parsers import explain_parser, figures_parser, support_parser, sweep_parser
 from var_exp.printing import printing
 
@@ -65,27 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.argv = [f"var-exp {name}", *rest]  # Hydra and argparse read it there
     try:
-        return _COMMANDS[name](rest) or 0
+        with on_ctrl_c():
+            return _COMMANDS[name](rest) or 0
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
         print(STOPPED, file=sys.stderr)
         return INTERRUPTED
 
 
-@contextmanager
-def _imports() -> Iterator[None]:
+def _imports() -> AbstractContextManager[None]:
     """Ctrl-C ends the program at once while it imports: there is no work yet.
 
     A KeyboardInterrupt would end in a long traceback, or in whatever a package makes of it.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return on_ctrl_c(_leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -1,14 +1,7 @@
-"""Mistakes that a user can mend, and how a command ends that was stopped.
+"""Mistakes that a user can mend.
 
 Imports nothing heavy, so that a command answers at once.
 """
-
-import signal
-
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as shells have it."""
-STOPPED = "stopped; the same command goes on."
-"""What is told then, where it is not known how far the work came."""
 
 
 class VarExpError(Exception):

@@ -22,14 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import var_exp.runs.naming  # noqa: F401 (Hydra asks it for the folder of a run)
-from var_exp.errors import (
-    INTERRUPTED,
-    STOPPED,
-    AlreadyFinished,
-    CannotWrite,
-    ConfigError,
-    VarExpError,
-)
+from var_exp.errors import AlreadyFinished, CannotWrite, ConfigError, VarExpError
+from var_exp.interruption import INTERRUPTED, STOPPED, on_ctrl_c
 from var_exp.parsers import accept_hydras_flags
 from var_exp.printing import printing
 from var_exp.registry import did_you_mean, problems
@@ -67,7 +61,8 @@ def command(main: Callable[[], Any], schema: type) -> None:
     accept_hydras_flags()
     try:
         sys.argv[1:] = arranged(sys.argv[1:])
-        main()
+        with on_ctrl_c():
+            main()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(refused_by_hydra(error, _keys(schema)))
     except VarExpError as error:

@@ -26,7 +26,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 from torch.utils.data import get_worker_info
 
-from var_exp.errors import INTERRUPTED
+from var_exp.interruption import INTERRUPTED, on_ctrl_c
 from var_exp.runs.config import STARTED_BY, TERMINATED, USAGE_ERROR
 
 _STOP, _READY = "var_exp/stop", "var_exp/ready"
@@ -40,18 +40,13 @@ class Interrupted(SystemExit):
 @contextmanager
 def interruptible(told: str = "") -> Iterator[None]:
     """Within, Ctrl-C raises `Interrupted`, and only once; what is told then, on one line."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, _interrupt)
     try:
-        yield
+        with on_ctrl_c(_interrupt):
+            yield
     except Interrupted:
         if told:
             rank_zero_only(print)(told, file=sys.stderr)
         raise
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Stopping(Callback):

@@ -1,0 +1,50 @@
+"""Ctrl-C ends a command with one line and exit status 130, wherever it falls."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as shells have it."""
+STOPPED = "stopped; the same command goes on."
+"""What is told then, where it is not known how far the work came."""
+
+_AFTER_SECONDS = 0.05
+
+
+@contextmanager
+def on_ctrl_c(
+    answer: Callable[[int, FrameType | None], Any] = signal.default_int_handler,
+) -> Iterator[None]:
+    """Within, `answer` is called on Ctrl-C, and what it raises is not lost.
+
+    Python drops what is raised in a destructor (of a process that has ended, say): the command
+    would go on as if it had not been told to stop. Ctrl-C is then sent once more, after it.
+
+    Where Ctrl-C is not for this process (begun with `&` or `nohup`), it stays so.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    before, dropped = signal.signal(signal.SIGINT, answer), sys.unraisablehook
+
+    def once_more(ignored: "sys.UnraisableHookArgs") -> None:
+        here = threading.current_thread() is threading.main_thread()
+        if not (here and isinstance(ignored.exc_value, KeyboardInterrupt | SystemExit)):
+            dropped(ignored)
+            return
+        signal.signal(signal.SIGINT, answer)  # which may have seen to it that it is called once
+        to_main = (threading.main_thread().ident, signal.SIGINT)
+        threading.Timer(_AFTER_SECONDS, signal.pthread_kill, to_main).start()
+
+    sys.unraisablehook = once_more
+    try:
+        yield
+    finally:
+        sys.unraisablehook = dropped
+        signal.signal(signal.SIGINT, before)
