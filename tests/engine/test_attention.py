@@ -179,17 +179,17 @@ REFUSED = {
             "swin_tiny_patch4_window7_224", img_size=64, window_size=2, depths=(1, 1, 1, 1)
         ),
         64,
-        r"attention of shape \[64, 3, 4, 4\].*use method=attnlrp or method=gradcam",
+        r"attention of shape \[384, 3, 4, 4\].*use method=attnlrp or method=gradcam",
     ),
     "stages": (
         lambda: timm_model("pit_ti_224", img_size=64),
         64,
-        r"shape \[1, 4, .* same N tokens",
+        r"shape \[6, 4, .* same N tokens",
     ),
     "attention pooling": (
         lambda: timm_model("test_vit3", img_size=64),
         64,
-        r"shape \[1, 3, 1, 17\].* in\s+the pooling",
+        r"shape \[6, 3, 1, 17\].* in\s+the pooling",
     ),
     "pooling by one query": (
         lambda: timm_model("cait_xxs24_224", img_size=64, depth=1, depth_token_only=1),

@@ -3,8 +3,18 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
-from var_exp.models.locality import Patch, cells_away, change, changed, locality, two_patches_twice
+from var_exp.models.locality import (
+    Patch,
+    cells_away,
+    change,
+    changed,
+    is_local,
+    locality,
+    row_ends,
+    two_patches_twice,
+)
 from var_exp.models.spatial import Target
 
 IMAGE = torch.zeros(1, 3, 32, 32)
@@ -96,6 +106,83 @@ def test_two_pictures_tell_every_other_order_of_the_cells(turn):
     )
     assert cells_away(changes, patches, (224, 224)).tolist() == [[0, 0], [0, 0]]
     assert cells_away(turn(changes), patches, (224, 224)).max() > 1
+
+
+def orders(h, w):
+    """Ways in which a network may keep its tokens, by name; those of [h, w] row by row."""
+    rows = torch.arange(h * w).view(h, w)
+    snake = rows.clone()
+    snake[1::2] = snake[1::2].flip(1)
+    found = {
+        "mirrored": rows.flip(1),
+        "upside down": rows.flip(0),
+        "turned": rows.rot90(1).reshape(h, w),
+        "turned twice": rows.flip(0, 1),
+        "columns first": rows.mT.reshape(h, w),
+        "every second row turned": snake,
+        "odd rows first": torch.cat([rows[1::2], rows[::2]]),
+        "halves changed": rows.roll(h // 2, 0),
+        "shuffled": torch.randperm(h * w, generator=torch.Generator().manual_seed(0)).view(h, w),
+    }
+    for by in (-16, -7, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 7, 16):
+        found[f"{by} tokens in front"] = rows.flatten().roll(by).view(h, w)
+    late = rows.flatten()[h * w // 2 :].roll(1)
+    found["one among them"] = torch.cat([rows.flatten()[: h * w // 2], late]).view(h, w)
+    for k in (2, 3, 4, 7, 8):
+        if h % k == w % k == 0 and k < min(h, w):
+            windows = rows.view(h // k, k, w // k, k)
+            found[f"windows of {k}"] = windows.transpose(1, 2).reshape(h, w)
+            found[f"unrolled by {k}"] = windows.permute(1, 3, 0, 2).reshape(h, w)
+            found[f"dilated by {k}"] = rows.view(k, h // k, k, w // k).transpose(1, 2).reshape(h, w)
+    return found
+
+
+def answers(size, grid, patches, spread, everywhere):
+    """How much each cell changes whose own pixels are, its neighbours and all others a little."""
+    pictures = changed(torch.zeros(1, 1, *size), patches)
+    own = adaptive_avg_pool2d((pictures[1:] - pictures[:1]).ne(0).float(), grid)[:, 0]
+    near = avg_pool2d(own[:, None], 3, 1, 1)[:, 0]
+    noise = torch.rand(own.shape, generator=torch.Generator().manual_seed(1))
+    return own + spread * near + everywhere * own.mean((1, 2), keepdim=True) * noise
+
+
+@pytest.mark.parametrize(("spread", "everywhere"), [(0, 0), (1, 0.5)])
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        *(
+            ((side, side), (cells, cells))
+            for side, cells in ((224, 7), (64, 8), (224, 9), (192, 12))
+        ),
+        *(((side, side), (cells, cells)) for side, cells in ((224, 14), (256, 16), (224, 28))),
+        *(((side, side), (cells, cells)) for side, cells in ((518, 37), (448, 56))),
+        *(((128, 64), (16, 8)), ((224, 160), (14, 10)), ((256, 128), (32, 16))),
+    ],
+    ids=str,
+)
+def test_one_pass_tells_the_order_of_the_rows_from_every_other(size, grid, spread, everywhere):
+    patches = two_patches_twice(size) + row_ends(size)
+    changes = answers(size, grid, patches, spread, everywhere)
+    assert is_local(changes, patches, size)
+    taken = {
+        name
+        for name, order in orders(*grid).items()
+        if order.tolist() != torch.arange(grid[0] * grid[1]).view(grid).tolist()
+        and is_local(changes.flatten(1)[:, order.flatten()].unflatten(1, grid), patches, size)
+    }
+    assert taken <= ({"16 tokens in front", "-16 tokens in front"} if grid[1] == 16 else set())
+
+
+def test_local_is_what_answers_every_patch_more_than_any_other_place():
+    patches = [[Patch(0, 4, 0, 4), Patch(28, 32, 28, 32)]]
+    near = lit((0, 1), (6, 6))
+    assert is_local(near, patches, (32, 32))
+    assert not is_local(lit((0, 1)), patches, (32, 32))  # one is not answered
+    # the weaker answer is 9
+    assert not is_local(near + 4.6 * lit((4, 4)).bool(), patches, (32, 32))
+    assert is_local(near + 4.4 * lit((4, 4)).bool(), patches, (32, 32))
+    assert not is_local(torch.zeros(1, 8, 8), patches, (32, 32))
+    assert not is_local(near.masked_fill(near == 0, torch.nan), patches, (32, 32))
 
 
 class Patches(nn.Module):

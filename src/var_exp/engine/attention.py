@@ -1,10 +1,9 @@
 """The attention matrices of a forward pass, and which tokens an attention map is read from.
 
 Attention maps follow a chain: a layer mixes the tokens by its matrix, the next layer mixes what
-came out, and the logits read some tokens at the end. `find_tokens` looks at one image whether a
-model is such a chain. Nothing is decided by class names: in one forward pass every attention matrix
-is replaced by the identity, so that tokens can meet only outside of attention, and the graph of
-that pass tells
+came out, and the logits read some tokens at the end. `find_tokens` looks whether a model is such a
+chain. Nothing is decided by class names: in one watched pass every attention matrix is replaced by
+the identity, so that tokens can meet only outside of attention, and the graph of that pass tells
 
     matrices    softmax over the last axis, [B, heads, N, N] with the same N in every layer, which
                 weigh the values as they are (no differences of two, no mixing of heads)
@@ -14,7 +13,7 @@ that pass tells
                 head whose weights are still zero): prefix tokens, such as the class token, or all
                 patch tokens, averaged
 
-The token grid and the number of prefix tokens come from `models.targets`.
+The token grid and the number of prefix tokens come from the same pass (`models.targets`).
 """
 
 from collections.abc import Callable, Iterator
@@ -27,11 +26,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from var_exp.engine.calls import Call, Calls
-from var_exp.engine.scores import check_logits
-from var_exp.models.frozen import frozen
 from var_exp.models.kept import kept
 from var_exp.models.spatial import Frame, to_pixels
 from var_exp.models.targets import Target, find_token_grid
+from var_exp.models.watched_outputs import PICTURES, Trace
+from var_exp.models.watched_pass import trace
 from var_exp.types import Images, Maps, UnsupportedModel
 
 _PRODUCTS = frozenset({"matmul", "bmm", "einsum"})
@@ -98,12 +97,13 @@ def attention_matrices(keep: Callable[[Tensor], Tensor] | None = None) -> Iterat
 def find_tokens(model: nn.Module, image: Images) -> Tokens:
     """Find the tokens that an attention map is made of.
 
-    Costs a forward pass of the image, at most two backward passes and the search of
-    `models.targets`, and nothing until the model, its weights or the image's shape are others.
+    Costs a forward pass of six pictures and at most two backward passes, where few tokens leave a
+    doubt a forward pass of up to 17 more, and nothing until the model, its weights or the image's
+    shape are others.
 
     Args:
         model: Any module from images to logits.
-        image: [1, C, H, W].
+        image: [1, C, H, W], of which only the shape, type and device count.
 
     Raises:
         UnsupportedModel: the model is no chain of attention over the same tokens, or reads them in
@@ -119,17 +119,16 @@ def find_tokens(model: nn.Module, image: Images) -> Tokens:
 def _find_tokens(model: nn.Module, image: Images) -> Tokens:
     name = type(model).__name__
     probe = _Probe(name)
-    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        with probe:
-            logits = check_logits(model(image.detach().clone()))
+    watched = trace(model, image, within=probe)
+    with torch.inference_mode(False), torch.enable_grad():
         probe.close()
         _check_chain(name, probe)
-        gradient = _gradient(logits, torch.nan, probe.matrices[-1])
+        gradient = _gradient(watched.logits, torch.nan, probe.matrices[-1])
     if gradient is None:
         raise UnsupportedModel(f"the logits of {name} do not depend on its attention; {_ELSE}.")
     read = gradient.isnan().any(3).any(1).any(0).nonzero().flatten().tolist()
     count = gradient.shape[-1]
-    patches = _patches(model, image, count)
+    patches = _patches(model, image, watched, count)
     _check_read_out(name, probe, read, prefix=patches.prefix, count=count)
     return Tokens(count, patches.grid, tuple(read), patches.frame)
 
@@ -155,7 +154,7 @@ class _Probe(Calls):
     """Replaces every attention matrix by the identity and refuses what breaks the chain.
 
     Attributes:
-        scores: Per layer [1, heads, N, N], what the softmax was given.
+        scores: Per layer [B, heads, N, N], what the softmax was given.
         matrices: Per layer the identity in its place, a leaf of the graph.
         after: Names of the calls since the last matrix.
     """
@@ -198,11 +197,11 @@ class _Probe(Calls):
             self.close()
         shape = list(scores.shape)
         count = self.scores[0].shape[-1] if self.scores else shape[-1]
-        if shape[0] != 1 or shape[2:] != [count, count]:
+        if shape[0] != PICTURES or shape[2:] != [count, count]:
             raise UnsupportedModel(
-                f"{self._name} has attention of shape {shape} for one image, not [1, heads, N, N] "
-                "with the same N tokens in every layer (in windows, stages, across inputs or in "
-                f"the pooling); {_ELSE}."
+                f"{self._name} has attention of shape {shape} for {PICTURES} images, not "
+                f"[{PICTURES}, heads, N, N] with the same N tokens in every layer (in windows, "
+                f"stages, across inputs or in the pooling); {_ELSE}."
             )
         matrix = torch.eye(count).to(found).expand(shape).clone().requires_grad_()
         self.scores.append(scores)
@@ -243,9 +242,9 @@ def _gradient(output: Tensor, value: float, point: Tensor) -> Tensor | None:
     return gradient
 
 
-def _patches(model: nn.Module, image: Tensor, count: int) -> Target:
+def _patches(model: nn.Module, image: Tensor, watched: Trace, count: int) -> Target:
     """Find the grid of the patch tokens among `count` tokens, and what of the image it covers."""
-    target = find_token_grid(model, image, count)
+    target = find_token_grid(model, image, watched, count)
     if target is not None and target.grid[0] * target.grid[1] + target.prefix == count:
         return target
     raise UnsupportedModel(

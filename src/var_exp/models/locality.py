@@ -28,6 +28,13 @@ NEAR = 1
 ENOUGH = 7
 """Cells along a side from which on two patches in one picture are told apart well."""
 
+_FINE = 56  # parts of a side
+_ROW_ENDS = (  # found by search: no order that networks are known to have makes them look alike
+    ((27, 0), (5, 55), (54, 0), (0, 18), (19, 19), (44, 48)),
+    ((52, 0), (12, 55), (25, 0), (55, 26), (7, 13), (14, 41)),
+    ((3, 0), (49, 55), (34, 0), (49, 14), (13, 48), (34, 50)),
+)
+_BEYOND_DOUBT = 2
 _DRAWS = 3  # of pictures, until a patch is answered
 _LEVEL = 1e-3  # share by which changes differ that count as the same: then the farthest counts
 _SILENT = 1e-9  # share of the largest change below which a change is rounding
@@ -46,6 +53,14 @@ def two_patches_twice(size: Grid) -> list[list[Patch]]:
     """Patches for two pictures, which tell apart all orders of rows and columns."""
     sevenths = [[(0, 6), (3, 1)], [(6, 0), (1, 4)]]
     return [[_cell(size, (ENOUGH, ENOUGH), cell) for cell in cells] for cells in sevenths]
+
+
+def row_ends(size: Grid) -> list[list[Patch]]:
+    """Small patches for three pictures, many at the ends of rows: tokens have an order and no axes.
+
+    With those of `two_patches_twice` they tell apart the orders that networks are known to have.
+    """
+    return [[_cell(size, (_FINE, _FINE), cell) for cell in cells] for cells in _ROW_ENDS]
 
 
 def changed(
@@ -104,6 +119,31 @@ def cells_away(
     strongest = changes.flatten(-2).amax(-1, keepdim=True)
     away = away.where(most.squeeze(-1) > _SILENT * strongest, float(max(changes.shape[-2:])))
     return away.where(strongest > 0, torch.nan)
+
+
+def is_local(
+    changes: Float[Tensor, "n h w"],
+    patches: Sequence[Sequence[Patch]],
+    size: Grid,
+    frame: Frame | None = None,
+) -> bool:
+    """Whether each patch is answered near it, and by cells that are near to none not half as much.
+
+    Stricter than `cells_away`, which gives each patch the cells that are nearer to it than to the
+    others: only what is beyond doubt is local.
+
+    Args:
+        changes: Of n pictures, at each position.
+        patches: Those changed in each of them.
+        size: (H, W) of the image.
+        frame: As of `Target`.
+    """
+    for change, places in zip(changes.cpu(), patches, strict=True):
+        near = _distances(change.shape, [places], size, frame)[0] <= NEAR
+        weakest = change.where(near, -torch.inf).amax((1, 2)).amin()
+        if not weakest > _BEYOND_DOUBT * change.where(~near.any(0), 0).amax():
+            return False
+    return True
 
 
 def locality(model: nn.Module, image: Images, target: Target) -> int | None:

@@ -17,22 +17,24 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from var_exp.models.kept import kept
-from var_exp.models.locality import ENOUGH, NEAR, localities, locality
+from var_exp.models.locality import NEAR, localities, locality
 from var_exp.models.spatial import Layout, Target
-from var_exp.models.watched_pass import Output, Trace, trace
+from var_exp.models.watched_outputs import Output, Trace
+from var_exp.models.watched_pass import trace
 from var_exp.types import ConfigError, Images, UnsupportedModel
 
 __all__ = ["Layout", "Target", "find_target", "find_token_grid", "token_places"]
 
-_Last: TypeAlias = tuple[Output, list[Target], Tensor]  # the ways to read it; `Trace.place`'s away
+_Last: TypeAlias = tuple[Output, list[Target], Target | None]
+"""An output, the ways to read it, and the one that the watched pass has shown to be right."""
 
 
 def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Target:
     """Find the layer for class activation maps, and where its spatial positions are.
 
-    Costs one forward pass of three pictures and a backward pass through the layers after the one
-    found; where these leave a doubt one of six more, of tokens always one of up to 17; and nothing
-    until the model, its weights or the image's shape are others. The first pass answers the other
+    Costs one forward pass of six pictures and a backward pass through the layers after the one
+    found; where these leave a doubt one of six more, of tokens one of up to 17; and nothing until
+    the model, its weights or the image's shape are others. The first pass answers the other
     functions, too.
 
     Args:
@@ -53,7 +55,7 @@ def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Ta
     return kept(model, _about(image, layer), lambda: _find(model, image, layer))
 
 
-def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | None:
+def find_token_grid(model: nn.Module, image: Images, watched: Trace, count: int) -> Target | None:
     """Find where tokens lie that keep their number and order, by those that answer best.
 
     As `find_target` without the layer: where attention has mixed the tokens, the last of them may
@@ -62,12 +64,22 @@ def find_token_grid(model: nn.Module, image: Images, count: int) -> Target | Non
     Args:
         model: Any module from images to logits.
         image: [1, C, H, W], of which only the shape, type and device count.
+        watched: A pass of this model and such pictures.
         count: Of the tokens, those without a place included.
 
     Returns:
         A layer of so many tokens that answers where the image is changed; None where there is none.
     """
-    return kept(model, _about(image, "tokens", count), lambda: _find_tokens(model, image, count))
+    for output in watched.outputs:
+        if len(output.shape) == 3 and output.shape[1] == count:
+            placed = watched.place(output)
+            if placed is not None:
+                target, away = placed
+                ways = watched.alike(output, target)
+                local = watched.local(output, ways, away) or _local(model, image, ways)
+                if local is not None:
+                    return local
+    return None
 
 
 def token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
@@ -96,8 +108,8 @@ def _find(model: nn.Module, image: Images, layer: str | None) -> Target:
             raise UnsupportedModel(found)
     else:
         found = _last(name, trace(model, image, layer))
-    output, ways, away = found
-    local = _local(model, image, ways, away)
+    output, ways, shown = found
+    local = shown or _local(model, image, ways)
     if local is None:
         raise _not_local(name, output)
     return local
@@ -138,7 +150,8 @@ def _last(name: str, watched: Trace) -> _Last:
             if watched.with_places(output, target):
                 raise _no_place(name, output, "tokens of another scale stand beside them")
             _check_same_tokens(name, output, target, unplaced)
-            return output.without_graph(), watched.alike(output, target), away
+            ways = watched.alike(output, target)
+            return output.without_graph(), ways, watched.local(output, ways, away)
     if unplaced:
         raise _no_place(name, unplaced[0])
     raise UnsupportedModel(
@@ -152,19 +165,6 @@ def _last(name: str, watched: Trace) -> _Last:
     )
 
 
-def _find_tokens(model: nn.Module, image: Images, count: int) -> Target | None:
-    watched, _ = _watched(model, image)
-    for output in watched.outputs:
-        if output.shape[1] == count:
-            placed = watched.place(output)
-            if placed is not None:
-                target, away = placed
-                local = _local(model, image, watched.alike(output, target), away)
-                if local is not None:
-                    return local
-    return None
-
-
 def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | None]:
     watched, _ = _watched(model, image)
     found: dict[int, Target | None] = {}
@@ -176,24 +176,18 @@ def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | No
     return found
 
 
-def _local(model: nn.Module, image: Images, targets: list[Target], away: Tensor) -> Target | None:
-    """The first way to read a layer in which it answers where the image is changed.
+def _local(model: nn.Module, image: Images, targets: list[Target]) -> Target | None:
+    """The first way to read a layer in which it answers one patch after another.
 
-    The axes of a map are known to be those of the image. It only must not be turned or mirrored:
-    deep convolutions, of random weights above all, see a patch at the border further in, but on the
-    same half; only where that is in doubt it is looked at more closely. Tokens always are. Among
-    few tokens a neighbour proves nothing.
+    Of what `Trace.local` leaves in doubt. Among few tokens a neighbour proves nothing.
 
     Args:
         model: Any module from images to logits.
         image: [1, C, H, W].
         targets: The ways, the likeliest first.
-        away: How far it answered in the watched pass, read in the first way.
     """
     side = min(targets[0].grid)
     if targets[0].layout != "tokens":
-        if side >= ENOUGH and bool((away <= NEAR).all()):
-            return targets[0]
         cells = locality(model, image, targets[0])
         return targets[0] if cells is None or cells <= max(NEAR, (side - 1) // 2) else None
     near = NEAR if side > 3 else 0

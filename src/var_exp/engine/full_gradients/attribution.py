@@ -42,7 +42,7 @@ def full_gradients(
 
     One forward pass, in which calls of unknown bias are made three times, and K backward passes;
     besides, a forward pass of another number of images, which tells where the images' axis is, and
-    once for a model with tokens one of three pictures, which tells where they lie.
+    once for a model with tokens one of six pictures, which tells where they lie.
 
     Args:
         model: Any module from images to logits; it runs in eval mode.
