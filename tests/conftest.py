@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from warm_python import warm_python
 
 import var_exp.runs.config  # noqa: F401 (registers the schemas of the roots)
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 from var_exp.runs.arguments import open_key
 
 

@@ -10,10 +10,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from var_exp.conf_files import conf_dir
 from var_exp.figures import _runs, cut_out, main
 from var_exp.metrics.grid_pointing_game import grid_pointing_game
 from var_exp.refine.var import VAR
-from var_exp.registry import conf_dir
 from var_exp.report.line_figures import cutout_table
 from var_exp.report.map_figures import distinct, grid_blocks, legend_of, sheet
 from var_exp.report.overlays import greyed

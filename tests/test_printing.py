@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from var_exp.conf_files import conf_dir
 from var_exp.printing import printing
-from var_exp.registry import conf_dir
 
 ROOT = conf_dir().parent
 

@@ -6,15 +6,8 @@ from typing import Literal
 
 import pytest
 
-from var_exp.registry import (
-    aliases,
-    build,
-    conf_dir,
-    did_you_mean,
-    from_alias,
-    locate,
-    problems,
-)
+from var_exp.conf_files import aliases, conf_dir, did_you_mean
+from var_exp.registry import build, from_alias, locate, problems
 from var_exp.types import ConfigError
 
 HERE = __name__

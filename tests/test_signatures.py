@@ -6,7 +6,8 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from var_exp.registry import conf_dir, locate
+from var_exp.conf_files import conf_dir
+from var_exp.registry import locate
 from var_exp.signatures import read_signature
 
 PLAIN = (int, float, str, bool, int | None, float | None, str | None, bool | None, None)

@@ -3,6 +3,7 @@
 Heavy imports wait until a command is known, so that help and mistakes are answered at once.
 """
 
+import importlib
 import os
 import signal
 import sys
@@ -88,54 +89,41 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 @printing()
-def evaluate(arguments: Sequence[str] = ()) -> int | None:
+def evaluate(arguments: Sequence[str] = ()) -> None:
     """One run, or with -m a sweep; the options are on the command line."""
-    with _imports():
-        from var_exp.runs.config import check, command
-        from var_exp.runs.schema import GIVEN, EvaluateConfig
-
-    def job(cfg: "DictConfig", folder: "Path") -> Any:
-        check(cfg, EvaluateConfig, GIVEN, without_import=True)
-        with _imports():
-            from var_exp.runs.evaluation import evaluate as begin
-        return begin(cfg, folder)
-
-    command(_composed("evaluate", job), EvaluateConfig)
-    return None
+    _compose("evaluate", "EvaluateConfig", "var_exp.runs.evaluation")
 
 
 @printing()
-def train(arguments: Sequence[str] = ()) -> int | None:
+def train(arguments: Sequence[str] = ()) -> None:
     """One training; likewise."""
-    with _imports():
-        from var_exp.runs.config import check, command
-        from var_exp.runs.schema import GIVEN, TrainConfig
-
-    def job(cfg: "DictConfig", folder: "Path") -> Any:
-        check(cfg, TrainConfig, GIVEN, without_import=True)
-        with _imports():
-            from var_exp.training.from_scratch import train as begin
-        return begin(cfg, folder)
-
-    command(_composed("train", job), TrainConfig)
-    return None
+    _compose("train", "TrainConfig", "var_exp.training.from_scratch")
 
 
-def _composed(name: str, job: Callable[..., Any]) -> Callable[[], Any]:
-    """A job behind Hydra, with the configuration that travels with the package."""
+def _compose(name: str, schema_name: str, module: str) -> None:
+    """Run the function of that name behind Hydra, with the configuration of the package."""
     with _imports():
         import hydra
 
-        from var_exp.runs.config import run
+        from var_exp.runs import schema
+        from var_exp.runs.config import check, command, run
         from var_exp.runs.networks import offer_networks
-    offer_networks(sys.argv[1:])
+    asked = getattr(schema, schema_name)
+
+    def job(cfg: "DictConfig", folder: "Path") -> Any:
+        check(cfg, asked, schema.GIVEN, without_import=True)
+        with _imports():
+            begin = getattr(importlib.import_module(module), name)
+        return begin(cfg, folder)
 
     def task(cfg: "DictConfig") -> Any:
         return run(job, cfg)
 
-    decorate = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)
-    composed: Callable[[], Any] = decorate(task)
-    return composed
+    def composed() -> Any:
+        offer_networks(sys.argv[1:])
+        return hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+
+    command(composed, asked)
 
 
 def _sweep(arguments: Sequence[str]) -> int:

@@ -21,16 +21,6 @@ from var_exp.conf_files import aliases, conf_dir, did_you_mean
 from var_exp.errors import ConfigError
 from var_exp.signatures import read_signature
 
-__all__ = [
-    "aliases",
-    "build",
-    "conf_dir",
-    "did_you_mean",
-    "from_alias",
-    "locate",
-    "problems",
-]
-
 _RESERVED = {"_target_", "_partial_", "defaults"}
 _MISSING = "???"  # how a YAML says that the user must give a value
 

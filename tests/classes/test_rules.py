@@ -12,7 +12,8 @@ from var_exp.classes import (
     TopKAndLeast,
     random_others,
 )
-from var_exp.registry import aliases, from_alias
+from var_exp.conf_files import aliases
+from var_exp.registry import from_alias
 from var_exp.types import ConfigError
 
 LOGITS = torch.tensor([[0.0, 5.0, 1.0, 4.0, -2.0, 3.0], [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]])

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import var_exp
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 
 pytestmark = pytest.mark.slow
 ROOT = conf_dir().parent

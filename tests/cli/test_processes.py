@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from warm_python import worker_of
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 from var_exp.results.rows import read_rows
 from var_exp.runs.evaluation import evaluate
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 
 pytestmark = pytest.mark.slow
 

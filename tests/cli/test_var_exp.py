@@ -12,7 +12,7 @@ import torch
 
 import var_exp
 from var_exp.__main__ import main
-from var_exp.results.saved_maps import SavedMaps
+from var_exp.methods.map_files import SavedMaps
 
 ROOT = Path(__file__).parents[2]
 CAT = Path(skimage.__file__).parent / "data/chelsea.png"

@@ -6,9 +6,10 @@ from typing import get_args
 import pytest
 import yaml
 
+from var_exp.conf_files import aliases, conf_dir
 from var_exp.metrics.overlap import Measure, Threshold
 from var_exp.refine.var import VAR
-from var_exp.registry import aliases, conf_dir, locate
+from var_exp.registry import locate
 from var_exp.runs.config import check
 from var_exp.runs.schema import GIVEN, EvaluateConfig, TrainConfig
 from var_exp.variants import check_refiner_names

@@ -12,8 +12,8 @@ import yaml
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from var_exp.conf_files import conf_dir
 from var_exp.methods import Method, get_method, list_methods
-from var_exp.registry import conf_dir
 from var_exp.types import UnsupportedModel
 
 SMALL = {

@@ -15,6 +15,7 @@ import torch
 import yaml
 from torch import distributed
 
+from var_exp.conf_files import aliases, conf_dir
 from var_exp.metrics import (
     ABPC,
     AOPC,
@@ -45,7 +46,7 @@ from var_exp.metrics import (
 )
 from var_exp.metrics.base import Flag
 from var_exp.metrics.curve_metric import PerturbationAUC
-from var_exp.registry import aliases, conf_dir, from_alias, locate
+from var_exp.registry import from_alias, locate
 
 ALIASES = aliases("metric")
 SIDE, COUNT = 40, 12

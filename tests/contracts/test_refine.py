@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from var_exp.registry import aliases, from_alias
+from var_exp.conf_files import aliases
+from var_exp.registry import from_alias
 
 ALIASES = aliases("refine")
 

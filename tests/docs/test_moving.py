@@ -4,8 +4,8 @@ import re
 
 import torch
 
+from var_exp.conf_files import aliases, conf_dir
 from var_exp.methods import list_methods
-from var_exp.registry import aliases, conf_dir
 
 TEXT = (conf_dir().parent / "docs" / "moving.md").read_text(encoding="utf-8")
 

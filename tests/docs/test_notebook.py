@@ -2,7 +2,7 @@
 
 import json
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 
 DOCS = conf_dir().parent / "docs"
 

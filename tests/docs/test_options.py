@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 
 PAGE = (conf_dir().parent / "docs" / "options.md").read_text(encoding="utf-8")
 ROOT = yaml.safe_load((conf_dir() / "evaluate.yaml").read_text())

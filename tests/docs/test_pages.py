@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 
 pytestmark = pytest.mark.slow
 ROOT = conf_dir().parent

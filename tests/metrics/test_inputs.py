@@ -7,8 +7,9 @@ from fnmatch import fnmatch
 import pytest
 import yaml
 
+from var_exp.conf_files import aliases, conf_dir
 from var_exp.metrics.inputs import INPUTS
-from var_exp.registry import aliases, conf_dir, locate
+from var_exp.registry import locate
 
 DOCS = conf_dir().parent / "docs"
 TABLE_ROW = re.compile(r"^\| (.*?) \| (.*?) \|$", re.MULTILINE)

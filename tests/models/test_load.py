@@ -10,8 +10,8 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
+from var_exp.conf_files import conf_dir
 from var_exp.models import input_spec, list_models, load_model
-from var_exp.registry import conf_dir
 from var_exp.types import ConfigError, MissingWeights
 
 ALIASES = [

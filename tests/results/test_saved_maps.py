@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from var_exp.results.saved_maps import MapWriter, SavedMaps
+from var_exp.methods.map_files import SavedMaps
+from var_exp.results.saved_maps import MapWriter
 from var_exp.types import BadData, CannotWrite
 
 NAMES = [f"class {i}" for i in range(9)]

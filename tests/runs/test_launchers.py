@@ -11,7 +11,7 @@ from submitit import Job
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
 import var_exp.runs.evaluation  # noqa: F401  # names of folders, which the configuration asks for
-from var_exp.registry import aliases, conf_dir
+from var_exp.conf_files import aliases, conf_dir
 from var_exp.runs.config import command
 from var_exp.runs.launchers import (
     LAUNCHER_ERROR,

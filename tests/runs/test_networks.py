@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 from var_exp.runs.jobs import find_jobs, label_jobs
 from var_exp.runs.networks import network_label, network_names, offer_networks
 

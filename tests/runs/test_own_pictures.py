@@ -11,10 +11,10 @@ from PIL import Image
 
 from var_exp.data.critters import Critters
 from var_exp.methods import get_method
+from var_exp.methods.map_files import SavedMaps
 from var_exp.models import load_model
 from var_exp.refine.var import VAR
 from var_exp.results.rows import read_rows
-from var_exp.results.saved_maps import SavedMaps
 from var_exp.runs.evaluation import evaluate
 from var_exp.types import BadData, ConfigError
 

@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 from var_exp.runs.arguments import open_key
 from var_exp.runs.naming import deciding_options, short_hash
 from var_exp.runs.provenance import data_hash, record_of, weights_hash

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 from var_exp.results.rows import read_rows
 from var_exp.runs.evaluation import evaluate
 from var_exp.types import AlreadyFinished, BadData, ConfigError

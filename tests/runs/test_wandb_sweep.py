@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from var_exp.registry import conf_dir
+from var_exp.conf_files import conf_dir
 from var_exp.runs.config import check
 from var_exp.runs.schema import GIVEN, EvaluateConfig
 

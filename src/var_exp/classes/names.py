@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from var_exp.registry import did_you_mean
+from var_exp.conf_files import did_you_mean
 from var_exp.text import printable
 from var_exp.types import ConfigError
 

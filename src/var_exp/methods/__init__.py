@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from var_exp.conf_files import aliases
 from var_exp.methods.method import Method
-from var_exp.registry import aliases, from_alias
+from var_exp.registry import from_alias
 
 __all__ = ["Method", "get_method", "list_methods"]
 

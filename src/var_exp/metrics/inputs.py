@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from var_exp.conf_files import did_you_mean
 from var_exp.metrics.base import SampleMetric
-from var_exp.registry import did_you_mean
 from var_exp.types import Batch, ConfigError
 
 

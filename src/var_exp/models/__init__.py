@@ -1,5 +1,6 @@
 """Models by name, in eval mode and frozen, with what they expect to see."""
 
+from var_exp.conf_files import aliases
 from var_exp.models.conv_patches import ConvPatches
 from var_exp.models.declared import (
     class_names,
@@ -17,7 +18,6 @@ from var_exp.models.load import load_model, timm_model
 from var_exp.models.region import RegionScores
 from var_exp.models.torchvision_models import torchvision_model
 from var_exp.models.zero_shot import zero_shot
-from var_exp.registry import aliases
 
 __all__ = [
     "ConvPatches",

@@ -18,13 +18,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from var_exp.conf_files import aliases
 from var_exp.models.checkpoint import UNREADABLE, Checkpoint, read_checkpoint
 from var_exp.models.declared import Head, declare
 from var_exp.models.hf_models import hf_model
 from var_exp.models.hub import WAYS_OUT, from_hub, in_short
 from var_exp.models.packaged import packaged_weights
 from var_exp.models.torchvision_models import torchvision_model, torchvision_names
-from var_exp.registry import aliases, from_alias
+from var_exp.registry import from_alias
 from var_exp.types import ConfigError, MissingWeights
 
 _SHIPPED = Path(__file__).parent / "weights"

@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import nn
 
+from var_exp.conf_files import did_you_mean
 from var_exp.models.checkpoint import UNREADABLE, read_checkpoint
 from var_exp.models.declared import Head, crop_share, declare
 from var_exp.models.hub import ANSWER_SECONDS, WAYS_OUT, in_short
-from var_exp.registry import did_you_mean
 from var_exp.types import ConfigError, MissingWeights
 
 

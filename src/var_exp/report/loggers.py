@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from var_exp.registry import did_you_mean
+from var_exp.conf_files import did_you_mean
 from var_exp.report.figure_style import printed
 from var_exp.report.line_figures import draw_curves
 from var_exp.report.panel_picture import panel_picture

@@ -18,11 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from var_exp.files import whole_file
-from var_exp.methods.map_files import INDEX, Key, SavedMaps
+from var_exp.methods.map_files import INDEX, Key
 from var_exp.text import TableWriter
 from var_exp.types import BadData, CannotWrite, Maps
-
-__all__ = ["MapWriter", "SavedMaps"]
 
 _COLUMNS = ["id", "class", "name", "variant", "shard", "row"]
 

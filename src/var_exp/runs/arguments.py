@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from var_exp.conf_files import conf_dir, did_you_mean
 from var_exp.errors import ConfigError
-from var_exp.registry import conf_dir, did_you_mean
 
 _VALUE = "a value"
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")

@@ -22,11 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import var_exp.runs.naming  # noqa: F401 (Hydra asks it for the folder of a run)
+from var_exp.conf_files import did_you_mean
 from var_exp.errors import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 from var_exp.interruption import INTERRUPTED, STOPPED, on_ctrl_c
 from var_exp.parsers import accept_hydras_flags
 from var_exp.printing import printing
-from var_exp.registry import did_you_mean, problems
+from var_exp.registry import problems
 from var_exp.runs.arguments import arranged
 from var_exp.runs.launchers import refusal
 from var_exp.runs.messages import refused_by_hydra, translated, unknown_option

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import yaml
 from hydra.errors import MissingConfigException
 
-from var_exp.registry import aliases, conf_dir, did_you_mean
+from var_exp.conf_files import aliases, conf_dir, did_you_mean
 from var_exp.runs.networks import network_names
 
 Words: TypeAlias = str | Callable[[re.Match[str]], str]

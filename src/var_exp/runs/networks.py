@@ -11,7 +11,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from var_exp.registry import aliases, conf_dir
+from var_exp.conf_files import aliases, conf_dir
 
 
 def offer_networks(words: Iterable[str]) -> None:

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from var_exp.conf_files import aliases, conf_dir
 from var_exp.parsers import support_parser
-from var_exp.registry import aliases, build, conf_dir
+from var_exp.registry import build
 from var_exp.support.findings import Finding, support
 from var_exp.support.networks import image_sides, in_general_position
 from var_exp.types import ConfigError, VarExpError

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from var_exp.conf_files import did_you_mean
 from var_exp.engine.activations import guided_calls
 from var_exp.methods import Method, get_method, list_methods
 from var_exp.models.locality import locality
 from var_exp.models.targets import find_target
-from var_exp.registry import did_you_mean
 from var_exp.support.checks import CHECKS, Check
 from var_exp.support.checks.case import Case, Unchecked
 from var_exp.support.networks import Subject, subject
