@@ -119,7 +119,7 @@ def problems(
         elif (
             key in parameters and value != _MISSING and not _fits(value, parameters[key].annotation)
         ):
-            wanted = inspect.formatannotation(parameters[key].annotation)
+            wanted = _in_words(parameters[key].annotation)
             yield f"{label}: option '{key}' must be {wanted}, got {value!r}."
 
 
@@ -152,6 +152,16 @@ def _fits(value: Any, annotation: Any) -> bool:
         number = (int, float) if annotation is float else int
         return isinstance(value, number) and not isinstance(value, bool)
     return isinstance(value, annotation) if annotation in (bool, str) else True
+
+
+def _in_words(annotation: Any) -> str:
+    """What may be given, each once: the values where they are listed, else the types."""
+    origin, options = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(dict.fromkeys(str(option) for option in options))
+    if origin in (Union, UnionType):
+        return " | ".join(dict.fromkeys(_in_words(option) for option in options))
+    return "None" if annotation is NoneType else inspect.formatannotation(annotation)
 
 
 def _is_node(value: Any) -> bool:

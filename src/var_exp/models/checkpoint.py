@@ -115,8 +115,12 @@ def read_checkpoint(file: Path, trust_pickle: bool = False) -> Checkpoint:
     Raises:
         OSError: and the others of `UNREADABLE`: it cannot be read, or holds no weights.
     """
-    if file.exists() and not file.is_file():
-        raise ValueError("it is no regular file")  # a pipe would be waited for for ever
+    if not file.exists():
+        raise ValueError("it does not exist")
+    if file.is_dir():
+        raise ValueError("it is a folder; name the file in it")
+    if not file.is_file():
+        raise ValueError("it is a device or a pipe, no file")  # a pipe would be waited for for ever
     if file.suffix == ".safetensors":
         with safe_open(file, "pt") as opened:
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118

@@ -5,6 +5,7 @@ about a model, so `var_exp.methods.captum` turns it into `UnsupportedModel`.)
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -59,6 +60,21 @@ TABLE: Sequence[tuple[str, Words]] = (
         lambda found: f"there is no folder '{found[1]}'; check --config-dir.",
     ),
     (
+        r"Environment variable '(.*?)' not found",
+        lambda found: (
+            f"there is no variable {found[1]} of the environment to be put in for "
+            f"${{oc.env:{found[1]}}}; set it, or give what stands in its place: "
+            f"${{oc.env:{found[1]},VALUE}}."
+        ),
+    ),
+    (
+        r"Cannot find primary config '(.*?)'",
+        lambda found: (
+            f"there is no configuration '{found[1]}'; leave --config-name out, or name the folder "
+            "that holds it with --config-dir."
+        ),
+    ),
+    (
         r"Interpolation key '(.*?)' not found",
         lambda found: (
             f"there is no option '{found[1]}' to be put in for ${{{found[1]}}}; check its spelling."
@@ -77,11 +93,9 @@ TABLE: Sequence[tuple[str, Words]] = (
         ),
     ),
     (
-        r"`Trainer\(devices=(.*?)\)` value is not a valid input",
-        lambda found: (
-            f"trainer.devices must be a number of at least 1, or a list of GPUs, got "
-            f"{found[1]}; set trainer.devices=1."
-        ),
+        r"`devices` selected with `CPUAccelerator` should be",
+        "on a CPU trainer.devices must be a number of processes, no list and not -1; set "
+        "trainer.devices=1.",
     ),
     (
         r"invalid accelerator name: `accelerator='(.*?)'`. Available names are: (.*)\.",
@@ -162,14 +176,22 @@ def refused_by_hydra(error: Exception, keys: Sequence[str]) -> str:
         return ours
     override = getattr(error, "override", None) or getattr(error.__cause__, "override", None)
     if override:  # Hydra's grammar does not take it
-        key, _, value = _shown(str(override)).partition("=")
-        return (
-            f"cannot read the argument '{key}={value}'; put its value into quotes: "
-            f"""'{key}="{value.replace('"', "")}"'."""
-        )
+        return _unreadable(_shown(str(override)))
     if error.__cause__ is not None:
         text = f"{text}: {str(error.__cause__).splitlines()[0]}"
     return " ".join(text.split()).partition(" See https://hydra.cc")[0]
+
+
+def _unreadable(argument: str) -> str:
+    """An argument that Hydra's grammar does not take, and how it might."""
+    key, _, value = argument.partition("=")
+    if not re.fullmatch(r"[~+]*[\w.@/-]+", key):
+        return f"cannot read the argument '{argument}'; write OPTION=VALUE, such as method=gbp."
+    quoted = f"""{key}="{value.replace('"', "")}\""""
+    return (
+        f"cannot read the argument '{argument}'; close its brackets and quotes, or put the whole "
+        f"value into quotes: {shlex.quote(quoted)}."
+    )
 
 
 def _no_model(asked: str) -> str:
