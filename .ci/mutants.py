@@ -14,8 +14,8 @@ import importlib
 import os
 import random
 import re
+import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -132,19 +132,20 @@ def alone(folder: Path, name: str, tests: list[str]) -> str:
     return {0: "survived", 1: "killed"}.get(done.returncode, f"exit {done.returncode}")
 
 
-def in_a_fork(script: Path) -> int:
-    """Exit status of the tests of another script; 1 also where they do not end."""
+def in_a_fork(script: Path) -> str:
+    """What the tests do with another script; an endless loop runs out of the processor's time."""
     child = os.fork()
     if child == 0:
         os.environ["VAR_EXP_SCRIPT"] = str(script)
         os.chdir(ROOT)
-        signal.alarm(120)  # an endless loop
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # they take 10 s
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         options = ["-xq", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "default"]
         os._exit(int(pytest.main([*options, "tests/report/test_live.py"]) != 0))
-    return os.waitpid(child, 0)[1]
+    status = os.waitpid(child, 0)[1]
+    return "timeout" if os.WIFSIGNALED(status) else "killed" if status else "survived"
 
 
 def of_the_script(share: float, seed: int) -> Counter[str]:
@@ -160,11 +161,10 @@ def of_the_script(share: float, seed: int) -> Counter[str]:
         mutant = text[: token.start()] + other + text[token.end() :]
         with TemporaryDirectory() as folder:
             (Path(folder) / SCRIPT).write_text(mutant)
-            status = in_a_fork(Path(folder) / SCRIPT)
-        counted["survived" if status == 0 else "killed"] += 1
-        if status == 0:
-            line = text.count("\n", 0, token.start()) + 1
-            print(f"survived: {SCRIPT}:{line} {token[0]} → {other}", flush=True)
+            end = in_a_fork(Path(folder) / SCRIPT)
+        counted[end] += 1
+        line = text.count("\n", 0, token.start()) + 1
+        print(f"{end}: {SCRIPT}:{line} {token[0]} → {other}", flush=True)
     return counted
 
 
