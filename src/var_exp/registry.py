@@ -84,6 +84,9 @@ def problems(
     """
     target = str(node.get("_target_", ""))
     label = where or target
+    if not target:
+        yield f"{label}: nothing says what it is (_target_); choose one with {label}=NAME."
+        return
     try:
         signature = read_signature(target) if without_import else inspect.signature(locate(target))
     except (ImportError, AttributeError, ValueError) as error:

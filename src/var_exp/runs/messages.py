@@ -17,6 +17,7 @@ from hydra.errors import MissingConfigException
 
 from var_exp.registry import aliases, conf_dir, did_you_mean
 from var_exp.runs.networks import network_names
+from var_exp.text import printable
 
 Words: TypeAlias = str | Callable[[re.Match[str]], str]
 
@@ -33,7 +34,8 @@ def _ambiguous(found: re.Match[str]) -> str:
 
 def _wrong_type(found: re.Match[str]) -> str:
     key, value, kind = found[1], found[2], found[3]
-    wanted = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    wanted = {"Integer": "a whole number", "Float": "a number"}
+    wanted |= dict.fromkeys(("Boolean", "bool"), "true or false")
     return f"{key} must be {wanted.get(kind, kind)}, got '{value}'; give {key}=… accordingly."
 
 
@@ -46,8 +48,8 @@ TABLE: Sequence[tuple[str, Words]] = (
     (r"Ambiguous value for argument '\+*([^=']+)=([^']*)'", _ambiguous),
     (r"Error parsing override '([^'=]+)' missing EQUAL", _missing_equal),
     (
-        r"Error merging override \+*([^=]+)=\S*[: ]+Value '(.*?)' of type '\w+' could not be "
-        r"converted to (\w+)",
+        r"Error merging override \+*([^=]+)=\S*[: ]+Value '(.*?)' (?:of type '\w+' could not be "
+        r"converted to|is not a valid) (\w+)",
         _wrong_type,
     ),
     (
@@ -58,6 +60,23 @@ TABLE: Sequence[tuple[str, Words]] = (
     (
         r"Additional config directory '(.*)' not found",
         lambda found: f"there is no folder '{found[1]}'; check --config-dir.",
+    ),
+    (
+        r"Could not delete '(.*?)'\. No match|Error merging override ~(\S+?): ValueError",
+        lambda found: (
+            f"{found[1] or found[2]} cannot be left out with ~; write "
+            f"{found[1] or found[2]}=…, with [] where none of several is meant."
+        ),
+    ),
+    (
+        r"Could not delete from config\. '(.*?)' does not exist",
+        lambda found: f"there is no option '{found[1]}' to leave out with ~; check its spelling.",
+    ),
+    (
+        r"An item is already at '(.*?)'|(\w+) appears more than once in the final defaults",
+        lambda found: (
+            f"{found[1] or found[2]} is there already; write {found[1] or found[2]}=… without +."
+        ),
     ),
     (
         r"Environment variable '(.*?)' not found",
@@ -184,6 +203,7 @@ def refused_by_hydra(error: Exception, keys: Sequence[str]) -> str:
 
 def _unreadable(argument: str) -> str:
     """An argument that Hydra's grammar does not take, and how it might."""
+    argument = printable(argument)
     key, _, value = argument.partition("=")
     if not re.fullmatch(r"[~+]*[\w.@/-]+", key):
         return f"cannot read the argument '{argument}'; write OPTION=VALUE, such as method=gbp."
