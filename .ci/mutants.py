@@ -154,7 +154,8 @@ def of_the_script(share: float, seed: int) -> Counter[str]:
     text = path.read_text()
     code = re.sub(r"//.*|/\*[\s\S]*?\*/", lambda found: " " * len(found[0]), text)
     counted: Counter[str] = Counter()
-    importlib.import_module("var_exp.report.live")  # once for all forks, with all that it needs
+    for module in ("var_exp.report.live", "var_exp.metrics", "py_mini_racer"):
+        importlib.import_module(module)  # once for all forks
     tokens = list(re.finditer(TOKENS, code))
     for token in random.Random(seed).sample(tokens, max(1, round(share * len(tokens)))):
         other = OTHERS.get(token[0]) or str(int(token[0]) + 1)
