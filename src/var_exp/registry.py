@@ -122,7 +122,7 @@ def problems(
         elif (
             key in parameters and value != _MISSING and not _fits(value, parameters[key].annotation)
         ):
-            wanted = _in_words(parameters[key].annotation)
+            wanted = " | ".join(dict.fromkeys(_choices(parameters[key].annotation)))
             yield f"{label}: option '{key}' must be {wanted}, got {value!r}."
 
 
@@ -157,14 +157,15 @@ def _fits(value: Any, annotation: Any) -> bool:
     return isinstance(value, annotation) if annotation in (bool, str) else True
 
 
-def _in_words(annotation: Any) -> str:
-    """What may be given, each once: the values where they are listed, else the types."""
-    origin, options = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " | ".join(dict.fromkeys(str(option) for option in options))
-    if origin in (Union, UnionType):
-        return " | ".join(dict.fromkeys(_in_words(option) for option in options))
-    return "None" if annotation is NoneType else inspect.formatannotation(annotation)
+def _choices(annotation: Any) -> Iterator[str]:
+    """What may be given: the values where an annotation lists them, else the types."""
+    if get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    elif get_origin(annotation) in (Union, UnionType):
+        for option in get_args(annotation):
+            yield from _choices(option)
+    else:
+        yield "None" if annotation is NoneType else inspect.formatannotation(annotation)
 
 
 def _is_node(value: Any) -> bool:
