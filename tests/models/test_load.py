@@ -171,7 +171,7 @@ def test_bad_checkpoint_is_named_in_one_sentence(tmp_path, monkeypatch, write, s
     ("place", "called"),
     [
         ("nowhere.pt", "does not exist"),
-        (".", "it is a folder; name the file in it"),
+        (".", "it is a folder"),
         ("/dev/zero", "it is a device or a pipe, no file"),
     ],
 )
