@@ -70,6 +70,12 @@ def test_half_precision_is_rounded_once():
     assert refined[0, 0].item() == 1 - 2.0**-9
 
 
+@pytest.mark.parametrize("against", ["weighted", "mean", "max"])
+def test_works_where_the_maps_are(against):
+    maps, logits = torch.zeros(2, 3, 1, 4, 4, device="meta"), torch.zeros(2, 3, device="meta")
+    assert Contrast(against)(maps, logits).is_meta
+
+
 def test_mistakes():
     maps = torch.zeros(1, 2, 1, 2, 2)
     for against in ("weighted", "max"):
