@@ -10,7 +10,7 @@ may wait for a thread that it does not have. Of the report's script each operato
 changed here. Prints how many of each room the tests killed, and what survived.
 
 What survives since it changes nothing. In Python: `strict=` where the lists are of one length by
-construction, `encoding=` of what is ASCII, the type of a mask of ones and zeros, the device where
+construction, `encoding=` of what is ASCII, the type of a mask or of whole numbers, the device where
 there is but one. In the script, 8 of its 127 mutants: a loop that goes one too far (`<` → `<=` in
 lines 21, 57, 68, 82 and 84), for beyond its end an array reads as what is neither more nor less,
 and is not written; `>` → `>=` where the largest is sought (36, 60); the unit of maps that are all
