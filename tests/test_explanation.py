@@ -137,7 +137,7 @@ def test_the_figure_is_saved_and_shown_in_a_notebook(why, tmp_path):
         ({"method": "gradcan"}, "did you mean 'gradcam'"),
         ({"method": "attention_rollout"}, "same map, so they cannot compete"),
         ({"refine": "va"}, "there is no refine 'va'"),
-        ({"image": "nowhere.png"}, "there is no such file"),
+        ({"image": "nowhere.png"}, "it does not exist"),
         ({"image": "https://a.org/cat.png"}, "is an address.*download it first"),
         ({"image": torch.zeros(64, 64)}, r"a normalised picture \[C, H, W\]"),
         ({"image": np.zeros((4, 4))}, r"an array must be \[H, W, 3\] of bytes"),

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from var_exp.files import whole_file, write_whole
+from var_exp.files import no_file, whole_file, write_whole
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -42,3 +42,13 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     write_whole(path, "x" * 10_000)
     own = path.stat().st_ino
     assert seen == [("fsync", 10_000, own), ("replace", 10_000, own)]
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    assert no_file(tmp_path / "file") is None
+    assert no_file(tmp_path / "none") == "it does not exist"
+    assert no_file(tmp_path) == "it is a folder"
+    for device in (tmp_path / "pipe", Path(os.devnull)):
+        assert no_file(device) == "it is a device or a pipe, no file"

@@ -51,7 +51,7 @@ def test_builds_nested_nodes_and_partials_and_hands_extras_to_who_takes_them():
         ({"siez": 4}, "there is no option 'siez' (did you mean 'size'?)"),
         ({"size": "three"}, "option 'size' must be int, got 'three'"),
         ({"size": True}, "option 'size' must be int, got True"),
-        ({"mode": "c"}, "option 'mode' must be"),
+        ({"mode": "c"}, "option 'mode' must be a | b, got 'c'"),
         ({"note": 3}, "option 'note' must be str | None, got 3"),
         ({"size": "???"}, "option 'size' must be given"),
         ({"_target_": "leaves.Lief"}, "cannot import 'leaves.Lief'"),

@@ -1,10 +1,11 @@
+import random
 from hashlib import blake2b
 
 import numpy as np
 import pytest
 import torch
 
-from var_exp.seeds import chosen_by_id, sample_generator
+from var_exp.seeds import chosen_by_id, global_streams, sample_generator
 
 
 def draw(seed, name):
@@ -21,6 +22,25 @@ def test_stream_leaves_the_global_one_alone():
     before = torch.get_rng_state()
     draw(3, "x")
     assert torch.equal(before, torch.get_rng_state())
+
+
+def seed_all(seed):
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+@pytest.mark.parametrize("draw_one", [random.random, np.random.rand, lambda: torch.rand(1)])
+def test_global_streams_are_put_back_and_say_whether_they_were_drawn_from(draw_one):
+    seed_all(1)
+    expected = float(draw_one())
+    for touch in (draw_one, lambda: seed_all(4)):
+        seed_all(1)
+        with global_streams() as drawn:
+            assert not drawn()
+            touch()
+            assert drawn()
+        assert float(draw_one()) == expected
 
 
 def test_every_digest_is_a_seed():

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, so that a killed run never leaves half of one."""
+"""Files that appear whole, so that a killed run never leaves half of one; and what is no file."""
 
 import os
 from collections.abc import Iterator
@@ -29,3 +29,12 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file in one piece, see `whole_file`."""
     with whole_file(path) as file:
         file.write(text)
+
+
+def no_file(path: Path) -> str | None:
+    """What is at a path in place of a file, such as a pipe, on which one waits; None for a file."""
+    if not path.exists():
+        return "it does not exist"
+    if path.is_dir():
+        return "it is a folder"
+    return None if path.is_file() else "it is a device or a pipe, no file"

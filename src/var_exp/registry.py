@@ -74,6 +74,9 @@ def problems(
     """
     target = str(node.get("_target_", ""))
     label = where or target
+    if not target:
+        yield f"{label}: nothing says what it is (_target_); choose one with {label}=NAME."
+        return
     try:
         signature = read_signature(target) if without_import else inspect.signature(locate(target))
     except (ImportError, AttributeError, ValueError) as error:
@@ -109,7 +112,7 @@ def problems(
         elif (
             key in parameters and value != _MISSING and not _fits(value, parameters[key].annotation)
         ):
-            wanted = inspect.formatannotation(parameters[key].annotation)
+            wanted = " | ".join(dict.fromkeys(_choices(parameters[key].annotation)))
             yield f"{label}: option '{key}' must be {wanted}, got {value!r}."
 
 
@@ -142,6 +145,17 @@ def _fits(value: Any, annotation: Any) -> bool:
         number = (int, float) if annotation is float else int
         return isinstance(value, number) and not isinstance(value, bool)
     return isinstance(value, annotation) if annotation in (bool, str) else True
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """What may be given: the values where an annotation lists them, else the types."""
+    if get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    elif get_origin(annotation) in (Union, UnionType):
+        for option in get_args(annotation):
+            yield from _choices(option)
+    else:
+        yield "None" if annotation is NoneType else inspect.formatannotation(annotation)
 
 
 def _is_node(value: Any) -> bool:

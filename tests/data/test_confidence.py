@@ -1,6 +1,7 @@
 """Grids of pictures that the model is sure of; what was asked once is not asked again."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +124,27 @@ def test_whatever_decides_the_answers_is_asked_anew(data, model, spec):
     assert model.seen == len(data)
 
 
+def test_other_labels_on_the_same_pictures_are_asked_anew():
+    class Relabelled(Patterns):
+        def label(self, index):
+            return 0
+
+        def __getitem__(self, index):
+            return replace(Patterns()[index], classes=torch.tensor([0]))
+
+    confidences(Patterns(), Asked(), SPEC)
+    expected = plain(Relabelled(), Asked())
+    assert confidences(Relabelled(), Asked(), SPEC) == pytest.approx(expected)
+    assert expected != plain(Patterns(), Asked())
+
+
+def test_the_cache_is_in_the_home_unless_the_environment_says_where(tmp_path, monkeypatch):
+    monkeypatch.delenv("VAR_EXP_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    confidences(Patterns(), Asked(), SPEC)
+    assert len(list((tmp_path / ".cache" / "var_exp").glob("confidence-*.json"))) == 1
+
+
 def test_grids_hold_the_sure_pictures_only_each_once():
     data, model = Patterns(), Asked()
     sure = {i for i, value in enumerate(plain(data, model)) if value >= 0.9}
@@ -134,6 +156,14 @@ def test_grids_hold_the_sure_pictures_only_each_once():
     assert all(len({data.label(cell) for cell in cells}) == 4 for cells in grid.cells)
     assert grid.notes == {"pictures classified correctly with confidence 0.9": f"{len(sure)} of 60"}
     assert Grid(data, SPEC, confidence=0.9, model=model, count=1).cells == grid.cells[:1]
+
+
+def test_a_picture_that_is_as_sure_as_asked_is_taken():
+    data, model = Patterns(), Asked()
+    found = sorted(confidences(data, model, SPEC), reverse=True)
+    (label,) = Grid(data, SPEC, confidence=found[23], model=model).notes.values()
+    assert found[22] > found[23] > found[24]
+    assert label == "24 of 60"
 
 
 def test_unreadable_pictures_are_sure_to_be_left_out():
@@ -185,6 +215,7 @@ def test_related_classes_meet():
     ("options", "sentence"),
     [
         ({"confidence": 1.0}, "layout.confidence must lie between 0 and 1"),
+        ({"confidence": 0.0}, "layout.confidence must lie between 0 and 1"),
         ({"confidence": 0.9, "model": None}, "needs a model"),
         ({"confidence": 0.9999}, "use a smaller layout.n or layout.confidence"),
         ({"related": True, "model": None}, "layout.related needs a model whose last layer"),

@@ -92,6 +92,20 @@ def test_impossible_loaders_are_refused(batch_size, workers):
         SampleModule(Noise(), SPEC, batch_size, workers)
 
 
+def test_one_picture_at_a_time_is_possible_and_eight_in_the_main_process_the_default():
+    assert [batch.ids for (batch,) in SampleModule(Noise(), SPEC, 1).test_dataloader()] == [
+        (str(i),) for i in range(7)
+    ]
+
+    class More(Noise):
+        def __len__(self):
+            return 16
+
+    loader = SampleModule(More(), SPEC).test_dataloader()
+    assert [len(places) for places in loader.batch_sampler] == [8, 8]
+    assert loader.num_workers == 0
+
+
 def dealt(world_size, done=()):
     """The batches of ids that each process gets."""
     modules = [SampleModule(Noise(), SPEC, 2, done=done) for _ in range(world_size)]

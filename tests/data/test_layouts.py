@@ -115,7 +115,7 @@ def test_cells_shrink_for_models_of_one_input_size():
     ("options", "sentence"),
     [
         ({"n": 1}, "layout.n must be at least 2, got 1"),
-        ({"n": 3}, "needs pictures of 9 different classes"),
+        ({"n": 3}, "of 9 different classes, .* has fewer; use a smaller layout.n or more data"),
         ({"cell": "half"}, "layout.cell must be auto, full or rescaled, got 'half'"),
     ],
 )

@@ -267,7 +267,7 @@ def test_what_cannot_be_read_is_named(tmp_path, kind):
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
-    with pytest.raises(BadData, match=r"gone\.png' \(there is no such file\)"):
+    with pytest.raises(BadData, match=r"gone\.png' \(it does not exist\)"):
         read_picture(tmp_path / "gone.png")
     with pytest.raises(BadData, match="cannot read picture"):
         read_picture(tmp_path)

@@ -48,7 +48,7 @@ def test_a_folder_of_pictures_names_what_it_passed_over(tmp_path):
 def test_a_pipe_is_refused_by_whoever_reads_it(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
     for read in (check_header, read_picture):
-        with pytest.raises(BadData, match="it is no regular file"):
+        with pytest.raises(BadData, match="it is a device or a pipe"):
             read(tmp_path / "a.jpg")
 
 

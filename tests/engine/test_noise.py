@@ -20,6 +20,17 @@ def test_noise_is_that_of_a_loop_in_the_range_of_each_picture():
         np.testing.assert_allclose(noise, drawn * 0.2 * (image.max() - image.min()), rtol=1e-6)
 
 
+def test_noise_is_the_same_in_any_type():
+    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)).bfloat16()
+
+    def drawn(images):
+        streams = generators_of(7, ["x"], torch.tensor([0, 0]), torch.tensor([0, 1]))
+        return gaussian_like(images, 0.5, streams)
+
+    assert drawn(images).dtype == torch.bfloat16
+    torch.testing.assert_close(drawn(images).double(), drawn(images.double()), rtol=0.02, atol=0)
+
+
 def test_a_flat_picture_has_no_noise_and_a_negative_deviation_is_refused():
     flat = torch.full((1, 3, 2, 2), 0.5)
     assert not gaussian_like(flat, 0.2, [torch.Generator()]).any()

@@ -36,6 +36,23 @@ def test_equals_a_loop_for_any_chunk():
         torch.testing.assert_close(logits, expected.detach(), rtol=1e-12, atol=1e-14)
 
 
+def test_a_network_of_half_precision_gets_pictures_of_its_type():
+    seen = []
+
+    class Model(nn.Module):
+        def forward(self, images):
+            seen.append(images.dtype)
+            return images.flatten(1)
+
+    masks = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1)
+    images = torch.full((1, 1, 2, 2), 3.0, dtype=torch.bfloat16)
+    (chunk,) = masked_logits(
+        Model(), images, lambda _, indices: masks[indices], 3, limit=ChunkLimit(8)
+    )
+    assert seen == [torch.bfloat16]
+    assert chunk.logits[:, 0].tolist() == [0, 1.5, 3]
+
+
 def test_gradient_mode_is_not_changed_while_iterating():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     images = torch.randn(1, 1, 2, 2)

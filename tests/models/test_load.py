@@ -167,6 +167,21 @@ def test_bad_checkpoint_is_named_in_one_sentence(tmp_path, monkeypatch, write, s
     assert not (tmp_path / "trapped").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "called"),
+    [
+        ("nowhere.pt", "does not exist"),
+        (".", "it is a folder"),
+        ("/dev/zero", "it is a device or a pipe, no file"),
+    ],
+)
+@pytest.mark.parametrize("network", [TINY, "vit_b_16"])
+def test_what_is_no_file_is_called_what_it_is(tmp_path, monkeypatch, place, called, network):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingWeights, match=called):
+        load_model(network, checkpoint=place)
+
+
 def test_a_cached_file_is_used_without_asking_the_hub(tmp_path, monkeypatch):
     state = timm_weights()
     save_file(state, tmp_path / "model.safetensors")

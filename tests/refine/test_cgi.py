@@ -30,3 +30,5 @@ def test_large_values_and_missing_ones():
     assert torch.equal(CGI()(maps).flatten(), torch.tensor([1e30, -1e30, 0.0]))
     maps[0, 0] = math.nan
     assert CGI()(maps).isnan().all()
+    maps = torch.tensor([0.0, -math.inf]).view(1, 2, 1, 1, 1)  # 0 is the highest, and no evidence
+    assert CGI()(maps).isnan().flatten().tolist() == [True, False]

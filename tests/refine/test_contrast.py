@@ -62,6 +62,20 @@ def test_input_is_left_alone_and_autocast_changes_nothing():
     assert torch.equal(maps, before)
 
 
+def test_half_precision_is_rounded_once():
+    """Sixteen competitors, each too small to move 1 by itself: together they move it by 4 steps."""
+    maps = torch.tensor([1.0] + 16 * [2.0**-9]).half().view(1, 17, 1, 1, 1)
+    refined = Contrast("mean")(maps)
+    assert refined.dtype == torch.float16
+    assert refined[0, 0].item() == 1 - 2.0**-9
+
+
+@pytest.mark.parametrize("against", ["weighted", "mean", "max"])
+def test_works_where_the_maps_are(against):
+    maps, logits = torch.zeros(2, 3, 1, 4, 4, device="meta"), torch.zeros(2, 3, device="meta")
+    assert Contrast(against)(maps, logits).is_meta
+
+
 def test_mistakes():
     maps = torch.zeros(1, 2, 1, 2, 2)
     for against in ("weighted", "max"):

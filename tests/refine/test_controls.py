@@ -96,6 +96,8 @@ def test_random_map_is_seeded_per_sample_and_class():
     assert not torch.equal(maps[0, 0], maps[1, 1])
     assert not torch.equal(random_map(["a", "b"], classes, (4, 6), seed=1), maps)
     assert 0 <= maps.min() < maps.max() < 1
+    with pytest.raises(ValueError, match="zip"):
+        random_map(["a"], classes, (4, 6))
 
 
 def test_gaussian_map():

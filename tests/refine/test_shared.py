@@ -62,6 +62,9 @@ def test_every_class_gets_the_same_map():
     assert refined.shape == (2, 4, 1, 4, 4)
     assert torch.equal(refined[:, 0, 0], shared_evidence(maps))
     assert torch.equal(refined, refined[:, [2, 0, 3, 1]])
+    sharp = VAR(temperature=1.7, magnitude="signed")
+    assert not torch.equal(shared_evidence(maps, sharp), shared_evidence(maps))
+    assert torch.equal(SharedEvidence(sharp)(maps)[:, 0, 0], shared_evidence(maps, sharp))
     with pytest.raises(ValueError, match="at least two classes must compete"):
         SharedEvidence()(maps[:, :1])
 

@@ -118,6 +118,15 @@ def test_shares_sum_to_one_and_saturate():
     assert torch.equal(zero, torch.full((1, 4, 1, 2, 2), 0.25))
 
 
+def test_shares_by_themselves_are_those_of_the_paper_and_refuse_what_they_do_not_know():
+    maps = random_maps(1, 3, 2, 3, 3)
+    powers = (10.0 * maps.abs()).exp()
+    torch.testing.assert_close(class_distribution(maps), powers / powers.sum(1, keepdim=True))
+    for option in ("magnitude", "scale", "channels"):
+        with pytest.raises(ValueError, match=f"{option} must be one of"):
+            class_distribution(maps, **{option: "ABS"})
+
+
 def test_half_precision_competes_in_float32():
     maps = random_maps(1, 4, 3, 8, 8, dtype=torch.float32).to(torch.bfloat16)
     assert class_distribution(maps).dtype == torch.float32

@@ -19,6 +19,7 @@ from var_exp.results.comparison import (
     letter_display,
     refiner_tests,
     run_tests,
+    write_comparison,
     write_tests,
 )
 from var_exp.results.significance import PairedTest, Rank, holm, pictures_needed
@@ -182,6 +183,23 @@ def test_a_metric_averaged_by_class_is_compared_so():
     (plain,) = refiner_tests(runs, "game", UP)
     (by_class,) = refiner_tests(runs, "game", Traits(higher_is_better=True, average="classes"))
     assert (plain.difference, by_class.difference) == (pytest.approx(0.4), pytest.approx(0.5))
+    two = [*runs, Run({"method": "y"}, figures, {("game", "var"): rows, ("game", "base"): base})]
+    for average, mean in (("samples", 0.4), ("classes", 0.5)):
+        found = compare(two, {"game": Traits(higher_is_better=True, average=average)})
+        ranks = found.rankings["game", "var"]
+        assert [rank.value for rank in ranks] == [pytest.approx(mean)] * 2
+
+
+def test_the_file_of_a_comparison_has_every_figure_of_every_run(tmp_path):
+    write_comparison(tmp_path / "all.csv", RUNS[:2])
+    with (tmp_path / "all.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["method"], line["metric"], line["variant"]) for line in lines] == [
+        (name, "game", figure.variant.name) for name in ("gbp", "ig") for figure in FIGURES
+    ]
+    assert {(line["value"], line["ci_low"], line["ci_high"], line["n"]) for line in lines} == {
+        ("0", "-1", "1", "40")
+    }
 
 
 def test_markdown_ranks_the_runs(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from var_exp.results.intervals import estimate, resampled_means
+from var_exp.results.intervals import estimate, of_differences, resampled_means
 
 SYMMETRIC = np.array([0.1, 0.25, 0.3, 0.4, 0.5, 0.55, 0.7])
 
@@ -93,6 +93,22 @@ def test_the_error_is_that_of_a_loop_that_leaves_pictures_out(grouped):
     assert found.value == pytest.approx(mean(pictures >= 0))
     assert found.error == pytest.approx(math.sqrt(3 / 4 * ((without - without.mean()) ** 2).sum()))
     assert found.pictures == 4
+
+
+def test_two_pictures_have_students_interval():
+    found = estimate(np.array([0.2, 0.6]), np.arange(2))
+    expected = stats.ttest_1samp([0.2, 0.6], 0)
+    interval = expected.confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert found.p_value == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [((-1.0, 3.0), (-4.0, 4.0)), ((2.0, 5.0), (-3.0, 3.0)), ((None, 1.0), (None, None))],
+)
+def test_bounds_of_differences(bounds, expected):
+    assert of_differences(bounds) == expected
 
 
 def test_what_has_no_interval():

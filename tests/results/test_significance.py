@@ -269,6 +269,7 @@ def test_ranks_are_of_the_classes_that_all_columns_have():
     ]
     three = {"x": {("a", 0): 1.0, ("b", 0): 0.0, ("c", 1): 0.0}}
     assert ranking(three, True, class_means=True)[0].value == pytest.approx(0.25)
+    assert ranking(three, True)[0].value == pytest.approx(1 / 3)
 
 
 def test_agreement_is_the_share_of_pairs_in_the_same_order():

@@ -94,6 +94,7 @@ def test_classes_are_found_in_the_folder_of_the_command(monkeypatch, tmp_path):
         ("trainer.acelerator=gpu", "trainer: there is no option 'acelerator' (did you mean"),
         ("layout.cell=half", "layout: option 'cell' must be"),
         ("data=folder", "data: option 'root' must be given; add data.root=…"),
+        ("~seed", "seed is left out; write seed=…."),
     ],
 )
 def test_what_a_class_does_not_take_is_one_sentence(composed, override, expected):
@@ -101,6 +102,14 @@ def test_what_a_class_does_not_take_is_one_sentence(composed, override, expected
         check(composed(override), schema=EvaluateConfig, given=GIVEN)
     assert str(refused.value).startswith(expected)
     assert "\n" not in str(refused.value)
+
+
+def test_a_part_that_is_left_out_is_said(composed):
+    sentence = r"^data: nothing says what it is \(_target_\); choose one with data=NAME\.$"
+    with pytest.raises(ConfigError, match=sentence):
+        check(composed("~data", "+data.count=8"), schema=EvaluateConfig, given=GIVEN)
+    with pytest.raises(ConfigError, match=sentence):
+        build(composed("~data").data, where="data")
 
 
 def test_all_mistakes_are_told_at_once(composed):

@@ -103,9 +103,10 @@ def test_random_competitors_meet_the_samples_whose_ids_choose_them(finished, com
     assert (summary["var_random_classes"].n, summary["var"].n) == (20, 64)
 
 
-def test_a_negative_number_of_samples_is_refused(composed, tmp_path):
-    with pytest.raises(ConfigError, match="random_competitors must be at least 0, got -1"):
-        evaluate(composed(*SMALL, "random_competitors=-1"), tmp_path)
+@pytest.mark.parametrize("option", ["random_competitors", "pictures"])
+def test_a_negative_number_of_samples_is_refused(composed, tmp_path, option):
+    with pytest.raises(ConfigError, match=f"{option} must be at least 0, got -1"):
+        evaluate(composed(*SMALL, f"{option}=-1"), tmp_path)
 
 
 def test_competition_improves_guided_backpropagation_beyond_sparsity(finished):

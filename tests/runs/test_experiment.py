@@ -123,7 +123,7 @@ def test_own_pictures_with_a_model_of_their_classes(composed, folder):
         (("layout=single",), ConfigError, "classes=given needs two or more asked classes"),
         (("classes=siblings",), ConfigError, "needs one asked class per image, got 4"),
         (("layout.n=5",), ConfigError, "needs pictures of 25 different classes"),
-        (("model.checkpoint=/no/file",), MissingWeights, "checkpoint '/no/file'"),
+        (("model.checkpoint=/no/file",), MissingWeights, "'/no/file' does not hold"),
         (("method.activations=gelu",), ConfigError, "activations"),
         (("refine.var.temperature=-1",), ConfigError, "refine.var: temperature"),
         (("data.count=0",), ConfigError, "count"),

@@ -1,9 +1,15 @@
 """Other packages' words become sentences of ours, and arguments stand where Hydra wants them."""
 
+import re
+import shlex
+
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from var_exp.runs.arguments import arranged, open_key
-from var_exp.runs.messages import TABLE, translated, unknown_option
+from var_exp.runs.messages import TABLE, refused_by_hydra, translated, unknown_option
+from var_exp.text import printable
 from var_exp.types import ConfigError
 
 SAID = {  # as the packages say it
@@ -14,10 +20,23 @@ SAID = {  # as the packages say it
     ),
     "Only one of --run, --multirun, --cfg, --info and --shell_completion can be": "leave -m out",
     "Additional config directory '/tmp/nowhere' not found": "check --config-dir",
+    "Error merging override hydra.job.chdir=maybe: Value 'maybe' is not a valid bool (type str)": (
+        "hydra.job.chdir must be true or false, got 'maybe'"
+    ),
+    "Could not delete 'metric'. No match in the defaults list": "metric cannot be left out",
+    "Error merging override ~title: ValueError raised while resolving interpolation: HydraConfig "
+    "was not set": "title cannot be left out",
+    "Could not delete from config. 'nope' does not exist.": "no option 'nope' to leave out",
+    "Could not append to config. An item is already at 'seed'.\nEither": "write seed=… without +",
+    "data appears more than once in the final defaults list": "write data=… without +",
+    "KeyError raised while resolving interpolation: \"Environment variable 'NOPE' not found\"": (
+        "no variable NOPE of the environment"
+    ),
+    "Cannot find primary config 'nope'. Check that it's in your config": "leave --config-name out",
     "Interpolation key 'nope' not found": "there is no option 'nope'",
     "No supported gpu backend found!": "trainer.accelerator=cpu",
     "You requested gpu: [0, 1]\n But your machine only has: [0]": "more GPUs than are here ([0])",
-    "`Trainer(devices=0)` value is not a valid input using cpu accelerator.": "got 0",
+    "trainer: `devices` selected with `CPUAccelerator` should be an int > 0.": "on a CPU",
     "You selected an invalid accelerator name: `accelerator='cup'`. Available names are: auto, "
     "cuda, tpu, mps, cpu.": "did you mean 'cpu'",
     "You selected an invalid strategy name: `strategy='dpp'`.": "did you mean 'ddp'",
@@ -37,7 +56,10 @@ def test_each_line_of_the_table_ends_in_the_fix(said):
 
 
 def test_every_line_of_the_table_is_tried():
-    assert len(TABLE) == len(SAID)
+    tried = [
+        [bool(re.search(pattern, " ".join(said.split()))) for said in SAID] for pattern, _ in TABLE
+    ]
+    assert all(map(any, tried))
     assert translated(RuntimeError("some other words")) is None
 
 
@@ -79,6 +101,37 @@ def test_an_unknown_flag_is_named():
 def test_what_is_no_name_where_a_file_is_chosen(word):
     with pytest.raises(ConfigError, match=f"{word.partition('=')[0]}= takes names, got"):
         arranged([word])
+
+
+@pytest.mark.parametrize("word", ["data.root=", "hydra.run.dir= ", "title="])
+def test_the_empty_value_of_an_unset_variable_is_refused(word):
+    with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}= has no value"):
+        arranged([word])
+    assert arranged([f'{word}""']) == [open_key(f'{word}""')]  # an empty text that is meant
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("seed=range(3", """'seed="range(3"'"""),
+        ("model.checkpoint=it's", """'model.checkpoint="it'"'"'s"'"""),
+        ("title=a\nb\x07", r"""'title="a\nb\x07"'"""),
+        ("'=", "write OPTION=VALUE"),
+        ("${oc.env:HOME}=x", "write OPTION=VALUE"),
+    ],
+)
+def test_what_hydras_grammar_does_not_take(argument, expected):
+    parser = OverridesParser.create()
+    with pytest.raises(HydraException) as refused:
+        parser.parse_overrides([argument])
+    told = refused_by_hydra(refused.value, ["seed"])
+    argument = printable(argument)
+    assert told.startswith(f"cannot read the argument '{argument}'")
+    assert expected in told
+    if "quotes: " in told:  # what is advised can be typed, and is read
+        (typed,) = shlex.split(told.partition("into quotes: ")[2].removesuffix("."))
+        (read,) = parser.parse_overrides([typed])
+        assert read.value() == argument.partition("=")[2]
 
 
 def test_lists_of_a_sweep_are_names():

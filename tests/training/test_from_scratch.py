@@ -116,6 +116,21 @@ def test_recipes_that_do_not_fit_are_refused(options, text):
         Recipe(**{"pictures": 200, "pool": 130, "learning_rate": 1e-3, **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("checked=3",), "checked=3 pictures are too few to measure on"),
+        (("checked=-1",), "checked=-1 pictures are too few"),
+        (("trainer.devices=-3",), "trainer.devices must be a number of at least 1"),
+    ],
+)
+def test_what_would_fail_after_the_training_is_refused_before(composed, tmp_path, options, text):
+    cfg = composed("model=critters_cnn", *SMALL, *options, root="train")
+    with pytest.raises(ConfigError, match=text):
+        train(cfg, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("model", ["critters_cnn", "critters_vit"])
 def test_shipped_models_know_their_critters(model):
     network = load_model(model)

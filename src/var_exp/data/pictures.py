@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
+from var_exp.files import no_file
 from var_exp.types import BadData
 
 Source: TypeAlias = Path | IO[bytes]
@@ -158,8 +159,8 @@ def check_header(source: Source, name: str | None = None) -> tuple[int, int]:
 
 
 def _open(source: Source, name: str) -> ImageFile.ImageFile:
-    if isinstance(source, Path) and source.exists() and not source.is_file():
-        raise _unreadable(name, "it is no regular file")  # a pipe would be waited for for ever
+    if isinstance(source, Path) and (reason := no_file(source)):
+        raise _unreadable(name, reason)
     try:
         with warnings.catch_warnings():
             # of what is half as large as Pillow's limit, or odd in its metadata
@@ -220,8 +221,6 @@ def _reason(source: Source, error: Exception) -> str:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture of a format that is read: " + ", ".join(_formats())
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
     if isinstance(error, Image.DecompressionBombError):
         return _too_large(_MEMORY // _BYTES_ELSE)
     return str(error) or type(error).__name__

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from var_exp.files import no_file
 from var_exp.models.metadata import INPUT, check_names, read_about, read_hub_config
 from var_exp.models.packaged import in_timm_names
 
@@ -115,8 +116,8 @@ def read_checkpoint(file: Path, trust_pickle: bool = False) -> Checkpoint:
     Raises:
         OSError: and the others of `UNREADABLE`: it cannot be read, or holds no weights.
     """
-    if file.exists() and not file.is_file():
-        raise ValueError("it is no regular file")  # a pipe would be waited for for ever
+    if reason := no_file(file):
+        raise ValueError(reason)
     if file.suffix == ".safetensors":
         with safe_open(file, "pt") as opened:
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118

@@ -96,7 +96,7 @@ def timm_model(
         MissingWeights: the weights cannot be had, or do not fit the model.
     """
     _check_name(name)
-    file = _weights_file(name, pretrained, checkpoint, shipped, packaged)
+    file = _weights_file(pretrained, checkpoint, shipped, packaged)
     read = None
     if file is not None:
         with _explained(file, name):
@@ -131,21 +131,11 @@ def _check_name(name: str) -> None:
 
 
 def _weights_file(
-    name: str,
-    pretrained: bool,
-    checkpoint: str | Path | None,
-    shipped: str | None,
-    packaged: str | None,
+    pretrained: bool, checkpoint: str | Path | None, shipped: str | None, packaged: str | None
 ) -> Path | None:
     """The local file that holds the weights; None leaves them random or to the hub."""
     if checkpoint is not None:
-        file = Path(checkpoint)
-        if not file.is_file():
-            raise MissingWeights(
-                f"the checkpoint '{file}' of {name} does not exist; "
-                "check the path in model.checkpoint."
-            )
-        return file
+        return Path(checkpoint)
     if pretrained and packaged:
         return packaged_weights(packaged)
     return _SHIPPED / shipped if pretrained and shipped else None

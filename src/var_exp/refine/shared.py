@@ -66,6 +66,6 @@ def shared_evidence(maps: Maps, competition: VAR | None = None) -> Float[Tensor,
     """
     check_maps(maps)
     shares = (competition or VAR.scaled()).distribution(maps).mean(2, keepdim=True)
-    undecided = entropy_map(shares).squeeze(1) / math.log(maps.shape[1])
+    undecided = entropy_map(shares)[:, 0] / math.log(maps.shape[1])
     common = maps.sum(2).clamp_min(0).amin(1)
     return (common * undecided.clamp(0, 1)).to(maps.dtype)

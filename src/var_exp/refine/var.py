@@ -129,9 +129,10 @@ def class_distribution(
         [B, K, c, H, W] (c = 1 with channels="sum"), float32 or float64, each in [0, 1].
 
     Raises:
-        ValueError: fewer than two classes.
+        ValueError: fewer than two classes, or an option out of its range.
     """
     check_maps(maps)
+    VAR(temperature, 0.0, magnitude, scale, channels)  # refuses what it does not know
     if channels == "sum":
         maps = maps.sum(2, keepdim=True)
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))

@@ -21,7 +21,8 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them: overrides first, flags such as -m behind.
 
     Raises:
-        ConfigError: a flag that does not exist, or what is no name where names are wanted.
+        ConfigError: a flag that does not exist, an option without a value, or what is no name where
+            names are wanted.
 
     Examples:
         >>> arranged(["logger=none", "-m", "method=a,b", "--config-dir", "mine", "model.x=1"])
@@ -31,6 +32,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     while waiting:
         word = waiting.pop(0)
         if not word.startswith("-"):
+            _check_value(word)
             _check_names(word)
             overrides.append(open_key(word))
             continue
@@ -45,6 +47,16 @@ def arranged(arguments: Sequence[str]) -> list[str]:
         if waiting and "=" not in word and (takes == _VALUE or waiting[0] in takes):
             flags.append(waiting.pop(0))
     return overrides + flags
+
+
+def _check_value(word: str) -> None:
+    """Refuse an empty value, such as a shell leaves of a variable that is not set."""
+    key, equals, value = word.partition("=")
+    if equals and key and not value.strip():
+        raise ConfigError(
+            f"{key}= has no value; write {key}=…, leave it out, or, where an empty text is meant, "
+            f"""'{key}=""'."""
+        )
 
 
 def _check_names(word: str) -> None:

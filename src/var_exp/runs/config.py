@@ -147,13 +147,14 @@ def check(
     root: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     known = _keys(schema)
     found = [unknown_option(key, known) for key in root if key not in known]
+    found += [f"{key} is left out; write {key}=…." for key in known if key not in root]
     for group, node in root.items():
         if not isinstance(node, dict) or group not in known:
             continue
         if group == "classes" and {"names", "classes"} & (node.keys() - {"_target_"}):
             found += _misplaced_names(node)
             continue
-        of_one = "_target_" in node and group not in _SEVERAL
+        of_one = node and group not in _SEVERAL
         nodes = {group: node} if of_one else _members(group, node)
         for where, member in nodes.items():
             provided = given.get(group, set())

@@ -205,13 +205,13 @@ def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> Attri
     """What attributes and scores in a run with this configuration.
 
     Raises:
-        ConfigError: random_competitors below 0.
+        ConfigError: random_competitors or pictures below 0.
     """
-    count = root["random_competitors"]
-    if count < 0:
-        raise ConfigError(
-            f"random_competitors must be at least 0, got {count}; set random_competitors=100."
-        )
+    for option in ("random_competitors", "pictures"):
+        if root[option] < 0:
+            raise ConfigError(
+                f"{option} must be at least 0, got {root[option]}; set {option}=0 for none."
+            )
     return AttributionModule(
         model=experiment.ready,
         method=experiment.method,
@@ -221,7 +221,7 @@ def attribution_module(root: Mapping[str, Any], experiment: Experiment) -> Attri
         class_mapping=experiment.class_mapping,
         as_given=experiment.model,
         controls=root["controls"],
-        random_competitors=chosen_by_id(experiment.dataset.ids(), count),
+        random_competitors=chosen_by_id(experiment.dataset.ids(), root["random_competitors"]),
         seed=root["seed"],
     )
 

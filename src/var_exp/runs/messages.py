@@ -5,6 +5,7 @@ about a model, so `var_exp.methods.captum` turns it into `UnsupportedModel`.)
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from hydra.errors import MissingConfigException
 
 from var_exp.conf_files import aliases, conf_dir, did_you_mean
 from var_exp.runs.networks import network_names
+from var_exp.text import printable
 
 Words: TypeAlias = str | Callable[[re.Match[str]], str]
 
@@ -32,7 +34,8 @@ def _ambiguous(found: re.Match[str]) -> str:
 
 def _wrong_type(found: re.Match[str]) -> str:
     key, value, kind = found[1], found[2], found[3]
-    wanted = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    wanted = {"Integer": "a whole number", "Float": "a number"}
+    wanted |= dict.fromkeys(("Boolean", "bool"), "true or false")
     return f"{key} must be {wanted.get(kind, kind)}, got '{value}'; give {key}=… accordingly."
 
 
@@ -45,8 +48,8 @@ TABLE: Sequence[tuple[str, Words]] = (
     (r"Ambiguous value for argument '\+*([^=']+)=([^']*)'", _ambiguous),
     (r"Error parsing override '([^'=]+)' missing EQUAL", _missing_equal),
     (
-        r"Error merging override \+*([^=]+)=\S*[: ]+Value '(.*?)' of type '\w+' could not be "
-        r"converted to (\w+)",
+        r"Error merging override \+*([^=]+)=\S*[: ]+Value '(.*?)' (?:of type '\w+' could not be "
+        r"converted to|is not a valid) (\w+)",
         _wrong_type,
     ),
     (
@@ -57,6 +60,38 @@ TABLE: Sequence[tuple[str, Words]] = (
     (
         r"Additional config directory '(.*)' not found",
         lambda found: f"there is no folder '{found[1]}'; check --config-dir.",
+    ),
+    (
+        r"Could not delete '(.*?)'\. No match|Error merging override ~(\S+?): ValueError",
+        lambda found: (
+            f"{found[1] or found[2]} cannot be left out with ~; write "
+            f"{found[1] or found[2]}=…, with [] where none of several is meant."
+        ),
+    ),
+    (
+        r"Could not delete from config\. '(.*?)' does not exist",
+        lambda found: f"there is no option '{found[1]}' to leave out with ~; check its spelling.",
+    ),
+    (
+        r"An item is already at '(.*?)'|(\w+) appears more than once in the final defaults",
+        lambda found: (
+            f"{found[1] or found[2]} is there already; write {found[1] or found[2]}=… without +."
+        ),
+    ),
+    (
+        r"Environment variable '(.*?)' not found",
+        lambda found: (
+            f"there is no variable {found[1]} of the environment to be put in for "
+            f"${{oc.env:{found[1]}}}; set it, or give what stands in its place: "
+            f"${{oc.env:{found[1]},VALUE}}."
+        ),
+    ),
+    (
+        r"Cannot find primary config '(.*?)'",
+        lambda found: (
+            f"there is no configuration '{found[1]}'; leave --config-name out, or name the folder "
+            "that holds it with --config-dir."
+        ),
     ),
     (
         r"Interpolation key '(.*?)' not found",
@@ -77,11 +112,9 @@ TABLE: Sequence[tuple[str, Words]] = (
         ),
     ),
     (
-        r"`Trainer\(devices=(.*?)\)` value is not a valid input",
-        lambda found: (
-            f"trainer.devices must be a number of at least 1, or a list of GPUs, got "
-            f"{found[1]}; set trainer.devices=1."
-        ),
+        r"`devices` selected with `CPUAccelerator` should be",
+        "on a CPU trainer.devices must be a number of processes, no list and not -1; set "
+        "trainer.devices=1.",
     ),
     (
         r"invalid accelerator name: `accelerator='(.*?)'`. Available names are: (.*)\.",
@@ -162,14 +195,23 @@ def refused_by_hydra(error: Exception, keys: Sequence[str]) -> str:
         return ours
     override = getattr(error, "override", None) or getattr(error.__cause__, "override", None)
     if override:  # Hydra's grammar does not take it
-        key, _, value = _shown(str(override)).partition("=")
-        return (
-            f"cannot read the argument '{key}={value}'; put its value into quotes: "
-            f"""'{key}="{value.replace('"', "")}"'."""
-        )
+        return _unreadable(_shown(str(override)))
     if error.__cause__ is not None:
         text = f"{text}: {str(error.__cause__).splitlines()[0]}"
     return " ".join(text.split()).partition(" See https://hydra.cc")[0]
+
+
+def _unreadable(argument: str) -> str:
+    """An argument that Hydra's grammar does not take, and how it might."""
+    argument = printable(argument)
+    key, _, value = argument.partition("=")
+    if not re.fullmatch(r"[~+]*[\w.@/-]+", key):
+        return f"cannot read the argument '{argument}'; write OPTION=VALUE, such as method=gbp."
+    quoted = f"""{key}="{value.replace('"', "")}\""""
+    return (
+        f"cannot read the argument '{argument}'; close its brackets and quotes, or put the whole "
+        f"value into quotes: {shlex.quote(quoted)}."
+    )
 
 
 def _no_model(asked: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -23,8 +22,8 @@ from var_exp.models.description import run_or_refuse
 from var_exp.models.frozen import frozen
 from var_exp.registry import build
 from var_exp.report.loggers import finish
-from var_exp.runs.messages import translated
 from var_exp.runs.stopping import interruptible
+from var_exp.runs.trainer import built_trainer
 from var_exp.training.classifier import ACCURACY, LOSS, TunedClassifier
 from var_exp.training.pictures import Attempt, EpochOrder, Views, collate_attempts, hold_out
 from var_exp.types import BadData, ConfigError, SampleDataset, UnsupportedModel
@@ -213,22 +212,17 @@ def _trainer(root: Mapping[str, Any], recipe: FineTuning, folder: Path) -> Train
     keep = ModelCheckpoint(
         folder / _LAST.parent, "best", monitor=LOSS, save_last=True, enable_version_counter=False
     )
-    try:
-        trainer: Trainer = build(
-            root["trainer"],
-            where="trainer",
-            max_epochs=recipe.epochs,
-            gradient_clip_val=recipe.clip,
-            logger=logger,
-            callbacks=[keep, EarlyStopping(LOSS, patience=recipe.patience)],
-            default_root_dir=str(folder),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-        )
-    except MisconfigurationException as error:
-        raise ConfigError(translated(error) or f"trainer: {error}") from error
-    return trainer
+    return built_trainer(
+        root["trainer"],
+        max_epochs=recipe.epochs,
+        gradient_clip_val=recipe.clip,
+        logger=logger,
+        callbacks=[keep, EarlyStopping(LOSS, patience=recipe.patience)],
+        default_root_dir=str(folder),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
 
 
 def _tell(

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from lightning.pytorch.utilities import rank_zero_info
 from omegaconf import DictConfig, open_dict
 from safetensors.torch import save_file
@@ -24,9 +24,10 @@ from var_exp.registry import build
 from var_exp.runs.config import check
 from var_exp.runs.schema import GIVEN, TrainConfig
 from var_exp.runs.stopping import interruptible
+from var_exp.runs.trainer import built_trainer
 from var_exp.training.classifier import Classifier
 from var_exp.training.finetuning import FineTuning, fine_tune
-from var_exp.types import ConfigError, SampleDataset
+from var_exp.types import ConfigError, InputSpec, SampleDataset, VarExpError
 
 CHECK_STREAM = "check"
 """Seed of the fresh pictures that a trained model is measured on."""
@@ -95,6 +96,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, float]:
         raise ConfigError("this recipe draws its own critters; for other data use recipe=finetune.")
     seed_everything(root["seed"], verbose=False)
     model: nn.Module = build({**root["model"], "pretrained": False}, where="model")
+    _check_pictures(root["checked"], input_spec(model))
     started = time.monotonic()
     fit(model, recipe, root["trainer"], root["workers"])
     seconds = time.monotonic() - started
@@ -127,9 +129,8 @@ def fit(model: nn.Module, recipe: Recipe, trainer: dict[str, object], workers: i
     )
     model.requires_grad_(True).train().to(memory_format=torch.channels_last)
     module = Classifier(model, spec, recipe.learning_rate, recipe.weight_decay, recipe.warmup)
-    driver: Trainer = build(
+    driver = built_trainer(
         trainer,
-        where="trainer",
         max_epochs=1,
         gradient_clip_val=recipe.clip,
         logger=False,
@@ -153,19 +154,26 @@ def measure(model: nn.Module, count: int) -> dict[str, float]:
         picture, both in the first two; "grid_cells": share of the cells of 2x2 grids whose class is
         in the first four; "grids": all four of them are.
     """
-    spec = input_spec(model)
-    singles = Critters(count, CHECK_STREAM, spec.size)
-    found = {
-        "singles": _found(model, singles),
-        "pairs": _found(model, singles.scenes()),
-        "grid": _found(model, Grid(singles, spec)),
-    }
+    pictures = _check_pictures(count, input_spec(model))
+    found = {name: _found(model, dataset) for name, dataset in pictures.items()}
     return {
         "singles": found["singles"].mean().item(),
         "pairs": found["pairs"].prod(dim=1).mean().item(),
         "grid_cells": found["grid"].mean().item(),
         "grids": found["grid"].prod(dim=1).mean().item(),
     }
+
+
+def _check_pictures(count: int, spec: InputSpec) -> dict[str, SampleDataset]:
+    """What a trained model is measured on; said before the training where it is too little."""
+    try:
+        singles = Critters(count, CHECK_STREAM, spec.size)
+        return {"singles": singles, "pairs": singles.scenes(), "grid": Grid(singles, spec)}
+    except VarExpError as error:
+        raise ConfigError(
+            f"checked={count} pictures are too few to measure on, for a grid shows four classes; "
+            "set checked=4000."
+        ) from error
 
 
 def _found(model: nn.Module, dataset: SampleDataset) -> Tensor:

@@ -146,6 +146,34 @@ def test_z_box_equals_loops_on_a_convolution(image, draw):
     torch.testing.assert_close(found.flatten(), torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(
+    ("rule", "contributions", "option"),
+    [
+        (epsilon(0.3), looped_epsilon, 0.3),
+        (z_plus(), looped_z_plus, None),
+        (gamma(0.25), looped_gamma, 0.25),
+        (flat(), looped_flat, None),
+    ],
+)
+def test_an_output_of_a_grouped_convolution_gives_to_its_own_channels(
+    rule, contributions, option, image, draw
+):
+    weight, bias, head = draw(4, 1, 3, 3), draw(4), draw(1, 4)
+
+    def hidden(x):
+        return F.conv2d(x, weight, bias, groups=2).flatten(1)
+
+    held = (hidden(image) * head)[0].tolist()
+    found = propagated(lambda x: F.linear(hidden(x), head), image, composite(first=rule))
+    for channel in range(2):
+        own = slice(2 * channel, 2 * channel + 2)
+        given = (image[0, channel].flatten().tolist(), weight[own].flatten(1), bias[own])
+        expected = looped_layer(*given, held[own], contributions, option)
+        torch.testing.assert_close(
+            found[channel].flatten(), torch.tensor(expected, dtype=torch.float64)
+        )
+
+
 def test_attention_block_equals_loops(image, draw):
     """Norm, attention and residual sum of AttnLRP in relevances, one matrix entry at a time."""
     width, tokens = 6, 3
