@@ -270,6 +270,8 @@ def test_scores_are_read_from_the_logits():
     classes = torch.tensor([1])
     assert read_scores(logits, classes, "logit").tolist() == [[3.0, 0.0, 1.0]]
     assert read_scores(logits, classes, "accuracy").tolist() == [[1.0, 0.0, 0.0]]
+    independent = read_scores(logits - 1, classes, "accuracy", "sigmoid")
+    assert independent.tolist() == [[1.0, 0.0, 0.0]]  # a probability of 1/2 is not above it
     expected = logits.double().softmax(2)[:, :, 1]
     torch.testing.assert_close(read_scores(logits, classes, "probability"), expected)
 
