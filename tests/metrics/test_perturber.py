@@ -282,3 +282,12 @@ def test_patches_are_ranked_by_their_sums():
     assert ranking.values[0].tolist() == [[4, 9, 7, 10]]
     assert ranking.order.tolist() == [[3, 1, 2, 0]]
     assert ranking.places.tolist() == [[[3, 3, 1], [3, 3, 1], [2, 2, 0]]]
+
+
+def test_maps_of_one_picture_share_its_random_sets(counting, small_scene):
+    """Three maps of one picture: its whole and its 4 x 2 sets are run once."""
+    images, _, maps = small_scene
+    classes, ids = torch.tensor([4, 0, 2]), ["a"] * 3
+    metric = SensitivityN(Perturber(counting), samples=4, sizes=2, patch=2)
+    metric.update(images=images[:1].expand(3, -1, -1, -1), classes=classes, maps=maps, ids=ids)
+    assert len(counting.shown) == 1 + 4 * 2
