@@ -22,6 +22,7 @@ from var_exp.metrics import (
     SensitivityN,
 )
 from var_exp.metrics.abpc import abpc
+from var_exp.metrics.base import Flag
 from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
 from var_exp.metrics.lerf import lerf_auc
 from var_exp.metrics.perturber import read_scores
@@ -291,3 +292,9 @@ def test_maps_of_one_picture_share_its_random_sets(counting, small_scene):
     metric = SensitivityN(Perturber(counting), samples=4, sizes=2, patch=2)
     metric.update(images=images[:1].expand(3, -1, -1, -1), classes=classes, maps=maps, ids=ids)
     assert len(counting.shown) == 1 + 4 * 2
+
+
+def test_nothing_is_tied_where_a_map_is_not_cut():
+    ranking = rank([torch.ones(1, 1, 2, 2)], torch.arange(4)[None], (2, 2), 1)
+    assert ranking.flags([0, 4]).tolist() == [0]
+    assert ranking.flags([0, 1, 4]).tolist() == [Flag.TIED]
