@@ -100,3 +100,12 @@ def test_mistakes(small_model, small_scene):
         average_drop(small_model, images, classes[:2], maps)
     with pytest.raises(ValueError, match="must be at least 1"):
         AverageDrop(small_model, max_batch=0)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_scale_of_a_map_does_not_matter_and_makes_no_ties(small_model, small_scene, scale):
+    images, classes, maps = small_scene
+    metric = AverageDrop(small_model)
+    metric.update(images=images, classes=classes, maps=scale * maps)
+    torch.testing.assert_close(metric.latest[0], average_drop(small_model, images, classes, maps))
+    assert metric.latest[1].tolist() == [0, 0, 0]

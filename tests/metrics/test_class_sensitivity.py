@@ -42,3 +42,11 @@ def test_constant_and_empty_maps_are_undefined_and_counted():
 def test_maps_of_other_shapes():
     with pytest.raises(ValueError, match="of one N, h and w"):
         class_sensitivity(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 3, 2))
+
+
+def test_rows_are_told_apart_by_sample_and_class():
+    metric = ClassSensitivity()
+    maps = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for sign, label, id in ((1, 0, "a"), (-1, 0, "a"), (-1, 1, "a"), (1, 0, "b")):
+        metric.update(maps=maps, other_maps=sign * maps, classes=torch.tensor([label]), ids=[id])
+    assert metric.compute().item() == pytest.approx(1 / 3)  # the second has been seen

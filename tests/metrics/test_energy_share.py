@@ -68,3 +68,12 @@ def test_direction_of_the_irrelevant_part():
 def test_masks_that_do_not_fit():
     with pytest.raises(ValueError, match=r"scope must be a bool tensor \[1, 6, 6\]"):
         energy_share(torch.ones(1, 1, 6, 6), REGION, SCOPE[:, :5])
+
+
+def test_rows_are_told_apart_by_sample_and_class():
+    metric, whole, outside = EnergyShare(), REGION.float()[:, None], (~REGION).float()[:, None]
+    for maps, label, id in ((whole, 0, "a"), (outside, 0, "a"), (outside, 1, "a"), (whole, 0, "b")):
+        metric.update(
+            maps=maps, regions=REGION, scope=SCOPE, classes=torch.tensor([label]), ids=[id]
+        )
+    assert metric.compute().item() == pytest.approx(2 / 3)  # the second has been seen

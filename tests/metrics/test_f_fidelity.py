@@ -23,7 +23,7 @@ def by_hand(model, images, classes, maps, marked, most, samples, patch):
         ]  # fmt: skip
         sums = [sum(map_[y, x].item() for y, x in cell) for cell in cells]
         order = sorted(range(len(cells)), key=lambda c: -sums[c])
-        count = round(marked * len(cells))
+        count = min(round(marked * len(cells)), len(cells) - 1)  # at least one is not marked
         removed = max(1, min(int(most * len(cells)), count, len(cells) - count))
         chance = torch.rand(samples, len(cells), generator=sample_generator(4, id)).tolist()
         means = []
@@ -40,7 +40,9 @@ def by_hand(model, images, classes, maps, marked, most, samples, patch):
     return torch.tensor(scores, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("marked", "most", "patch"), [(0.3, 0.2, 2), (0.5, 0.9, 3), (0.1, 0.1, 1)])
+@pytest.mark.parametrize(
+    ("marked", "most", "patch"), [(0.3, 0.2, 2), (0.5, 0.9, 3), (0.1, 0.1, 1), (0.99, 0.1, 2)]
+)
 def test_equals_a_plain_loop(small_model, small_scene, marked, most, patch):
     images, classes, maps = small_scene
     expected = by_hand(small_model, images, classes, maps, marked, most, 7, patch)

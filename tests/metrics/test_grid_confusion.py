@@ -136,3 +136,9 @@ def test_mistakes():
         grid_confusion(maps, cells.float())
     with pytest.raises(ValueError, match="magnitude must be positive or abs, got 'signed'"):
         GridConfusion("signed")
+
+
+def test_a_process_without_a_map_has_a_matrix_of_no_class():
+    metric = GridConfusion()
+    metric.sync()
+    assert metric.row_shape(GridConfusion.matrix_state)[-1] == 0

@@ -117,3 +117,8 @@ def test_refusals(scene):
         Intervention(model).update(
             images=images, classes=classes, asked=ASKED[:, :1], own=OWN, maps=maps
         )
+
+
+def test_a_score_is_the_difference_of_two_changes_where_the_map_is_deleted(small_model):
+    assert Intervention(small_model, "deleted").bounds == (-2, 2)
+    assert Intervention(small_model, "kept").bounds == (-1, 1)

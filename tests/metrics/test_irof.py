@@ -77,3 +77,13 @@ def test_without_scikit_image_one_sentence_says_what_to_do(scene, monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(ConfigError, match="metric irof needs scikit-image; pip install 'var_exp"):
         IROF(scene[0])
+
+
+def test_compactness_is_that_of_slic(scene):
+    for compactness in (1.0, 100.0):
+        image = scene[1][0]
+        scaled = (image - image.min()) / (image.max() - image.min())
+        expected = slic(
+            scaled.permute(1, 2, 0).numpy(), n_segments=30, compactness=compactness, start_label=0
+        )
+        np.testing.assert_array_equal(superpixels(image, 30, compactness), expected)

@@ -98,6 +98,15 @@ def test_scores_are_those_of_a_plain_loop(network, batch, order, variant):
     assert curve == pytest.approx(expected.mean(1).tolist(), abs=1e-6)
 
 
+def test_a_map_is_compared_with_itself_by_the_similarity_that_is_asked_for(network, batch):
+    """A constant one is like itself by SSIM, and has no correlation."""
+    for similarity, expected in (("ssim", [1, 1]), ("spearman", [math.nan] * 2)):
+        metric = ModelRandomization(similarity=similarity, stages=1)
+        update(metric, network, batch, "uniform_map")
+        found = metric.curve().tolist()
+        assert found == pytest.approx(expected, nan_ok=True)
+
+
 @pytest.mark.parametrize(("variant", "score"), [("edge_map", 1), ("random_map", 1)])
 def test_what_never_sees_the_model_stays(network, batch, variant, score):
     scores, _ = update(ModelRandomization(), network, batch, variant).latest

@@ -200,3 +200,14 @@ def test_maps_that_show_the_cue_and_maps_that_hide_it_are_told_apart(rival, sees
     worst = PartDeletion(Hans(100))
     worst.update(**given, maps=hidden)
     assert best.compute() > 0.3 > -0.3 > worst.compute()
+
+
+def test_two_parts_can_be_ranked_and_one_cannot(without):
+    for parts, flag in ((2, 0), (1, Flag.EMPTY_REGION)):
+        metric = PartDeletion(bent)
+        given = {"images": IMAGES, "classes": LABELS, "competitors": RIVALS, "maps": MAPS}
+        metric.update(without=without[:, :parts], ids=IDS, **given)
+        scores, flags = metric.latest
+        assert flags.tolist() == [flag] * N
+        expected = torch.full_like(scores, 1.0 if parts == 2 else torch.nan)
+        torch.testing.assert_close(scores.abs(), expected, equal_nan=True)

@@ -22,6 +22,7 @@ from var_exp.metrics import (
     SensitivityN,
 )
 from var_exp.metrics.abpc import abpc
+from var_exp.metrics.base import Flag
 from var_exp.metrics.insertion_deletion import deletion_auc, insertion_auc
 from var_exp.metrics.lerf import lerf_auc
 from var_exp.metrics.perturber import read_scores
@@ -270,6 +271,8 @@ def test_scores_are_read_from_the_logits():
     classes = torch.tensor([1])
     assert read_scores(logits, classes, "logit").tolist() == [[3.0, 0.0, 1.0]]
     assert read_scores(logits, classes, "accuracy").tolist() == [[1.0, 0.0, 0.0]]
+    independent = read_scores(logits - 1, classes, "accuracy", "sigmoid")
+    assert independent.tolist() == [[1.0, 0.0, 0.0]]  # a probability of 1/2 is not above it
     expected = logits.double().softmax(2)[:, :, 1]
     torch.testing.assert_close(read_scores(logits, classes, "probability"), expected)
 
@@ -280,3 +283,18 @@ def test_patches_are_ranked_by_their_sums():
     assert ranking.values[0].tolist() == [[4, 9, 7, 10]]
     assert ranking.order.tolist() == [[3, 1, 2, 0]]
     assert ranking.places.tolist() == [[[3, 3, 1], [3, 3, 1], [2, 2, 0]]]
+
+
+def test_maps_of_one_picture_share_its_random_sets(counting, small_scene):
+    """Three maps of one picture: its whole and its 4 x 2 sets are run once."""
+    images, _, maps = small_scene
+    classes, ids = torch.tensor([4, 0, 2]), ["a"] * 3
+    metric = SensitivityN(Perturber(counting), samples=4, sizes=2, patch=2)
+    metric.update(images=images[:1].expand(3, -1, -1, -1), classes=classes, maps=maps, ids=ids)
+    assert len(counting.shown) == 1 + 4 * 2
+
+
+def test_nothing_is_tied_where_a_map_is_not_cut():
+    ranking = rank([torch.ones(1, 1, 2, 2)], torch.arange(4)[None], (2, 2), 1)
+    assert ranking.flags([0, 4]).tolist() == [0]
+    assert ranking.flags([0, 1, 4]).tolist() == [Flag.TIED]

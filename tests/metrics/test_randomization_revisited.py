@@ -91,6 +91,20 @@ def test_a_constant_map_is_undefined(model, images):
     assert metric.latest[1].tolist() == [Flag.EMPTY_MAP, Flag.TIED, 0]
 
 
+@pytest.mark.parametrize(("made", "flag"), [(0.0, Flag.EMPTY_MAP), (2.0, 0)])
+def test_a_map_that_random_layers_make_empty_is_counted_and_a_constant_is_not(
+    model, images, made, flag
+):
+    class Constant(Reattribute):
+        def maps(self, key, change):
+            return torch.full((3, 1, 12, 13), made).double()
+
+    metric = EfficientRandomization()
+    maps = attribute(model, images)
+    metric.update(maps=maps, reattribute=Constant(model, images), ids=IDS)
+    assert metric.latest[1].tolist() == [flag] * 3
+
+
 @pytest.mark.parametrize(("order", "spans"), [
     ("bottom_up", [(0, 1), (0, 2)]),
     ("top_down", [(1, 2), (0, 2)]),
@@ -120,6 +134,7 @@ def test_the_similarity_of_averaged_maps_is_that_of_a_loop(model, images, order,
     for n, score in enumerate(metric.latest[0]):
         expected = [spearmanr(whole[n].flatten(), other[n].flatten()).statistic for other in random]
         assert score.item() == pytest.approx(sum(expected) / 2, rel=1e-9)
+    assert metric.curve().shape == (len(metric.places()),)
 
 
 def test_an_empty_map_stays_undefined_whatever_noise_makes_of_it(model, images):

@@ -111,3 +111,8 @@ def test_ties_that_decide_are_those_at_the_end_that_goes_first():
         metric = cls(lambda images: images.flatten(1), steps=1)
         metric.update(**inputs)
         assert metric.latest[1].tolist() == expected
+
+
+def test_an_order_that_is_none_is_refused(small_model, small_scene):
+    with pytest.raises(ValueError, match="order must be most_first or least_first, got 'first'"):
+        road(small_model, *small_scene, 4, order="first")

@@ -71,3 +71,10 @@ def test_groups_that_are_said_to_be_alike_do_not_count(small_model, small_scene)
 def test_one_group_is_refused(small_model):
     with pytest.raises(ValueError, match="groups must be at least 2, got 1; the paper takes 10"):
         SaCo(small_model, groups=1)
+
+
+def test_the_scale_of_a_map_matters_neither_to_it_nor_to_its_neighbours(small_model, small_scene):
+    images, classes, maps = small_scene
+    scales = torch.tensor([1.0, 1e-14, 1e14]).double().view(3, 1, 1, 1)
+    expected = saco(small_model, images, classes, maps, 5)
+    torch.testing.assert_close(saco(small_model, images, classes, scales * maps, 5), expected)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from var_exp.metrics import Segmentation
+from var_exp.metrics.base import Flag
 from var_exp.metrics.functional import segmentation
 
 
@@ -83,3 +84,21 @@ def test_a_picture_that_is_undefined_is_not_in_the_pool(scene):
 def test_an_unknown_measure_is_refused():
     with pytest.raises(ValueError, match="measure must be accuracy or miou, got 'iou'"):
         Segmentation("iou")
+
+
+def test_what_is_odd_about_a_map_is_counted(scene):
+    maps, regions = (tensor[:5].clone() for tensor in scene)
+    maps[0, 0, 0, 0], maps[1], maps[2] = torch.nan, 0, 2
+    regions[3] = False
+    metric = Segmentation("miou")
+    metric.update(maps=maps, regions=regions)
+    scores, flags = metric.latest
+    assert flags.tolist() == [
+        Flag.NON_FINITE,
+        Flag.EMPTY_MAP + Flag.TIED,
+        Flag.TIED,
+        Flag.EMPTY_REGION,
+        0,
+    ]
+    assert scores.isnan().tolist() == [True, False, False, True, False]
+    assert Segmentation().measure == "miou"

@@ -107,3 +107,11 @@ def test_mistakes(small_model, small_scene):
         sensitivity_n(small_model, *small_scene, samples=1)
     with pytest.raises(ValueError, match="sizes must be at least 1, got 0"):
         SensitivityN(small_model, sizes=0)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_scale_of_a_map_does_not_matter(small_model, small_scene, scale):
+    images, classes, maps = small_scene
+    expected = sensitivity_n(small_model, images, classes, maps, 10, 3, 2)
+    found = sensitivity_n(small_model, images, classes, scale * maps, 10, 3, 2)
+    torch.testing.assert_close(found, expected)

@@ -90,8 +90,6 @@ def _v_cycle(
     residual: Float[Tensor, "B C H W"], levels: list[tuple[Tensor, Tensor]]
 ) -> Float[Tensor, "B C H W"]:
     """Roughly solve for a residual: smooth, correct on the coarser grid, smooth again."""
-    if not levels:
-        return torch.zeros_like(residual)
     hole, smooth = levels[0]
     degree = _neighbours(torch.ones_like(hole))
     guess = smooth * residual

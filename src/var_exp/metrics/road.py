@@ -18,7 +18,7 @@ forward passes of ResNet-18 on a CPU. Source: Rong et al., "A Consistent and Eff
 Strategy for Attribution Methods", ICML 2022, arXiv:2202.00449.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar, Unpack, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -62,6 +62,8 @@ def road(
     Raises:
         ValueError: shapes that do not belong together, or an option out of its range.
     """
+    if order not in get_args(PixelOrder):
+        raise ValueError(f"order must be most_first or least_first, got '{order}'.")
     question = Question(as_perturber(model), images, classes, maps, baseline, **options)
     return _curves(question, order, steps)[0].mean(1)
 
