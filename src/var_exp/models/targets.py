@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
+from var_exp.models.grids import Grid
 from var_exp.models.kept import kept
 from var_exp.models.locality import NEAR, localities, locality
 from var_exp.models.spatial import Layout, Target
@@ -23,7 +24,7 @@ from var_exp.models.watched_outputs import Output, Trace
 from var_exp.models.watched_pass import trace
 from var_exp.types import ConfigError, Images, UnsupportedModel
 
-__all__ = ["Layout", "Target", "find_target", "find_token_grid", "token_places"]
+__all__ = ["Layout", "Target", "find_stages", "find_target", "find_token_grid", "token_places"]
 
 _Last: TypeAlias = tuple[Output, list[Target], Target | None]
 """An output, the ways to read it, and the one that the watched pass has shown to be right."""
@@ -53,6 +54,48 @@ def find_target(model: nn.Module, image: Images, layer: str | None = None) -> Ta
             "take a name from model.named_modules()."
         )
     return kept(model, _about(image, layer), lambda: _find(model, image, layer))
+
+
+def find_stages(model: nn.Module, image: Images, count: int) -> list[Target]:
+    """Find the last layer of each resolution, behind which all passes that is known of the picture.
+
+    As `find_target` without the layer, which the first of them is where nothing passes beside it;
+    inside a residual block, or one branch of two, is no stage's end. Costs as that.
+
+    Args:
+        model: Any module from images to logits.
+        image: [1, C, H, W].
+        count: Most resolutions, from the coarsest on.
+
+    Raises:
+        UnsupportedModel: there is but one, or the places of one could not be established.
+    """
+
+    def find() -> list[Target]:
+        watched = trace(model, image)
+        found: dict[Grid, Target] = {}
+        for output in reversed(watched.outputs):
+            placed = watched.place(output)
+            if placed is None or placed[0].grid in found or not watched.all_passes(output):
+                continue
+            marks = output.marks(watched.logits)
+            if marks is None or not placed[0].to_map(marks).isnan().any():
+                continue  # the class token alone is read
+            ways = watched.alike(output, placed[0])
+            local = watched.local(output, ways, placed[1]) or _local(model, image, ways)
+            if local is None or not watched.frame_known:
+                raise _not_local(type(model).__name__, output)
+            found[local.grid] = local
+            if len(found) == count:
+                break
+        if len(found) < min(count, 2):
+            raise UnsupportedModel(
+                f"the features of {type(model).__name__} through which all of the picture passes "
+                "have fewer than two resolutions; use method=layercam."
+            )
+        return list(found.values())
+
+    return kept(model, _about(image, "stages", count), find)
 
 
 def find_token_grid(model: nn.Module, image: Images, watched: Trace, count: int) -> Target | None:

@@ -89,6 +89,24 @@ class Trace:
         tokens = [each.without_graph() for each in self.outputs if len(each.shape) == 3]
         return replace(self, outputs=tokens, logits=self.logits.detach())
 
+    def all_passes(self, output: Output) -> bool:
+        """Whether nothing that the logits know of the image has come another way."""
+        assert output.edge is not None
+        assert self.logits.grad_fn is not None
+        seen, ahead = {output.edge.node}, [self.logits.grad_fn]
+        met = False
+        while ahead:
+            node = ahead.pop()
+            met = met or node is output.edge.node
+            if node in seen:
+                continue
+            seen.add(node)
+            following = [each for each, _ in node.next_functions if each is not None]
+            if not following:
+                return False  # the image: nothing else asks for a gradient
+            ahead += following
+        return met
+
     def place(self, output: Output) -> tuple[Target, Tensor] | None:
         """How an output lies, and how far from each of two patches twice it answers then, [2, 2].
 

@@ -90,6 +90,7 @@ CHECKS: dict[str, Check] = {
     "lime": Check(segments.lime, {"grid": 2, "samples": 9}, small=True),
     "lrp": Check(relevance.lrp),
     "occlusion": Check(masks.occlusion, {"window": 40, "stride": 24}, small=True),
+    "refine_cam": Check(cams.refine_cam),
     "rise": Check(masks.rise, {"masks": 6, "grid": 3}, small=True),
     "scorecam": Check(cams.scorecam, small=True, costly=True),
     "sglrp": Check(relevance.sglrp),

@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable
 from operator import itemgetter
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from var_exp.models.targets import find_target
+from var_exp.models.targets import find_stages, find_target
 from var_exp.support.checks.activations import guided
 from var_exp.support.checks.case import Case, per_class, relative_error
 
@@ -43,6 +44,39 @@ def layercam(case: Case) -> float:
     """Output of the layer by a forward hook, times its positive gradients by autograd."""
     features, gradients = _features(case)
     return relative_error(case.maps, _upsampled(case, (features * gradients.relu()).sum(1, True)))
+
+
+def refine_cam(case: Case) -> float:
+    """Outputs of the layers by forward hooks, positive gradients by autograd, NumPy's logaddexp."""
+    stages = find_stages(case.model, case.image, case.method.layers)
+    runs: list[list[Tensor]] = [[] for _ in stages]
+
+    def hook(found: list[Tensor]) -> Callable[[object, object, Tensor], Tensor]:
+        def keep(_module: object, _inputs: object, output: Tensor) -> Tensor:
+            found.append(output)
+            return output.clone()  # a later layer may work in place on it
+
+        return keep
+
+    handles = [
+        case.model.get_submodule(stage.name).register_forward_hook(hook(found))
+        for stage, found in zip(stages, runs, strict=True)
+    ]
+    logits = case.model(case.image.clone().requires_grad_())[0]
+    for handle in handles:
+        handle.remove()
+    inverse = []
+    for stage, found in zip(stages, runs, strict=True):
+        output = found[stage.run]
+        gradients = per_class(logits[case.classes[0]], output)
+        features = stage.to_map(output.detach())
+        cams = (features * stage.to_map(gradients).relu()).sum(1, True).relu()
+        fine = _upsampled(case, cams)
+        fine = fine - fine.amin((2, 3), keepdim=True)
+        largest = fine.amax((2, 3), keepdim=True)
+        inverse.append((largest / fine).nan_to_num(nan=torch.inf, posinf=torch.inf).numpy())
+    mean = np.logaddexp.reduce(np.stack(inverse)) - math.log(len(stages))
+    return relative_error(case.maps, torch.from_numpy(1 / mean))
 
 
 def finer_cam(case: Case) -> float:
