@@ -30,7 +30,7 @@ def swin():
 RULES = {"lrp", "sglrp", "clrp", "attnlrp", "libragrad"}  # go back under their rules, too
 CAMS = {
     *("gradcam", "gradcam_plus_plus", "layercam", "hirescam", "scorecam", "guided_gradcam"),
-    *("finer_cam", "case", "ablation_cam", "eigen_cam"),
+    *("finer_cam", "case", "ablation_cam", "eigen_cam", "refine_cam"),
 }
 ATTENTION = {"attention_rollout", "transformer_attribution", "attention_gradcam"}
 # forward passes, of so many pictures together, and backward passes to the image

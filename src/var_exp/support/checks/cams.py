@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,10 +52,12 @@ def refine_cam(case: Case) -> float:
     stages = find_stages(case.model, case.image, case.method.layers)
     runs: list[list[Tensor]] = [[] for _ in stages]
 
-    def hook(found: list[Tensor]) -> Callable[[object, object, Tensor], Tensor]:
-        def keep(_module: object, _inputs: object, output: Tensor) -> Tensor:
-            found.append(output)
-            return output.clone()  # a later layer may work in place on it
+    def hook(found: list[Tensor]) -> Callable[[object, object, Any], object]:
+        def keep(_module: object, _inputs: object, output: Any) -> object:
+            several = isinstance(output, tuple)
+            found.append(output[0] if several else output)
+            same = found[-1].clone()  # a later layer may work in place on it
+            return (same, *output[1:]) if several else same
 
         return keep
 
