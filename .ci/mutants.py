@@ -12,7 +12,7 @@ changed here. Prints how many of each room the tests killed, and what survived.
 What survives since it changes nothing. In Python: `strict=` where the lists are of one length by
 construction, `encoding=` of what is ASCII, the type of a mask or of whole numbers, the device where
 there is but one, an argument that is taken and not read, a divisor where the quotient is 0 or not
-used, resizing to the same size, what only makes a solver faster. The default of an argument is seen
+used, resizing to the same size, what only makes it faster. The default of an argument is seen
 by tests that read signatures (`tests/metrics/test_options.py`), which mutmut's stand-ins hide; what
 several processes agree on, by `tests/cli`. In the script, 8 of its 127 mutants: a loop that goes
 one too far (`<` → `<=` in lines 21, 57, 68, 82 and 84), for beyond its end an array reads as what
@@ -139,6 +139,8 @@ def alone(folder: Path, name: str, tests: list[str]) -> str:
         )
     except subprocess.TimeoutExpired:
         return "timeout"
+    if done.returncode < 0:  # by the system: an endless loop that takes all memory
+        return "killed"
     return {0: "survived", 1: "killed"}.get(done.returncode, f"exit {done.returncode}")
 
 
