@@ -29,12 +29,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+_MEMORY = 16 << 30  # bytes of a mutant in a process of its own: an endless loop may ask for all
 SCRIPT = "competition.js"
 ROOMS = {  # what is changed, and the tests that are to notice
     "refine": (["refine/*.py"], ["tests/refine"]),
@@ -136,11 +138,10 @@ def alone(folder: Path, name: str, tests: list[str]) -> str:
             check=False,
             capture_output=True,
             timeout=600,
+            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (_MEMORY, _MEMORY)),
         )
     except subprocess.TimeoutExpired:
         return "timeout"
-    if done.returncode < 0:  # by the system: an endless loop that takes all memory
-        return "killed"
     return {0: "survived", 1: "killed"}.get(done.returncode, f"exit {done.returncode}")
 
 
