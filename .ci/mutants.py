@@ -12,7 +12,7 @@ changed here. Prints how many of each room the tests killed, and what survived.
 What survives since it changes nothing. In Python: `strict=` where the lists are of one length by
 construction, `encoding=` of what is ASCII, the type of a mask or of whole numbers, the device where
 there is but one, an argument that is taken and not read, a divisor where the quotient is 0 or not
-used, resizing to the same size, what only makes a solver faster. The default of an argument is seen
+used, resizing to the same size, what only makes it faster. The default of an argument is seen
 by tests that read signatures (`tests/metrics/test_options.py`), which mutmut's stand-ins hide; what
 several processes agree on, by `tests/cli`. In the script, 8 of its 127 mutants: a loop that goes
 one too far (`<` → `<=` in lines 21, 57, 68, 82 and 84), for beyond its end an array reads as what
@@ -29,12 +29,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+_MEMORY = 16 << 30  # bytes of a mutant in a process of its own: an endless loop may ask for all
 SCRIPT = "competition.js"
 ROOMS = {  # what is changed, and the tests that are to notice
     "refine": (["refine/*.py"], ["tests/refine"]),
@@ -136,6 +138,7 @@ def alone(folder: Path, name: str, tests: list[str]) -> str:
             check=False,
             capture_output=True,
             timeout=600,
+            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (_MEMORY, _MEMORY)),
         )
     except subprocess.TimeoutExpired:
         return "timeout"

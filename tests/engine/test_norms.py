@@ -36,13 +36,21 @@ CALLS = {
         x(), per_channel(), per_channel() + 1, per_channel(), -per_channel(), eps=1e-3
     ),
     "normalize": lambda f: f(x(), dim=1),
+    "normalize along torch's own axis": lambda f: f(x()),
+    "norm of all": lambda f: f(x()),
+    "norm along one axis": lambda f: f(x(), 2, 1),
+    "norm along several, kept": lambda f: f(x(), "fro", (2, 3), True),
+    "norm in another type": lambda f: f(x().float(), 2, 1, dtype=torch.float64),
+    "addcmul": lambda f: f(x(), x() + 1, x() - 2),
+    "addcmul of a multiple": lambda f: f(x(), x() + 1, x() - 2, value=3),
 }
 
 
 @pytest.mark.parametrize("case", CALLS)
 def test_the_parts_make_up_the_call(case):
     name = case.split()[0]
-    torch.testing.assert_close(CALLS[case](NORMS[name]), CALLS[case](getattr(F, name)))
+    of_torch = {"norm": torch.norm, "addcmul": torch.addcmul}.get(name) or getattr(F, name)
+    torch.testing.assert_close(CALLS[case](NORMS[name]), CALLS[case](of_torch))
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "group_norm", "rms_norm"])

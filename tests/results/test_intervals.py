@@ -117,7 +117,7 @@ def test_what_has_no_interval():
     assert nothing.pictures == 0
     one = estimate(np.array([0.1, 0.3]), np.zeros(2, dtype=int))
     assert one.value == pytest.approx(0.2)
-    assert all(map(math.isnan, figures(one)[1:]))
+    assert all(map(math.isnan, (*figures(one)[1:], one.error)))
     assert one.pictures == 1
 
 

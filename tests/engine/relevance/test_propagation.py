@@ -467,6 +467,19 @@ def test_what_has_no_rule_is_refused_by_name(middle, name, draw, image):
         propagated(lambda x: middle(F.conv2d(x, stem)).flatten(1)[:, :4], image)
 
 
+@pytest.mark.parametrize("weight", [(4, 18), (4, 2, 3, 3)])
+def test_a_z_box_of_what_is_no_convolution_of_these_channels_is_refused(weight, image, draw):
+    """A linear layer with as many bounds as inputs; a convolution of two channels with three."""
+    layer, first = draw(*weight), z_box(draw(18 if len(weight) == 2 else 3), draw(1))
+
+    def forward(x):
+        call = F.linear(x.flatten(1), layer) if layer.ndim == 2 else F.conv2d(x, layer)
+        return call.flatten(1)
+
+    with pytest.raises(UnsupportedModel, match="the z-box rule needs a first layer"):
+        propagated(forward, image, composite(first))
+
+
 def test_scripted_functions_are_refused(net, image):
     scripted = torch.jit.CompilationUnit("def f(x):\n    return x * torch.sigmoid(x)\n")
     with pytest.raises(UnsupportedModel, match="no relevance rule"):
