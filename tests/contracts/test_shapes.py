@@ -25,7 +25,7 @@ with install_import_hook([f"var_exp.{room}" for room in rooms], "beartype.bearty
 
 torch.manual_seed(0)
 model = torch.nn.Sequential(
-    torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, padding=1),
+    torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, 2, 1),
     torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 6),
 ).eval()
 vit = timm.create_model("test_vit", img_size=24, patch_size=8, num_classes=6).eval()

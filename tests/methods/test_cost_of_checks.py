@@ -30,7 +30,7 @@ def swin():
 RULES = {"lrp", "sglrp", "clrp", "attnlrp", "libragrad"}  # go back under their rules, too
 CAMS = {
     *("gradcam", "gradcam_plus_plus", "layercam", "hirescam", "scorecam", "guided_gradcam"),
-    *("finer_cam", "case", "ablation_cam", "eigen_cam", "refine_cam"),
+    *("finer_cam", "case", "ablation_cam", "eigen_cam"),
 }
 ATTENTION = {"attention_rollout", "transformer_attribution", "attention_gradcam"}
 # forward passes, of so many pictures together, and backward passes to the image
@@ -40,6 +40,7 @@ COSTS = {
     "deeplift": (3, 3 + 2, 2),
     "fullgrad": (2 + 1 + 2, 3 + 6 + 3, 2),  # where it has tokens
     **dict.fromkeys(CAMS | ATTENTION, (2 + 1, 3 + 6, 1)),  # and the watched pass
+    "refine_cam": (2 + 2, 3 + 12, 1),  # and the places of a map of 4 x 4
     "legrad": (2 + 1 + 2, 3 + 6 + 4, 1),
 }
 

@@ -42,6 +42,7 @@ FAST = (
     "ig",
     "gradcam",
     "layercam",
+    "refine_cam",
     "occlusion",
 )
 
@@ -49,7 +50,7 @@ FAST = (
 @pytest.mark.parametrize("name", SMALL)
 def test_maps_are_those_of_the_network_as_it_was(name):
     model = network(name, **SMALL[name])
-    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double()
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1)).double()
     state = {key: value.clone() for key, value in model.state_dict().items()}
     for alias in FAST:
         method = get_method(alias, **({"steps": 3} if alias == "ig" else {}))
