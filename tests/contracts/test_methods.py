@@ -79,7 +79,7 @@ def model(request, alias):
             get_method(alias).check(model, torch.randn(1, 3, 32, 32))
         pytest.skip("refuses a network without attention")
     if request.param is vit and alias in NOT_ON_A_VIT:
-        with pytest.raises(UnsupportedModel, match="has attention|two resolutions"):
+        with pytest.raises(UnsupportedModel, match=r"has attention|two resolutions"):
             get_method(alias).check(model, torch.randn(1, 3, 32, 32))
         pytest.skip("refuses a plain transformer")
     return model

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from var_exp.engine.attention import attention_matrices, find_tokens
 from var_exp.engine.gradients import reduced_gradients
+from var_exp.methods.cam import in_unit_range
 from var_exp.methods.method import Method
 from var_exp.models.spatial import to_pixels
 from var_exp.types import Classes, Images, Maps
@@ -59,7 +60,4 @@ class AttentionGradCAM(Method):
             return (rows * slopes.mean(3, keepdim=True)).mean((1, 2)).relu()
 
         cams = reduced_gradients(model, images, classes, lambda _: attention_matrices(), weigh)
-        lowest, highest = cams.aminmax(dim=2, keepdim=True)
-        span = highest - lowest
-        scaled = (cams - lowest) / torch.where(span > 0, span, torch.ones_like(span))
-        return to_pixels(scaled.unflatten(2, tokens.grid), images, tokens.frame)
+        return to_pixels(in_unit_range(cams).unflatten(2, tokens.grid), images, tokens.frame)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -110,6 +111,14 @@ def weighted_sum(
     """Sum the channels with the weights of each class."""
     cams: Tensor = (weights @ features.flatten(2)).unflatten(2, features.shape[2:])
     return cams
+
+
+def in_unit_range(values: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows n"]:
+    """Bring each row to [0, 1], least value 0 and largest 1; zeros where all are alike."""
+    lowest, highest = values.aminmax(dim=-1, keepdim=True)
+    span = highest - lowest
+    scaled: Tensor = (values - lowest) / torch.where(span > 0, span, torch.ones_like(span))
+    return scaled
 
 
 def other_logits(

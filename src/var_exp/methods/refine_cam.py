@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from var_exp.engine.chunks import check_at_least_one
 from var_exp.engine.gradients import changed_output, reduced_gradients
+from var_exp.methods.cam import in_unit_range
 from var_exp.methods.method import Method
 from var_exp.models.targets import find_stages
 from var_exp.types import Classes, Images, Maps
@@ -84,7 +85,8 @@ class RefineCAM(Method):
             fine = []
             for stage, output, gradient in zip(stages, features, gradients, strict=True):
                 cams = (stage.to_map(output) * stage.to_map(gradient).relu()).sum(1, keepdim=True)
-                fine.append(_in_unit_range(stage.to_pixels(cams.relu(), images)[:, 0]))
+                pixels = stage.to_pixels(cams.relu(), images)[:, 0]
+                fine.append(in_unit_range(pixels.flatten(2)).view_as(pixels))
             return soft_minimum(torch.stack(fine))
 
         return reduced_gradients(model, images, classes, collect, mixed)
@@ -95,11 +97,3 @@ def soft_minimum(maps: Float[Tensor, "L B c H W"]) -> Float[Tensor, "B c H W"]:
     inverse = 1 / maps  # infinite at 0
     mixed: Tensor = 1 / (inverse.logsumexp(0) - log(len(maps)))
     return mixed
-
-
-def _in_unit_range(maps: Float[Tensor, "B c H W"]) -> Float[Tensor, "B c H W"]:
-    """Least value 0, largest 1; zeros where all values are alike."""
-    least, most = maps.aminmax(dim=2, keepdim=True)
-    least, most = least.amin(3, keepdim=True), most.amax(3, keepdim=True)
-    scaled: Tensor = (maps - least) / (most - least)
-    return scaled.nan_to_num(0)

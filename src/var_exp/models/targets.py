@@ -81,8 +81,7 @@ def find_stages(model: nn.Module, image: Images, count: int) -> list[Target]:
             marks = output.marks(watched.logits)
             if marks is None or not placed[0].to_map(marks).isnan().any():
                 continue  # the class token alone is read
-            ways = watched.alike(output, placed[0])
-            local = watched.local(output, ways, placed[1]) or _local(model, image, ways)
+            local = _settled(model, image, watched, output, placed)
             if local is None or not watched.frame_known:
                 raise _not_local(type(model).__name__, output)
             found[local.grid] = local
@@ -117,9 +116,7 @@ def find_token_grid(model: nn.Module, image: Images, watched: Trace, count: int)
         if len(output.shape) == 3 and output.shape[1] == count:
             placed = watched.place(output)
             if placed is not None:
-                target, away = placed
-                ways = watched.alike(output, target)
-                local = watched.local(output, ways, away) or _local(model, image, ways)
+                local = _settled(model, image, watched, output, placed)
                 if local is not None:
                     return local
     return None
@@ -217,6 +214,15 @@ def _find_token_places(model: nn.Module, image: Images) -> dict[int, Target | No
         local = [target for target, away in known if bool((away <= NEAR).all())]
         found[count] = local[0] if 4 * len(local) >= len(placed) else None
     return found
+
+
+def _settled(
+    model: nn.Module, image: Images, watched: Trace, output: Output, placed: tuple[Target, Tensor]
+) -> Target | None:
+    """The way to read an output, as `Trace.place` has it, by this pass or else patch by patch."""
+    target, away = placed
+    ways = watched.alike(output, target)
+    return watched.local(output, ways, away) or _local(model, image, ways)
 
 
 def _local(model: nn.Module, image: Images, targets: list[Target]) -> Target | None:

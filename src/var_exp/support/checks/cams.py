@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from var_exp.models.spatial import Target
 from var_exp.models.targets import find_stages, find_target
 from var_exp.support.checks.activations import guided
 from var_exp.support.checks.case import Case, per_class, relative_error
@@ -49,36 +50,14 @@ def layercam(case: Case) -> float:
 
 def refine_cam(case: Case) -> float:
     """Outputs of the layers by forward hooks, positive gradients by autograd, NumPy's logaddexp."""
-    stages = find_stages(case.model, case.image, case.method.layers)
-    runs: list[list[Tensor]] = [[] for _ in stages]
-
-    def hook(found: list[Tensor]) -> Callable[[object, object, Any], object]:
-        def keep(_module: object, _inputs: object, output: Any) -> object:
-            several = isinstance(output, tuple)
-            found.append(output[0] if several else output)
-            same = found[-1].clone()  # a later layer may work in place on it
-            return (same, *output[1:]) if several else same
-
-        return keep
-
-    handles = [
-        case.model.get_submodule(stage.name).register_forward_hook(hook(found))
-        for stage, found in zip(stages, runs, strict=True)
-    ]
-    logits = case.model(case.image.clone().requires_grad_())[0]
-    for handle in handles:
-        handle.remove()
     inverse = []
-    for stage, found in zip(stages, runs, strict=True):
-        output = found[stage.run]
-        gradients = per_class(logits[case.classes[0]], output)
-        features = stage.to_map(output.detach())
-        cams = (features * stage.to_map(gradients).relu()).sum(1, True).relu()
-        fine = _upsampled(case, cams)
+    for stage in find_stages(case.model, case.image, case.method.layers):
+        features, gradients = _features(case, target=stage)
+        fine = _upsampled(case, (features * gradients.relu()).sum(1, True).relu())
         fine = fine - fine.amin((2, 3), keepdim=True)
         largest = fine.amax((2, 3), keepdim=True)
         inverse.append((largest / fine).nan_to_num(nan=torch.inf, posinf=torch.inf).numpy())
-    mean = np.logaddexp.reduce(np.stack(inverse)) - math.log(len(stages))
+    mean = np.logaddexp.reduce(np.stack(inverse)) - math.log(len(inverse))
     return relative_error(case.maps, torch.from_numpy(1 / mean))
 
 
@@ -157,23 +136,29 @@ def _gradcam(case: Case, score: Callable[[Tensor], Tensor] | None = None) -> Ten
     return (features * gradients.mean((2, 3), keepdim=True)).sum(1, keepdim=True)
 
 
-def _features(case: Case, score: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
-    """Output [1, D, h, w] of the target layer and gradients [n, D, h, w] of n scores there.
+def _features(
+    case: Case, score: Callable[[Tensor], Tensor] | None = None, target: Target | None = None
+) -> tuple[Tensor, Tensor]:
+    """Output [1, D, h, w] of a layer and gradients [n, D, h, w] of n scores there.
 
-    The scores are those of the classes, or made from the logits [N].
+    The scores are those of the classes, or made from the logits [N]; the layer is the method's own
+    where none is given.
     """
-    target = find_target(case.model, case.image, case.method.layer)
+    target = target or find_target(case.model, case.image, case.method.layer)
     outputs: list[Tensor] = []
 
-    def keep(_module: object, _inputs: object, output: Tensor) -> Tensor:
-        outputs.append(output)
-        return output.clone()  # a later layer may work in place on it
+    def keep(_module: object, _inputs: object, output: Any) -> object:
+        several = isinstance(output, tuple)
+        outputs.append(output[0] if several else output)
+        same = outputs[-1].clone()  # a later layer may work in place on it
+        return (same, *output[1:]) if several else same
 
     handle = case.model.get_submodule(target.name).register_forward_hook(keep)
     logits = case.model(case.image.clone().requires_grad_())[0]
     handle.remove()
     scores = logits[case.classes[0]] if score is None else score(logits)
-    return target.to_map(outputs[0].detach()), target.to_map(per_class(scores, outputs[0]))
+    point = outputs[target.run]
+    return target.to_map(point.detach()), target.to_map(per_class(scores, point))
 
 
 def _without(case: Case, channel: int) -> Callable[[object, object, Tensor], Tensor]:
