@@ -17,6 +17,7 @@ from var_exp.completion import main as complete
 from var_exp.conf_files import conf_dir, did_you_mean
 from var_exp.errors import VarExpError
 from var_exp.interruption import INTERRUPTED, STOPPED, on_ctrl_c
+from var_exp.kept_memory import keep_freed_memory
 from var_exp.parsers import explain_parser, figures_parser, support_parser, sweep_parser
 from var_exp.printing import printing
 
@@ -154,6 +155,7 @@ def _explain(arguments: Sequence[str]) -> int:
 
         from var_exp.explaining import explain
     out = Path(options.out or f"{Path(options.picture).stem}_why.png")
+    keep_freed_memory()
     try:
         why = explain(
             options.model,

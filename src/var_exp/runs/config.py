@@ -25,6 +25,7 @@ import var_exp.runs.naming  # noqa: F401 (Hydra asks it for the folder of a run)
 from var_exp.conf_files import did_you_mean
 from var_exp.errors import AlreadyFinished, CannotWrite, ConfigError, VarExpError
 from var_exp.interruption import INTERRUPTED, STOPPED, on_ctrl_c
+from var_exp.kept_memory import keep_freed_memory
 from var_exp.parsers import accept_hydras_flags
 from var_exp.printing import printing
 from var_exp.registry import problems
@@ -93,6 +94,7 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     folder = Path(HydraConfig.get().runtime.output_dir)
     of_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
     (folder / FAILED).unlink(missing_ok=True)
+    keep_freed_memory()
     try:
         with printing():
             return job(cfg, folder)
