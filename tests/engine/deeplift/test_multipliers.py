@@ -202,6 +202,18 @@ def test_normalised_vectors():
         jacobian(lambda x: x.norm(1, dim=1, keepdim=True), x, x0)
 
 
+def test_a_rectifier_between_equal_points_has_its_derivative():
+    """Its input, a - b, does not change; what it hands on does not depend on rounding."""
+
+    def unit(x):
+        return (x[:, :1] - x[:, 1:]).relu()
+
+    assert_is(jacobian(unit, [1.0, 0.5], [2.0, 1.5]), [[-1.0, 1.0]])
+    assert_is(jacobian(unit, [0.5, 1.0], [1.5, 2.0]), [[0.0, 0.0]])
+    near = jacobian(unit, [1.0, 0.5], [2.0, 1.5 + 1e-7], torch.float32)
+    assert_is(near, [[-1.0, 1.0]], 1e-6)
+
+
 def test_max_pooling():
     def pool(x):
         return F.max_pool1d(x[:, None], 2).flatten(1)
@@ -237,6 +249,8 @@ def test_overlapping_windows_add_up():
         lambda x: F.max_pool2d(x, (2, 3), stride=(1, 2), dilation=2),
         lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True),
         lambda x: torch.max_pool2d(x, 2),
+        lambda x: F.max_pool2d(x, 2, 3),
+        lambda x: F.max_pool2d(x, 3, (3, 2), dilation=(2, 1)),
         lambda x: F.adaptive_max_pool2d(x, (4, 2)),
         lambda x: F.max_pool3d(x.unsqueeze(2), (1, 2, 2)),
         lambda x: x.amax((2, 3)),

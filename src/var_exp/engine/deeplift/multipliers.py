@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from var_exp.engine.calls import DIVISION_CALLS, ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
 from var_exp.engine.deeplift.equal_rows import copied, of_one_row, one_row, run_once
-from var_exp.engine.deeplift.surrogates import multiplied, weighted_sum, with_values
+from var_exp.engine.deeplift.surrogates import columns_apart, multiplied, weighted_sum, with_values
 from var_exp.types import UnsupportedModel
 
 MultiplierRule: TypeAlias = Callable[
@@ -67,6 +67,18 @@ def _elementwise(
     return multiplied(tensors[0], slope, value), value0
 
 
+def _relu(
+    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Slope of the rectifier, which rounding does not blur; its derivative between equal points."""
+    value, value0 = _values(call, tensors, baselines)
+    x, x0 = tensors[0].detach(), baselines[0]
+    slope = (value - value0).div_(x - x0)
+    if slope.sum().isnan():  # 0 / 0
+        slope = torch.where(x == x0, x > 0, slope)
+    return multiplied(tensors[0], slope, value), value0
+
+
 def _root(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
@@ -89,15 +101,16 @@ def _max_pooling(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     value, value0 = _values(call, tensors, baselines)
-    pads, places = _windows(call, value)
+    pads, places, stride = _windows(call, value)
     signal, reference = (
         functional.pad(x, pads, value=-torch.inf) for x in (tensors[0], one_row(baselines[0]))
     )
     x, x0 = (
-        [padded[place].contiguous() for place in places] for padded in (signal.detach(), reference)
+        [columns_apart(padded, stride)[place].contiguous() for place in places]
+        for padded in (signal.detach(), reference)
     )
     slopes = _slopes_of_winners(x, x0, value, value0)
-    return weighted_sum(signal, places, slopes, value), value0
+    return weighted_sum(signal, stride, places, slopes, value), value0
 
 
 def _amax(
@@ -112,7 +125,8 @@ def _amax(
     )
     ends = (each.reshape(signal.shape[1:]) for each in (value, value0))
     slopes = _slopes_of_winners(list(signal.detach()), list(reference), *ends)
-    return weighted_sum(signal, range(len(signal)), slopes, value), value0
+    places = [(0, i) for i in range(len(signal))]
+    return weighted_sum(signal, 1, places, slopes, value), value0
 
 
 def _slopes_of_winners(
@@ -140,11 +154,12 @@ def _slopes_of_winners(
     ]
 
 
-def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """Padding of the input (negative where it cuts what no window sees), and places in windows.
+def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, ...]], int]:
+    """Padding of the input, places in windows, and the stride along the last axis.
 
-    Each place, such as the upper left one, is an index of the padded input that gives its values in
-    all windows, in the shape of the output.
+    The padding is negative where it cuts what no window sees. Each place, such as the upper left
+    one, is an index of `columns_apart` of the padded input that gives its values in all windows,
+    in the shape of the output.
     """
     dims = int(pooling.name[-2])  # the name ends in their number, as in max_pool2d
     sizes, counts = pooling.input.shape[-dims:], output.shape[-dims:]
@@ -163,12 +178,16 @@ def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, 
     starts = [range(0, d * k, d) for d, k in zip(dilation, kernel, strict=True)]
     for i in reversed(range(dims)):  # as `pad` wants them
         end = (counts[i] - 1) * stride[i] + starts[i][-1] + 1
+        if i == dims - 1:
+            end = -(-end // stride[i]) * stride[i]  # whole columns
         pads += [padding[i], end - padding[i] - sizes[i]]
     places = []
-    for place in product(*starts):
-        spans = zip(place, counts, stride, strict=True)
-        places.append((..., *(slice(at, at + (n - 1) * by + 1, by) for at, n, by in spans)))
-    return pads, places
+    for *place, last in product(*starts):
+        first, column = divmod(last, stride[-1])
+        spans = zip(place, counts, stride, strict=False)
+        rows = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in spans)
+        places.append((column, ..., *rows, slice(first, first + counts[-1])))
+    return pads, places, stride[-1]
 
 
 def _pooling_options(
@@ -259,6 +278,7 @@ _ONE_INPUT: dict[str, MultiplierRule] = {
         ),
         _max_pooling,
     ),
+    "relu": _relu,
     "amax": _amax,
     "sqrt": _root,
     "square": _square,

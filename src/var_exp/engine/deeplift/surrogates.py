@@ -13,14 +13,21 @@ def multiplied(x: Tensor, slopes: Tensor, values: Tensor) -> Tensor:
     return result
 
 
-def weighted_sum(
-    x: Tensor, places: Sequence[Any], slopes: Sequence[Tensor], values: Tensor
-) -> Tensor:
-    """The values, with the backward pass of Σ slopes[i] · x[places[i]].
+def columns_apart(x: Tensor, stride: int) -> Tensor:
+    """View of x [..., stride * n] as [stride, ..., n], every stride-th column together."""
+    apart: Tensor = x.unflatten(-1, (-1, stride))
+    return apart.movedim(-1, 0)
 
-    Autograd would make a tensor of the size of x for every place.
+
+def weighted_sum(
+    x: Tensor, stride: int, places: Sequence[Any], slopes: Sequence[Tensor], values: Tensor
+) -> Tensor:
+    """The values, with the backward pass of Σ slopes[i] · columns_apart(x, stride)[places[i]].
+
+    Autograd would make a tensor of the size of x for every place. Windows that are `stride` apart
+    meet neighbours in memory where the columns are apart, which takes a third of the time.
     """
-    result: Tensor = _WeightedSum.apply(x, places, slopes, (values,))
+    result: Tensor = _WeightedSum.apply(x, stride, places, slopes, (values,))
     return result
 
 
@@ -40,17 +47,23 @@ class _Multiply(torch.autograd.Function):
 class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, places: Sequence[Any], slopes: Sequence[Tensor], values: tuple[Tensor]
+        ctx: Any,
+        x: Tensor,
+        stride: int,
+        places: Sequence[Any],
+        slopes: Sequence[Tensor],
+        values: tuple[Tensor],
     ) -> Tensor:
-        ctx.shape, ctx.places, ctx.slopes = x.shape, places, slopes
+        ctx.shape, ctx.stride, ctx.places, ctx.slopes = x.shape, stride, places, slopes
         return values[0]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        total = gradients[0].new_zeros(ctx.shape)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        *others, columns = ctx.shape
+        total = gradients[0].new_zeros(ctx.stride, *others, columns // ctx.stride)
         for place, slope in zip(ctx.places, ctx.slopes, strict=True):
             total[place].addcmul_(slope, gradients[0].reshape(slope.shape))
-        return total, None, None, None
+        return total.movedim(0, -1).flatten(-2), None, None, None, None
 
 
 def with_values(surrogate: Tensor, values: Tensor) -> Tensor:
