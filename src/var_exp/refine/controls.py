@@ -42,18 +42,25 @@ def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tens
             f"and {list(refined.shape)}; refine these very base maps."
         )
     magnitudes = base.flatten(2).abs().flatten(0, 1)
+    holds_nan = bool(magnitudes.sum().isnan())
     counts = refined.flatten(2).count_nonzero(2).flatten()
     kept = torch.zeros_like(magnitudes, dtype=torch.bool)
     for row, values, count in zip(kept, magnitudes, counts.tolist(), strict=True):
-        _mark_largest(row, values, count)
+        _mark_largest(row, values, count, holds_nan)
     return base * kept.view_as(base)
 
 
-def _mark_largest(marks: Bool[Tensor, " n"], values: Float[Tensor, " n"], count: int) -> None:
+def _mark_largest(
+    marks: Bool[Tensor, " n"], values: Float[Tensor, " n"], count: int, holds_nan: bool
+) -> None:
     """Mark the largest values, NaN above all; among equal ones the first. By selection, no sort."""
     if count == 0:
         return
     least = _of_rank(values, len(values) - count)
+    if not holds_nan:
+        torch.ge(values, least, out=marks)
+        if marks.count_nonzero() == count:  # no equal value is left out
+            return
     if least.isnan():
         equal = values.isnan()
     else:
