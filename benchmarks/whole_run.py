@@ -25,6 +25,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from var_exp.data.batches import collate
+from var_exp.kept_memory import keep_freed_memory
 from var_exp.registry import conf_dir
 from var_exp.runs.arguments import open_key
 from var_exp.runs.config import check
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000, help="grids of four")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
+    keep_freed_memory()  # as the command does, for all ways alike
     count = [f"data.count={4 * given.pictures}", f"random_competitors={given.pictures // 10}"]
     common = [*given.options, *count, "logger=none", "trainer=cpu", "pictures=0"]
     ways: dict[str, Callable[[], None]] = {
