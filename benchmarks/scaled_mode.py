@@ -6,9 +6,8 @@
 
 Grids of critters, or of photographs; the grid pointing game of each of a grid's four classes,
 before and after VAR with each setting. K = 2 lets a class compete with the next one of the grid, 4
-with the whole grid, 8 and 16 with other classes too. The scale "class" divides each class's map by
-its own root mean square, so that all classes enter the competition alike; it is no option of VAR,
-and tried here alone. What is done lies in --out and is not done again.
+with the whole grid, 8 and 16 with other classes too. What is done lies in --out and is not done
+again.
 """
 
 import argparse
@@ -30,7 +29,7 @@ from var_exp.registry import from_alias
 from var_exp.results.intervals import estimate
 from var_exp.types import UnsupportedModel
 
-SCALES = {"none": [10.0], "max": [10.0, 30.0], "rms": [1.0, 3.0, 10.0], "class": [3.0]}
+SCALES = {"none": [10.0], "max": [10.0, 30.0], "rms": [1.0, 3.0, 10.0], "class_rms": [3.0]}
 TAUS = [0.01, 0.05]
 SETTINGS = [
     (scale, temperature, magnitude, channels, tau)
@@ -50,8 +49,8 @@ FEW = [  # with --few: paper mode, the chosen setting, and what differs from it 
     ("rms", 3.0, "positive", "sum", 0.01),
     ("rms", 3.0, "signed", "separate", 0.01),
     ("rms", 3.0, "abs", "separate", 0.01),
-    ("class", 3.0, "signed", "sum", 0.01),
-    ("class", 3.0, "abs", "separate", 0.01),
+    ("class_rms", 3.0, "signed", "sum", 0.01),
+    ("class_rms", 3.0, "abs", "separate", 0.01),
 ]
 CHEAP = {  # fewer passes than the defaults, for methods with many
     "gradient_shap": {"samples": 8},
@@ -73,16 +72,6 @@ def competitors(maps, k):
     return [maps[:, :k]]
 
 
-def shares_of(maps, scale, temperature, magnitude, channels):
-    """`class_distribution`, which knows every scale but "class"."""
-    if scale == "class":
-        if channels == "sum":
-            maps = maps.sum(2, keepdim=True)
-        size = maps.double().square().mean((2, 3, 4), keepdim=True).sqrt().to(maps.dtype)
-        maps, scale = maps / torch.where(size != 0, size, torch.ones_like(size)), "none"
-    return class_distribution(maps, temperature, magnitude, scale, channels)
-
-
 def scores_of(maps, regions, k, settings):
     """Scores [settings, B, 4] of the refined maps of each grid's classes among K."""
     found = np.empty((len(settings), len(maps), 4))
@@ -91,7 +80,7 @@ def scores_of(maps, regions, k, settings):
         for (scale, temperature, magnitude, channels), group in itertools.groupby(
             range(len(settings)), key=lambda s: settings[s][:4]
         ):
-            shares = shares_of(competing, scale, temperature, magnitude, channels)
+            shares = class_distribution(competing, temperature, magnitude, scale, channels)
             values = competing.sum(2, keepdim=True) if channels == "sum" else competing
             for s in group:
                 for column, a in enumerate(targets):

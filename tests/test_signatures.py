@@ -43,7 +43,7 @@ def test_every_configured_target_is_read_as_it_is(target):
 
 def test_literals_are_choices():
     read = read_signature("var_exp.refine.var.VAR").parameters["scale"].annotation
-    assert read in (Any, Literal["none", "max", "rms"])
+    assert read in (Any, Literal["none", "max", "rms", "class_rms"])
 
 
 @pytest.mark.parametrize(

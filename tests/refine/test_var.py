@@ -24,9 +24,15 @@ def loop(maps, temperature, tau, magnitude, scale, channels):
             unit = max(values) or 1.0
         elif scale == "rms":
             unit = math.sqrt(math.fsum(v * v for v in values) / len(values)) or 1.0
+        units = [unit] * count
+        if scale == "class_rms":
+            for k in range(count):
+                own = maps[b, k].flatten().tolist()
+                units[k] = math.sqrt(math.fsum(v * v for v in own) / len(own)) or 1.0
         for place in itertools.product(*map(range, rest)):
             row = [maps[(b, k, *place)].item() for k in range(count)]
-            powers = [math.exp(temperature * MAGNITUDES[magnitude](a / unit)) for a in row]
+            rivals = [MAGNITUDES[magnitude](a / unit) for a, unit in zip(row, units, strict=True)]
+            powers = [math.exp(temperature * rival) for rival in rivals]
             for k, value in enumerate(row):
                 share = powers[k] / math.fsum(powers)
                 refined[(b, k, *place)] = value * share * (share - 1 / count > tau)
@@ -38,7 +44,7 @@ def random_maps(*shape, seed=0, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("magnitude", ["abs", "signed", "positive"])
-@pytest.mark.parametrize("scale", ["none", "max", "rms"])
+@pytest.mark.parametrize("scale", ["none", "max", "rms", "class_rms"])
 @pytest.mark.parametrize("channels", ["separate", "sum"])
 def test_equals_the_formula(magnitude, scale, channels):
     maps = random_maps(2, 3, 2, 3, 4)
@@ -88,7 +94,7 @@ def test_strong_negative_target_wins_and_keeps_its_sign_with_abs_only():
     assert VAR(magnitude="positive")(maps)[0, 1].item() > 0
 
 
-@pytest.mark.parametrize("scale", ["max", "rms"])
+@pytest.mark.parametrize("scale", ["max", "rms", "class_rms"])
 @pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e6])
 def test_scaled_mode_knows_no_units(scale, factor):
     maps = random_maps(3, 4, 3, 6, 6, dtype=torch.float32)
@@ -107,6 +113,13 @@ def test_scale_belongs_to_one_image():
     maps[1] *= 1000
     both = VAR(scale="max")(maps)
     assert torch.equal(both[:1], VAR(scale="max")(maps[:1]))
+
+
+def test_each_class_in_its_own_unit_may_be_larger_without_winning():
+    maps = random_maps(2, 4, 3, 6, 6)
+    sizes = torch.tensor([1.0, 8.0, 0.01, 3.0])[:, None, None, None]
+    variant = VAR(scale="class_rms")
+    torch.testing.assert_close(variant(maps * sizes), variant(maps) * sizes)
 
 
 def test_shares_sum_to_one_and_saturate():

@@ -76,7 +76,7 @@ OPTIONS = [
     for (t, tau), m, s, c in itertools.product(
         [(10.0, 0.01), (300.0, 0.0), (0.5, 0.2)],
         ["abs", "signed", "positive"],
-        ["none", "max", "rms"],
+        ["none", "max", "rms", "class_rms"],
         ["separate", "sum"],
     )
 ]
@@ -106,7 +106,7 @@ def test_the_script_competes_as_python_does(engine, chosen):
         np.testing.assert_allclose(found["shares"], shares.flatten(), atol=1e-12)
 
 
-@pytest.mark.parametrize("scale", ["none", "max", "rms"])
+@pytest.mark.parametrize("scale", ["none", "max", "rms", "class_rms"])
 def test_maps_without_any_evidence_are_level(engine, scale):
     maps = torch.zeros(3, 1, 2, 2, dtype=torch.float64)
     options = json.dumps(OPTIONS[0] | {"scale": scale})
@@ -131,7 +131,7 @@ def test_what_is_not_finite_stays_visible(engine):
     maps = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(1)).double()
     maps[1, 0, 0, 0] = torch.nan
     options = dict(OPTIONS[0])
-    for scale in ("none", "rms", "max"):
+    for scale in ("none", "rms", "max", "class_rms"):
         options["scale"] = scale
         call = (
             f"Competition.compete({numbers(maps)}, [3, 1, 4], {sizes(maps)}, {json.dumps(options)})"

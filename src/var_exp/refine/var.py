@@ -23,7 +23,7 @@ from var_exp.refine.base import check_maps
 from var_exp.types import Maps
 
 Magnitude = Literal["abs", "signed", "positive"]
-Scale = Literal["none", "max", "rms"]
+Scale = Literal["none", "max", "rms", "class_rms"]
 Channels = Literal["separate", "sum"]
 
 
@@ -40,9 +40,11 @@ class VAR:
         tau: Share above 1/K that a class must exceed to be kept; 0 <= tau < 1.
         magnitude: What competes: "abs" |A|, so that strong evidence against a class counts as
             much as evidence for it; "signed" A; "positive" max(A, 0).
-        scale: Divides A inside the softmax (never the A that is kept) by one number per image,
-            shared by its K maps: "max" or "rms" of |A| over classes, channels and pixels; "none"
-            leaves the units. All-zero maps stay zero.
+        scale: Divides A inside the softmax (never the A that is kept). "max" and "rms" of |A| over
+            classes, channels and pixels are one number per image, shared by its K maps;
+            "class_rms" is that of each class's own map, for methods whose maps differ in size
+            from class to class for other reasons than evidence; "none" leaves the units. All-zero
+            maps stay zero.
         channels: "separate" lets every channel of every pixel compete; "sum" adds the channels
             first, and the refined maps have one channel.
 
@@ -141,7 +143,7 @@ def class_distribution(
     else:
         strength = maps.abs() if magnitude == "abs" else maps.clamp_min(0)
     if scale != "none":
-        strength /= _image_scale(maps, scale)
+        strength /= _unit(maps, scale)
     return strength.mul_(temperature).softmax(dim=1)
 
 
@@ -172,9 +174,9 @@ def entropy_map(shares: Float[Tensor, "B K c H W"]) -> Float[Tensor, "B c H W"]:
     return entropy
 
 
-def _image_scale(maps: Maps, scale: Literal["max", "rms"]) -> Float[Tensor, "B 1 1 1 1"]:
-    """Max or root mean square of |A| over all that belongs to one image; 1 where that is 0."""
-    dims = (1, 2, 3, 4)
+def _unit(maps: Maps, scale: Literal["max", "rms", "class_rms"]) -> Float[Tensor, "B _ 1 1 1"]:
+    """Max or root mean square of |A| of an image, or of each of its classes; 1 where that is 0."""
+    dims = (2, 3, 4) if scale == "class_rms" else (1, 2, 3, 4)
     if scale == "max":
         size = maps.abs().amax(dims, keepdim=True)
     else:  # in float64, for squares of small maps vanish in float32

@@ -25,37 +25,39 @@ const Competition = (() => {
   }
 
   /**
-   * One number for all maps of a picture, by which what competes is divided: the largest |A| or the
-   * root mean square. `sizes` has both of each class's whole map, of which the page may hold a part.
+   * The number for each class's map by which what competes is divided: the largest |A| or the root
+   * mean square of all maps of a picture, or the latter of each map. `sizes` has both of each class's
+   * whole map, of which the page may hold a part.
    */
-  function unitOf(sizes, scale) {
-    if (scale === "none") return 1;
+  function unitsOf(sizes, scale) {
+    if (scale === "none") return sizes.map(() => 1);
+    const owns = sizes.map((one) => Number(one[scale === "max" ? "max" : "rms"])); // "Infinity" and "NaN" are words in JSON
+    const orOne = (size) => (size === 0 ? 1 : size);
+    if (scale === "class_rms") return owns.map(orOne);
     let size = 0;
-    for (const one of sizes) {
-      const own = Number(one[scale]); // "Infinity" and "NaN" are words in JSON
+    for (const own of owns)
       size = scale === "rms" ? size + own * own : own > size || Number.isNaN(own) ? own : size;
-    }
     if (scale === "rms") size = Math.sqrt(size / sizes.length);
-    return size === 0 ? 1 : size;
+    return sizes.map(() => orOne(size));
   }
 
   /**
    * Shares M_c = exp(T m(A_c)) / sum_k exp(T m(A_k)) and what is kept, A_c M_c [M_c - 1/K > tau].
-   * `sizes`: { separate, sum }, of each class's whole map { max, rms }; see `unitOf`.
+   * `sizes`: { separate, sum }, of each class's whole map { max, rms }; see `unitsOf`.
    * Returns { shares, kept }, both [K][c][P]; c is 1 where channels are summed.
    */
   function compete(maps, [K, C, P], sizes, { temperature, tau, scale, magnitude, channels }) {
     const c = channels === "sum" ? 1 : C;
     const values = channels === "sum" ? summed(maps, [K, C, P]) : maps;
     const places = c * P;
-    const unit = unitOf(sizes[channels], scale);
+    const units = unitsOf(sizes[channels], scale);
     const strength = magnitudes[magnitude];
     const shares = new Float64Array(K * places);
     const kept = new Float64Array(K * places);
     for (let place = 0; place < places; place++) {
       let top = -Infinity;
       for (let k = 0; k < K; k++) {
-        const heat = temperature * (strength(values[k * places + place]) / unit);
+        const heat = temperature * (strength(values[k * places + place]) / units[k]);
         shares[k * places + place] = heat;
         if (heat > top) top = heat;
       }
