@@ -31,12 +31,13 @@ const Competition = (() => {
    */
   function unitsOf(sizes, scale) {
     if (scale === "none") return sizes.map(() => 1);
-    const owns = sizes.map((one) => Number(one[scale === "max" ? "max" : "rms"])); // "Infinity" and "NaN" are words in JSON
+    const own = scale === "max" ? "max" : "rms";
+    const owns = sizes.map((one) => Number(one[own])); // "Infinity" and "NaN" are words in JSON
     const orOne = (size) => (size === 0 ? 1 : size);
     if (scale === "class_rms") return owns.map(orOne);
     let size = 0;
-    for (const own of owns)
-      size = scale === "rms" ? size + own * own : own > size || Number.isNaN(own) ? own : size;
+    for (const one of owns)
+      size = scale === "rms" ? size + one * one : one > size || Number.isNaN(one) ? one : size;
     if (scale === "rms") size = Math.sqrt(size / sizes.length);
     return sizes.map(() => orOne(size));
   }
