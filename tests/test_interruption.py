@@ -42,6 +42,36 @@ def test_what_else_a_destructor_raises_is_told_as_before(monkeypatch):
     assert [type(error) for error in told] == [ZeroDivisionError]
 
 
+def interrupted_while_a_list_is_made():
+    """As OmegaConf does it: tidying up fails, and its error is told as another."""
+    try:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            None.invalidate()
+    except AttributeError as error:
+        raise ValueError("a list that cannot be") from error
+
+
+@pytest.mark.parametrize("answer", [signal.default_int_handler, once])
+def test_an_error_of_tidying_up_does_not_take_the_place_of_ctrl_c(answer):
+    raised = KeyboardInterrupt if answer is signal.default_int_handler else SystemExit
+    with pytest.raises(raised), on_ctrl_c(answer):
+        interrupted_while_a_list_is_made()
+
+
+def refused():
+    try:
+        raise SystemExit(3)
+    except SystemExit:
+        raise ValueError("wrong") from None
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(ValueError, match="wrong"), on_ctrl_c():
+        refused()
+
+
 def test_things_are_put_back():
     before = signal.getsignal(signal.SIGINT), sys.unraisablehook
     with on_ctrl_c(once):

@@ -23,7 +23,9 @@ def on_ctrl_c(
     """Within, `answer` is called on Ctrl-C, and what it raises is not lost.
 
     Python drops what is raised in a destructor (of a process that has ended, say): the command
-    would go on as if it had not been told to stop. Ctrl-C is then sent once more, after it.
+    would go on as if it had not been told to stop. Ctrl-C is then sent once more, after it. And a
+    package that tidies up on the way may fail at it (OmegaConf does, of a half-made list), so that
+    its error takes the place of what was raised, which is then raised again.
 
     Where Ctrl-C is not for this process (begun with `&` or `nohup`), it stays so.
     """
@@ -43,8 +45,31 @@ def on_ctrl_c(
         threading.Timer(_AFTER_SECONDS, signal.pthread_kill, to_main).start()
 
     sys.unraisablehook = once_more
+    default = answer is signal.default_int_handler
     try:
         yield
+    except Exception as error:
+        hidden = _behind(error, KeyboardInterrupt if default else (KeyboardInterrupt, SystemExit))
+        if hidden is None:
+            raise
+        raise hidden from None
     finally:
         sys.unraisablehook = dropped
         signal.signal(signal.SIGINT, before)
+
+
+def _behind(
+    error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]
+) -> BaseException | None:
+    """What an error came up in the handling of, if that is of these kinds."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, kinds):
+            return one
+        seen.add(id(one))
+        left += [one.__cause__, one.__context__]
+    return None

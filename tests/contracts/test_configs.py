@@ -112,6 +112,7 @@ def test_an_alias_without_options_is_the_class_without_options(group, alias):
 VARIANTS = {
     # what makes an alias differ from its class
     ("refine", "var_scaled"): {"temperature", "magnitude", "scale", "channels"},
+    ("refine", "var_by_class"): {"temperature", "magnitude", "scale", "channels"},
     ("refine", "contrast_mean"): {"against"},
     ("refine", "contrast_max"): {"against"},
     ("refine", "contrast_weighted"): {"against"},

@@ -96,7 +96,7 @@ def run(job: Callable[[DictConfig, Path], Any], cfg: DictConfig) -> Any:
     (folder / FAILED).unlink(missing_ok=True)
     keep_freed_memory()
     try:
-        with printing():
+        with printing(), on_ctrl_c():  # what covers a Ctrl-C is no failure of this job
             return job(cfg, folder)
     except SystemExit as error:
         if type(error).__name__ != "SIGTERMException":  # of Lightning, whose import takes seconds
