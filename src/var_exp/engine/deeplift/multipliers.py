@@ -184,7 +184,7 @@ def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, 
     places = []
     for *place, last in product(*starts):
         first, column = divmod(last, stride[-1])
-        spans = zip(place, counts, stride, strict=False)
+        spans = zip(place, counts[:-1], stride[:-1], strict=True)
         rows = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in spans)
         places.append((column, ..., *rows, slice(first, first + counts[-1])))
     return pads, places, stride[-1]
