@@ -62,14 +62,7 @@ def _behind(
     error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]
 ) -> BaseException | None:
     """What an error came up in the handling of, if that is of these kinds."""
-    seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        one = left.pop()
-        if one is None or id(one) in seen:
-            continue
-        if isinstance(one, kinds):
-            return one
-        seen.add(id(one))
-        left += [one.__cause__, one.__context__]
-    return None
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, kinds):
+        found = found.__context__
+    return found
