@@ -1,5 +1,7 @@
 """A network made ready is the same network, and the method's maps are the same maps."""
 
+from typing import get_args
+
 import pytest
 import timm
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 import var_exp
 from var_exp.methods import get_method, list_methods
+from var_exp.methods.lrp import CompositeName
 from var_exp.methods.preparation import prepare
 
 CLASSES = torch.tensor([[1, 4], [0, 7]])
@@ -44,6 +47,10 @@ FAST = (
     "layercam",
     "refine_cam",
     "occlusion",
+    "deeplift",
+    "lrp",
+    "clrp",
+    "sglrp",
 )
 
 
@@ -64,7 +71,17 @@ def test_maps_are_those_of_the_network_as_it_was(name):
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("alias", ["lrp", "deeplift", "fullgrad", "attnlrp", "clrp"])
+@pytest.mark.parametrize("composite", get_args(CompositeName))
+def test_relevance_by_every_composite_is_that_of_the_network_as_it_was(composite):
+    model = network(**SMALL["resnet18"])
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double()
+    method = get_method("lrp", composite=composite, box=[0.0, 1.0])
+    before = method.attribute(model, images, CLASSES)
+    after = method.attribute(prepare(model, method), images, CLASSES)
+    torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-8 * float(before.abs().max()))
+
+
+@pytest.mark.parametrize("alias", ["fullgrad", "attnlrp"])
 def test_methods_that_give_each_layer_its_part_get_the_network_as_it_is(alias):
     model = network(**SMALL["resnet18"])
     assert prepare(model, get_method(alias)) is model
@@ -90,7 +107,9 @@ def test_what_has_nothing_to_fold_is_returned():
     vit = timm.create_model("test_vit", num_classes=9).eval()
     assert prepare(vit, get_method("gradient")) is vit
     assert var_exp.prepare is prepare
-    assert {get_method(alias).only_function for alias in list_methods() if alias != "captum"} == {
+    assert {
+        get_method(alias).invariant_to_folding for alias in list_methods() if alias != "captum"
+    } == {
         True,
         False,
     }

@@ -39,7 +39,7 @@ class CAM(Method):
         UnsupportedModel: likewise, when there is no spatial feature map.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     layer: str | None = None
 

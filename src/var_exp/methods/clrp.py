@@ -15,6 +15,7 @@ Cost: one forward and 2 K backward passes, with those of `lrp`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -37,6 +38,8 @@ class CLRP(Method):
         UnsupportedModel: by `check` and `attribute`, when the model has attention, a single logit,
             or computes something that has no rule.
     """
+
+    invariant_to_folding: ClassVar[bool] = True  # relevance merges batch norm itself
 
     def _look(self, model: nn.Module, image: Images) -> Logits:
         """Refuse a model with attention, or with something that has no rule."""

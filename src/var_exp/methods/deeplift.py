@@ -17,6 +17,7 @@ which runs once for all images where the network treats them apart, and K backwa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -38,6 +39,8 @@ class DeepLIFT(Method):
         UnsupportedModel: by `check` and `attribute`, when the model makes a call without a rule;
             by `check`, when the map does not sum to the change of the logit.
     """
+
+    invariant_to_folding: ClassVar[bool] = True  # both are affine
 
     def _check(self, model: nn.Module, image: Images) -> None:
         """Refuse a model with a call that has no rule, or whose map is not complete."""

@@ -57,7 +57,7 @@ class GuidedGradCAM(Method):
         UnsupportedModel: likewise, when there is nothing to guide, or no spatial feature map.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     activations: Activations = "all"
     layer: str | None = None

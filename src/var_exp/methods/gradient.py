@@ -32,7 +32,7 @@ class Gradient(Method):
         ValueError: another score.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     score: ScoreName = "logit"
 

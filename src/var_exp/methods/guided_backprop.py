@@ -38,7 +38,7 @@ class GuidedBackprop(Method):
         UnsupportedModel: by `check` and `attribute`, when the model has nothing to guide.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     activations: Activations = "all"
     score: ScoreName = "logit"

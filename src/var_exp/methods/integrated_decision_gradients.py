@@ -46,7 +46,7 @@ class IntegratedDecisionGradients(Method):
         ValueError: an option below 1.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     steps: int = 32
     intervals: int = 32

@@ -53,7 +53,7 @@ class IntegratedGradients(Method):
         ValueError: an option out of its range.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     steps: int = 32
     quadrature: Quadrature = "gauss_legendre"

@@ -20,7 +20,7 @@ times that in the layers concerned (docs/speed.md).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class LRP(Method):
         UnsupportedModel: by `check` and `attribute`, when the model has attention or computes
             something that has no rule, or names no normalisation for the box.
     """
+
+    invariant_to_folding: ClassVar[bool] = True  # relevance merges batch norm itself
 
     composite: CompositeName = "epsilon_plus_flat"
     epsilon: float = 1e-6

@@ -36,9 +36,9 @@ class Method(ABC):
     class_specific: ClassVar[bool] = True
     """False when all classes get the same map, so that nothing is left to compete."""
 
-    only_function: ClassVar[bool] = False
-    """True when maps depend on the function that a network computes and on its activations alone,
-    not on how it is written down; see `var_exp.prepare`."""
+    invariant_to_folding: ClassVar[bool] = False
+    """True when maps stay what they are, up to rounding, where a batch norm becomes part of the
+    convolution before it; see `var_exp.prepare`."""
 
     attributes_anew: ClassVar[bool] = True
     """False when the maps exist already, of some classes of some pictures: no random class can

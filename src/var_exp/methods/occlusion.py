@@ -40,7 +40,7 @@ class Occlusion(Method):
         ValueError: an option out of its range.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     needs: ClassVar[Needs] = "logits"
 

@@ -16,9 +16,9 @@ def prepare(model: nn.Module, method: Method) -> nn.Module:
     """An equivalent, faster network for this method, or the same one.
 
     Batch norm is folded into the convolutions before it, and the copy keeps channels-last memory.
-    For methods that ask only for the function of the network and its activations
-    (`Method.only_function`); LRP, DeepLIFT, FullGrad and others give each layer its part, so they
-    get the network as it is. `Method.attribute` explains exactly what it is given.
+    For methods whose maps stay the same (`Method.invariant_to_folding`); FullGrad, which shows the
+    bias of each layer, and others get the network as it is. `Method.attribute` explains exactly
+    what it is given.
 
     Args:
         model: Not altered, and left as it is for `state_dict` and `load_state_dict`.
@@ -27,7 +27,7 @@ def prepare(model: nn.Module, method: Method) -> nn.Module:
     Returns:
         A copy whose logits agree up to rounding, or the network itself.
     """
-    if not method.only_function or getattr(method, "layer", None) is not None:
+    if not method.invariant_to_folding or getattr(method, "layer", None) is not None:
         return model  # a layer that is named must be there, as it is
     try:
         spec = input_spec(model)

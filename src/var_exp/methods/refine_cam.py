@@ -46,7 +46,7 @@ class RefineCAM(Method):
             as those of plain vision transformers, or the places of one are not known.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     layers: int = 4
 

@@ -42,7 +42,7 @@ class RISE(Method):
         ValueError: an option out of its range.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     needs: ClassVar[Needs] = "logits"
 

@@ -38,7 +38,7 @@ class Saved(Method):
     """
 
     attributes_anew: ClassVar[bool] = False
-    only_function: ClassVar[bool] = True  # it never asks the network
+    invariant_to_folding: ClassVar[bool] = True  # it never asks the network
     needs: ClassVar[Needs] = "logits"
 
     root: str

@@ -42,7 +42,7 @@ class SegmentMethod(Method):
         ValueError: an option below 1.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     needs: ClassVar[Needs] = "logits"
 

@@ -12,6 +12,7 @@ forward and K backward passes, with those of `lrp`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,8 @@ class SGLRP(Method):
         UnsupportedModel: by `check` and `attribute`, when the model has attention, or computes
             something that has no rule.
     """
+
+    invariant_to_folding: ClassVar[bool] = True  # relevance merges batch norm itself
 
     def _look(self, model: nn.Module, image: Images) -> Logits:
         """Refuse a model with attention, or with something that has no rule."""

@@ -40,7 +40,7 @@ class SmoothGrad(Method):
         ValueError: an option out of its range.
     """
 
-    only_function: ClassVar[bool] = True
+    invariant_to_folding: ClassVar[bool] = True
 
     samples: int = 25
     noise: float = 0.15

@@ -73,6 +73,16 @@ def on_a_canvas(x):
     return canvas.relu()
 
 
+def below_a_view(x):
+    lines = x.flatten(2)
+    x.relu_()
+    return lines.view_as(x)
+
+
+def by_a_copy(x):
+    return x.copy_(x.relu())
+
+
 def through_a_list(x):
     parts = list(x.relu().split(2, 1))
     return torch.cat([part * 1 for part in parts], dim=1)
@@ -92,6 +102,8 @@ def through_a_list(x):
         statement,
         on_a_view,
         on_a_canvas,
+        below_a_view,
+        by_a_copy,
         through_a_list,
         lambda x: x.relu().add_(1).sub_(1),
         lambda x: x.mul_(2).relu_().div_(2),

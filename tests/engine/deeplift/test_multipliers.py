@@ -257,12 +257,15 @@ def test_overlapping_windows_add_up():
         lambda x: x.amax(-1, keepdim=True),
     ],
 )
-def test_pooling_of_any_shape_is_complete_and_the_gradient_on_the_winners(pool):
+@pytest.mark.parametrize("stored", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_pooling_of_any_shape_is_complete_and_the_gradient_on_the_winners(pool, stored, rows):
     x, x0 = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64).unbind(0)
+    x0 = x0[:rows].expand(2, -1, -1, -1)
     classes = torch.arange(3).repeat(2, 1)
 
     def logits(images):
-        return pool(images).flatten(1)
+        return pool(images.contiguous(memory_format=stored)).flatten(1)
 
     maps = contributions(Call(lambda x: logits(x.view(2, 3, 8, 8))), x, x0, classes)
     torch.testing.assert_close(maps.sum((2, 3, 4)), (logits(x) - logits(x0))[:, :3])

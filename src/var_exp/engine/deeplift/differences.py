@@ -26,6 +26,7 @@ from var_exp.engine.calls import (
 from var_exp.engine.chunks import is_out_of_memory
 from var_exp.engine.deeplift.equal_rows import are_equal_rows, of_one_row, run_once
 from var_exp.engine.deeplift.multipliers import find_rule
+from var_exp.engine.deeplift.surrogates import overwritten
 from var_exp.engine.gradients import Score, reduced_gradients
 from var_exp.engine.norms import written_out
 from var_exp.engine.scores import class_scores
@@ -139,7 +140,7 @@ class _Differences(Signals):
         else:
             raise _refusal(f"calls '{call.name}' on what depends on the image")
         if call.in_place:
-            with self:
+            with self:  # so that the baseline is overwritten as well
                 result = tensors[0].copy_(result)
         return result
 
@@ -151,7 +152,7 @@ class _Differences(Signals):
         at_baseline = call.with_tensors(baselines)
         if self._equal_rows and call.overwrites and _tells_apart(at_baseline, tensors[0]):
             raise _RowsDiffer
-        result = call.run()
+        result = overwritten(*tensors) if _is_whole_copy(call) else call.run()
         with torch.no_grad():
             try:
                 return self.pair(result, run_once(at_baseline))
@@ -172,6 +173,15 @@ def _tells_apart(at_baseline: Call, signal: Tensor) -> bool:
     # what a view of one row alters, it alters for all images
     base, base0 = signal._base, x0._base
     return base is not None and (base0 is None or base0.numel() != base.numel())
+
+
+def _is_whole_copy(call: Call) -> bool:
+    """Whether a call puts a signal in the place of one that has the same shape and is no view."""
+    if call.name != "copy" or not call.in_place or len(call.tensors) != 2:
+        return False
+    x, other = call.tensors
+    alike = x.shape == other.shape and x.dtype == other.dtype
+    return other.requires_grad and alike and not x._is_view()
 
 
 def _is_affine(call: Call, signals: list[Tensor]) -> bool:

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from var_exp.engine.calls import DIVISION_CALLS, ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
 from var_exp.engine.deeplift.equal_rows import copied, of_one_row, one_row, run_once
-from var_exp.engine.deeplift.surrogates import columns_apart, multiplied, weighted_sum, with_values
+from var_exp.engine.deeplift.surrogates import Route, multiplied, routed, with_values
 from var_exp.types import UnsupportedModel
 
 MultiplierRule: TypeAlias = Callable[
@@ -68,15 +68,16 @@ def _elementwise(
 
 
 def _relu(
-    call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
+    _call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Slope of the rectifier, which rounding does not blur; its derivative between equal points."""
-    value, value0 = _values(call, tensors, baselines)
-    x, x0 = tensors[0].detach(), baselines[0]
-    slope = (value - value0).div_(x - x0)
+    x, row = tensors[0].detach(), one_row(baselines[0])
+    value, value0 = x.relu(), row.relu()
+    slope = (value - value0).div_(x - row)
     if slope.sum().isnan():  # 0 / 0
-        slope = torch.where(x == x0, x > 0, slope)
-    return multiplied(tensors[0], slope, value), value0
+        level = slope.isnan()
+        slope[level] = (x[level] > 0).to(slope.dtype)
+    return multiplied(tensors[0], slope, value), value0.expand_as(baselines[0])
 
 
 def _root(
@@ -101,16 +102,16 @@ def _max_pooling(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     value, value0 = _values(call, tensors, baselines)
-    pads, places, stride = _windows(call, value)
-    signal, reference = (
-        functional.pad(x, pads, value=-torch.inf) for x in (tensors[0], one_row(baselines[0]))
-    )
-    x, x0 = (
-        [columns_apart(padded, stride)[place].contiguous() for place in places]
-        for padded in (signal.detach(), reference)
-    )
-    slopes = _slopes_of_winners(x, x0, value, value0)
-    return weighted_sum(signal, stride, places, slopes, value), value0
+    x = tensors[0]
+    pads, places = _windows(call, value)
+    last = x.ndim > 1 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+    if last:  # as they lie in memory
+        pads, places = [0, 0, *pads], [(*place, slice(None)) for place in places]
+    as_stored = [
+        each.movedim(1, -1) if last else each for each in (x, one_row(baselines[0]), value, value0)
+    ]
+    result = _of_winners(*as_stored, pads, places)
+    return result.movedim(-1, 1) if last else result, value0
 
 
 def _amax(
@@ -120,46 +121,65 @@ def _amax(
     dims = call.argument(1, "dim", ())
     dims = [dims] if isinstance(dims, int) else list(dims) or list(range(tensors[0].ndim))
     signal, reference = (
-        x[0].movedim(dims, list(range(len(dims)))).flatten(0, len(dims) - 1)
+        x[0].movedim(dims, list(range(len(dims)))).flatten(0, len(dims) - 1)[None]
         for x in (tensors, baselines)
     )
-    ends = (each.reshape(signal.shape[1:]) for each in (value, value0))
-    slopes = _slopes_of_winners(list(signal.detach()), list(reference), *ends)
-    places = [(0, i) for i in range(len(signal))]
-    return weighted_sum(signal, 1, places, slopes, value), value0
+    ends = (each.reshape(1, *signal.shape[2:]) for each in (value, value0))
+    places = [(slice(None), i) for i in range(signal.shape[1])]
+    return _of_winners(signal, reference, *ends, [], places).view_as(value), value0
 
 
-def _slopes_of_winners(
-    x: Sequence[Tensor], x0: Sequence[Tensor], value: Tensor, value0: Tensor
-) -> list[Tensor]:
-    """Slopes of the places that a maximum is taken of, whose changes add up to the maximum's.
+def _of_winners(
+    x: Tensor,
+    x0: Tensor,
+    value: Tensor,
+    value0: Tensor,
+    pads: list[int],
+    places: Sequence[tuple[Any, ...]],
+) -> Tensor:
+    """Maxima over windows, of which the winner of the larger carries the whole change.
 
-    The winner of the larger maximum carries the whole change. Places that are level with it share:
-    a plain baseline is the same all over a window, and only rounding would tell its winner.
+    Places that are level with it share: a plain baseline is the same all over a window, and only
+    rounding would tell its winner.
+
+    Args:
+        x: [B, …], a signal.
+        x0: Its baseline, [B, …] or one row for all.
+        value: [B, …], maxima of x.
+        value0: Those of x0, in the same shape.
+        pads: What x is padded with, for `torch.nn.functional.pad`.
+        places: Index of each place of the windows, such as the upper left one: it gives what is
+            there in all windows of the padded x, in the shape of the maxima.
     """
     change = value - value0
     # at most half the change, so that a winner's own step is no smaller than the other half
     tolerance = torch.minimum(_LEVEL * torch.maximum(value.abs(), value0.abs()), change.abs() / 2)
     least = torch.maximum(value, value0) - tolerance
     least_x, least_x0 = (least.masked_fill(~wins, torch.inf) for wins in (change > 0, change < 0))
-    winners = [(a >= least_x) | (b >= least_x0) for a, b in zip(x, x0, strict=True)]
-    count = torch.zeros_like(value, dtype=torch.int32)
-    for each in winners:
-        count += each
-    share = change / count.clamp(min=1)  # without a change there is no winner
-    steps = (a - b for a, b in zip(x, x0, strict=True))
-    return [
-        share / step.masked_fill_(~wins, torch.inf)
-        for step, wins in zip(steps, winners, strict=True)
+    padded, padded0 = (functional.pad(each, pads, value=-torch.inf) for each in (x.detach(), x0))
+    targets = [
+        ((padded[at] >= least_x) | (padded0[at] >= least_x0)).flatten().nonzero().squeeze(1)
+        for at in places
     ]
+    count = torch.cat(targets).bincount(minlength=value.numel())
+    share = change.flatten() / count.clamp(min=1)  # without a change there is no winner
+    flat, flat0 = x.detach().flatten(), x0.flatten()
+    row, windows = x[0].numel(), value[0].numel()
+    index = functional.pad(torch.arange(row, device=x.device).view(1, *x.shape[1:]), pads)
+    routes = []
+    for at, target in zip(places, targets, strict=True):
+        in_row = index[at].flatten().index_select(0, target % windows)
+        source = in_row + target // windows * row
+        step = flat.index_select(0, source)
+        step -= flat0.index_select(0, in_row if len(x0) == 1 else source)
+        routes.append(Route(source, target, share.index_select(0, target) / step))
+    return routed(x, routes, value)
 
 
-def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, ...]], int]:
-    """Padding of the input, places in windows, and the stride along the last axis.
+def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """Padding of the input, and places in windows, as `_of_winners` takes them.
 
-    The padding is negative where it cuts what no window sees. Each place, such as the upper left
-    one, is an index of `columns_apart` of the padded input that gives its values in all windows,
-    in the shape of the output.
+    The padding is negative where it cuts what no window sees.
     """
     dims = int(pooling.name[-2])  # the name ends in their number, as in max_pool2d
     sizes, counts = pooling.input.shape[-dims:], output.shape[-dims:]
@@ -175,19 +195,13 @@ def _windows(pooling: Call, output: Tensor) -> tuple[list[int], list[tuple[Any, 
         options = _pooling_options(dims, *pooling.args, **pooling.kwargs)
         kernel, stride, padding, dilation = map(list, options)
     pads: list[int] = []
-    starts = [range(0, d * k, d) for d, k in zip(dilation, kernel, strict=True)]
-    for i in reversed(range(dims)):  # as `pad` wants them
-        end = (counts[i] - 1) * stride[i] + starts[i][-1] + 1
-        if i == dims - 1:
-            end = -(-end // stride[i]) * stride[i]  # whole columns
-        pads += [padding[i], end - padding[i] - sizes[i]]
-    places = []
-    for *place, last in product(*starts):
-        first, column = divmod(last, stride[-1])
-        spans = zip(place, counts[:-1], stride[:-1], strict=True)
-        rows = (slice(at, at + (n - 1) * by + 1, by) for at, n, by in spans)
-        places.append((column, ..., *rows, slice(first, first + counts[-1])))
-    return pads, places, stride[-1]
+    axes = []
+    for i in range(dims):
+        starts = range(0, dilation[i] * kernel[i], dilation[i])
+        reach = (counts[i] - 1) * stride[i] + 1
+        pads = [padding[i], reach + starts[-1] - padding[i] - sizes[i], *pads]  # the last one first
+        axes.append([slice(start, start + reach, stride[i]) for start in starts])
+    return pads, [(..., *place) for place in product(*axes)]
 
 
 def _pooling_options(

@@ -1,7 +1,7 @@
 """Given values with a backward pass of our own: what a rule of multipliers returns."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,21 +13,32 @@ def multiplied(x: Tensor, slopes: Tensor, values: Tensor) -> Tensor:
     return result
 
 
-def columns_apart(x: Tensor, stride: int) -> Tensor:
-    """View of x [..., stride * n] as [stride, ..., n], every stride-th column together."""
-    apart: Tensor = x.unflatten(-1, (-1, stride))
-    return apart.movedim(-1, 0)
+class Route(NamedTuple):
+    """Ways from places of a signal, in flat order, to values; no two lead from the same place.
 
-
-def weighted_sum(
-    x: Tensor, stride: int, places: Sequence[Any], slopes: Sequence[Tensor], values: Tensor
-) -> Tensor:
-    """The values, with the backward pass of Σ slopes[i] · columns_apart(x, stride)[places[i]].
-
-    Autograd would make a tensor of the size of x for every place. Windows that are `stride` apart
-    meet neighbours in memory where the columns are apart, which takes a third of the time.
+    Attributes:
+        source: [n] int64, places of the signal.
+        target: [n] int64, likewise of the values.
+        slope: [n], what a gradient is multiplied by on its way back.
     """
-    result: Tensor = _WeightedSum.apply(x, stride, places, slopes, (values,))
+
+    source: Tensor
+    target: Tensor
+    slope: Tensor
+
+
+def routed(x: Tensor, routes: Sequence[Route], values: Tensor) -> Tensor:
+    """The values, with the backward pass of a sum over routes of slope · x[source]."""
+    result: Tensor = _Routed.apply(x, routes, (values,))
+    return result
+
+
+def overwritten(x: Tensor, values: Tensor) -> Tensor:
+    """The tensor with other values in place, and their backward pass.
+
+    That of `copy_` would add a tensor of zeros to the gradient.
+    """
+    result: Tensor = _Overwrite.apply(x, values)
     return result
 
 
@@ -41,29 +52,33 @@ class _Multiply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0] * ctx.slopes, None, None
+        return ctx.slopes * gradients[0], None, None  # in the order of memory of the slopes
 
 
-class _WeightedSum(torch.autograd.Function):
+class _Overwrite(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        stride: int,
-        places: Sequence[Any],
-        slopes: Sequence[Tensor],
-        values: tuple[Tensor],
-    ) -> Tensor:
-        ctx.shape, ctx.stride, ctx.places, ctx.slopes = x.shape, stride, places, slopes
+    def forward(ctx: Any, x: Tensor, values: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        return x.copy_(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, gradients[0]
+
+
+class _Routed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, routes: Sequence[Route], values: tuple[Tensor]) -> Tensor:
+        ctx.shape, ctx.routes = x.shape, routes
         return values[0]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        *others, columns = ctx.shape
-        total = gradients[0].new_zeros(ctx.stride, *others, columns // ctx.stride)
-        for place, slope in zip(ctx.places, ctx.slopes, strict=True):
-            total[place].addcmul_(slope, gradients[0].reshape(slope.shape))
-        return total.movedim(0, -1).flatten(-2), None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        gradient = gradients[0].flatten()
+        total = gradient.new_zeros(ctx.shape.numel())
+        for source, target, slope in ctx.routes:  # one by one, so that the order of sums is fixed
+            total.index_add_(0, source, gradient.index_select(0, target) * slope)
+        return total.view(ctx.shape), None, None
 
 
 def with_values(surrogate: Tensor, values: Tensor) -> Tensor:
