@@ -116,7 +116,7 @@ NEWER = (
         _timm, "crossvit_tiny_240", img_size=64, img_scale=(1.0, 1.0), patch_size=(8, 16),
         embed_dim=(16, 32), num_heads=(2, 2), depth=((1, 1, 0),)), 64),
     ("MaxViT", "timm/maxvit_rmlp_pico_rw_256", partial(
-        _timm, "maxvit_rmlp_pico_rw_256", img_size=128, depths=(1, 1), embed_dim=(32, 32)), 128),
+        _timm, "maxvit_rmlp_pico_rw_256", img_size=64, depths=(1, 1), embed_dim=(32, 32)), 64),
     ("EVA-02", "timm/eva02_tiny_patch14_224", partial(
         _timm, "eva02_tiny_patch14_224", img_size=56, embed_dim=48, depth=2, num_heads=2), 56),
     ("SigLIP pooling", "timm/vit_base_patch16_siglip_224", partial(

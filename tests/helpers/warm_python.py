@@ -15,7 +15,9 @@ When what started the client is gone, the program sees its parent go as well.
 """
 
 import atexit
+import gc
 import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -66,6 +68,7 @@ def worker_of(python: str, process: int) -> int:
 
 def ask(address: str, cold: str, *words: str) -> None:
     """Let the server run a program, and end as it does."""
+    words = words[words[:1] == ("-u",) :]  # when streams are flushed is no part of a test
     if not words or (words[0].startswith("-") and words[0] not in ("-m", "-c")):
         os.execv(cold, [cold, *words])
     parent = os.getppid()
@@ -99,6 +102,8 @@ def serve(address: str, python: str) -> None:
     sys.path.pop(0)  # this folder
     for module in IMPORTED:
         importlib.import_module(module)
+    importlib.import_module("var_exp.runs.scoring_code").code_hash({})  # cached by source
+    gc.freeze()  # else every fork looks through all of it when it ends, and so copies it
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
@@ -162,7 +167,8 @@ def _received(client: socket.socket) -> tuple[str, ...]:
     if added := [folder for folder in added if folder]:
         sys.path[:0] = added
         sys.modules.pop("sitecustomize", None)
-        importlib.import_module("sitecustomize")
+        if importlib.util.find_spec("sitecustomize"):
+            importlib.import_module("sitecustomize")
     return given["words"]
 
 

@@ -54,13 +54,16 @@ FAST = (
 )
 
 
+FEW = {"ig": {"steps": 3}, "occlusion": {"window": 32, "stride": 32}}
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_maps_are_those_of_the_network_as_it_was(name):
     model = network(name, **SMALL[name])
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1)).double()
     state = {key: value.clone() for key, value in model.state_dict().items()}
     for alias in FAST:
-        method = get_method(alias, **({"steps": 3} if alias == "ig" else {}))
+        method = get_method(alias, **FEW.get(alias, {}))
         ready = prepare(model, method)
         assert ready is not model
         assert norms(ready) == 0 < norms(model)

@@ -85,7 +85,7 @@ OF_SMALL = {
     "timm/hiera_tiny_224": Target("blocks.3", TOKENS, (4, 4)),
     "timm/mvitv2_tiny": Target("norm", TOKENS, (4, 4)),
     "timm/crossvit_tiny_240": Target("blocks.0.fusion.1.norm1", TOKENS, (8, 8), prefix=1),
-    "timm/maxvit_rmlp_pico_rw_256": Target("norm", CHANNELS_FIRST, (16, 16)),
+    "timm/maxvit_rmlp_pico_rw_256": Target("norm", CHANNELS_FIRST, (8, 8)),
     "timm/eva02_tiny_patch14_224": Target("blocks.1", TOKENS, (4, 4), prefix=1),
     "timm/vit_base_patch16_siglip_224": Target("norm", TOKENS, (4, 4)),
     "timm/regnety_002": Target("s4", CHANNELS_FIRST, (2, 2)),

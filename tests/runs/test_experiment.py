@@ -64,7 +64,7 @@ def test_the_method_gets_a_network_made_ready_and_the_other_one_stays(composed):
     assert module.as_given is parts.model
 
 
-@pytest.mark.parametrize("option", ["prepare=false", "method=lrp", "method=deeplift"])
+@pytest.mark.parametrize("option", ["prepare=false", "method=fullgrad"])
 def test_the_network_is_as_given_where_asked_for_or_where_maps_depend_on_it(composed, option):
     parts = experiment(composed, "model.pretrained=false", option)
     assert parts.ready is parts.model

@@ -32,8 +32,9 @@ def test_maps_that_captum_wrote_score_as_our_own(composed, tmp_path, monkeypatch
     """By the script of docs/own.md."""
     (script,) = re.findall(r"^```python\n(# captum_maps\.py\n.*?)^```", PAGE, re.M | re.S)
     monkeypatch.chdir(tmp_path)
-    exec(compile(script, "captum_maps.py", "exec"), {})
-    measures = ("metric=[grid_pointing_game,deletion_auc_coarse,sparseness]", "data.count=64")
+    assert "count=64" in script  # an eighth of it will do
+    exec(compile(script.replace("count=64", "count=8"), "captum_maps.py", "exec"), {})
+    measures = ("metric=[grid_pointing_game,deletion_auc_coarse,sparseness]", "data.count=8")
     # Captum explains the network as given
     chosen = ("refine=[var,cgi]", "prepare=false", *measures)
     ours = run(composed, tmp_path / "ours", "method=gbp", *chosen)
@@ -41,7 +42,7 @@ def test_maps_that_captum_wrote_score_as_our_own(composed, tmp_path, monkeypatch
     of_random = {key for key in ours if key[3].endswith("random_classes")}
     assert of_random
     assert set(theirs) == set(ours) - of_random  # no other class has a map
-    assert len(theirs) == 64 * 3 * 10
+    assert len(theirs) == 8 * 3 * 10
     for key, score in theirs.items():
         assert score == pytest.approx(ours[key], abs=1e-6), key
 

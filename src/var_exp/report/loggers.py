@@ -226,10 +226,16 @@ def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
     if logged.panels:
         variants = list(logged.panels[0].maps)
         columns = ["sample", "shown as", "model says", *(f"{v} score" for v in variants), "maps"]
-        log({"gallery": wandb.Table(columns, [_gallery_row(p, variants) for p in logged.panels])})
-        captions = [panel.sample_id for panel in logged.panels]
-        pictures = _of_one_size([panel_picture(panel) for panel in logged.panels])
-        logger.log_image("maps", pictures, caption=captions)
+        drawn = _of_one_size([panel_picture(panel) for panel in logged.panels])
+        # each is encoded once, which is most of what logging takes
+        shown = zip(drawn, logged.panels, strict=True)
+        pictures = [wandb.Image(picture, caption=panel.sample_id) for picture, panel in shown]
+        rows = [
+            [*_gallery_row(panel, variants), picture]
+            for panel, picture in zip(logged.panels, pictures, strict=True)
+        ]
+        log({"gallery": wandb.Table(columns, rows)})
+        log({"maps": pictures})
     for curve in logged.curves:
         chart = wandb.plot.line_series(
             xs=list(curve.x),
@@ -251,11 +257,8 @@ def _of_one_size(pictures: Sequence[Image.Image]) -> list[Image.Image]:
 
 
 def _gallery_row(panel: Panel, variants: Sequence[str]) -> list[object]:
-    import wandb
-
     scores = [mean_of(panel.scores.get(name, [])) for name in variants]
-    picture = wandb.Image(panel_picture(panel))
-    return [panel.sample_id, panel.kind, panel.predicted or "", *scores, picture]
+    return [panel.sample_id, panel.kind, panel.predicted or "", *scores]
 
 
 def log_tensorboard(logger: TensorBoardLogger, logged: LoggedRun) -> None:
