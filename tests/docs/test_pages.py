@@ -26,35 +26,32 @@ def with_commands():
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path, python):
     """A folder that looks like a fresh checkout in which the environment is already installed."""
     for entry in ROOT.iterdir():
         if entry.name not in (".venv", ".git", "runs", "wandb", "site"):
             (tmp_path / entry.name).symlink_to(entry)
-    (tmp_path / ".venv").mkdir()
-    for entry in Path(sys.prefix).iterdir():
-        (tmp_path / ".venv" / entry.name).symlink_to(entry)
-    (tmp_path / ".venv" / "ready").unlink(missing_ok=True)
+    (commands := tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for entry in (Path(sys.prefix) / "bin").iterdir():
+        if entry.name not in ("python", "var-exp"):
+            (commands / entry.name).symlink_to(entry)
+    (commands / "python").symlink_to(python)
+    (commands / "var-exp").write_text(f'#!/bin/sh\nexec {python} -m var_exp "$@"\n')
+    (commands / "var-exp").chmod(0o755)
     (tmp_path / ".venv" / "ready").touch()
     return tmp_path
 
 
 @pytest.mark.parametrize("page", with_commands(), ids=lambda page: page.name)
-def test_every_command_of_a_page_runs_as_written(page, checkout, python):
+def test_every_command_of_a_page_runs_as_written(page, checkout):
     """In order: a block that names a file in its first lines is written, a bash block is run.
 
     `make test` is left out, being what runs this test. Blocks in other languages need data or a
     machine that cannot be shipped.
     """
     closed = "http://127.0.0.1:9"
-    command = checkout / ".venv" / "warm" / "var-exp"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {python} -m var_exp "$@"\n')
-    command.chmod(0o755)
-    command.with_name("python").symlink_to(python)
-    folders = (command.parent, Path(sys.executable).parent, os.environ["PATH"])
     environment = os.environ | {
-        "PATH": os.pathsep.join(map(str, folders)),
+        "PATH": os.pathsep.join((str(checkout / ".venv" / "bin"), os.environ["PATH"])),
         "HF_HOME": str(checkout / "cache"),
         "HTTP_PROXY": closed,
         "HTTPS_PROXY": closed,
