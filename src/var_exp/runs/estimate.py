@@ -120,8 +120,6 @@ def _tried(
     draws_maps: bool,
 ) -> _Tried:
     """Attribute and score samples, or the first of them alone where that takes long."""
-    dataset = experiment.dataset
-    first = collate([dataset[places[0]]], experiment.spec)
     rows: list[int] = []
     sizes: list[int] = []
     module.keep = lambda scored: rows.append(len(scored.rows))
@@ -134,16 +132,17 @@ def _tried(
             sizes.extend(map(_bytes_of, panels_of(experiment, module, batch, attributed)))
 
     module.keep_maps = keep_maps
-    started = time.perf_counter()
-    _step(module, first)
-    tried = 1 if time.perf_counter() - started > _LONG else len(places)
-    batches = collate([dataset[place] for place in places[:tried]], experiment.spec)
-    rows.clear()
-    sizes.clear()
-    with _CountedForwards({experiment.model, experiment.ready}) as passes:
-        started = time.perf_counter()
-        _step(module, batches)
-        seconds = time.perf_counter() - started
+    for tried in (1, len(places)):  # the first time also warms up
+        samples = [experiment.dataset[place] for place in places[:tried]]
+        batches = collate(samples, experiment.spec)
+        rows.clear()
+        sizes.clear()
+        with _CountedForwards({experiment.model, experiment.ready}) as passes:
+            started = time.perf_counter()
+            _step(module, batches)
+            seconds = time.perf_counter() - started
+        if seconds > _LONG:
+            break
     module.keep = module.keep_maps = None
     return _Tried(tried, passes.images, seconds, sum(rows), sum(sizes))
 

@@ -102,16 +102,14 @@ def _max_pooling(
     call: Call, tensors: Sequence[Tensor], baselines: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     value, value0 = _values(call, tensors, baselines)
-    x = tensors[0]
+    x, x0 = tensors[0], one_row(baselines[0])
     pads, places = _windows(call, value)
-    last = x.ndim > 1 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
-    if last:  # as they lie in memory
-        pads, places = [0, 0, *pads], [(*place, slice(None)) for place in places]
-    as_stored = [
-        each.movedim(1, -1) if last else each for each in (x, one_row(baselines[0]), value, value0)
-    ]
-    result = _of_winners(*as_stored, pads, places)
-    return result.movedim(-1, 1) if last else result, value0
+    if x.ndim == 1 or x.is_contiguous() or not x.movedim(1, -1).is_contiguous():
+        return _of_winners(x, x0, value, value0, pads, places), value0
+    # channels last, as they lie in memory
+    x, x0, y, y0 = (each.movedim(1, -1) for each in (x, x0, value, value0))
+    pads, places = [0, 0, *pads], [(*place, slice(None)) for place in places]
+    return _of_winners(x, x0, y, y0, pads, places).movedim(-1, 1), value0
 
 
 def _amax(
@@ -124,9 +122,9 @@ def _amax(
         x[0].movedim(dims, list(range(len(dims)))).flatten(0, len(dims) - 1)[None]
         for x in (tensors, baselines)
     )
-    ends = (each.reshape(1, *signal.shape[2:]) for each in (value, value0))
+    y, y0 = (each.reshape(1, *signal.shape[2:]) for each in (value, value0))
     places = [(slice(None), i) for i in range(signal.shape[1])]
-    return _of_winners(signal, reference, *ends, [], places).view_as(value), value0
+    return _of_winners(signal, reference, y, y0, [], places).view_as(value), value0
 
 
 def _of_winners(
