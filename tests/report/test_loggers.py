@@ -18,14 +18,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from var_exp.report.loggers import (
-    LoggedRun,
-    finish,
-    log_results,
-    logged_in,
-    tensorboard_logger,
-    wandb_logger,
-)
+from var_exp.report.dashboard import LoggedRun, log_results
+from var_exp.report.loggers import finish, logged_in, tensorboard_logger, wandb_logger
 from var_exp.report.panel_picture import panel_picture
 from var_exp.report.panels import Panel
 from var_exp.results.curves import Curves

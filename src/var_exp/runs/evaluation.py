@@ -20,7 +20,7 @@ from var_exp.files import write_whole
 from var_exp.methods.saved import Saved
 from var_exp.modules.attribution import AttributionModule
 from var_exp.report.console import summary_table
-from var_exp.report.loggers import LoggedRun, log_results
+from var_exp.report.dashboard import LoggedRun, log_results
 from var_exp.report.page import write_report
 from var_exp.results.aggregate import results_of
 from var_exp.results.by_class import by_class
