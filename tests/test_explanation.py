@@ -16,6 +16,7 @@ from var_exp.methods import get_method
 from var_exp.models import input_spec, load_model
 from var_exp.refine.shared import shared_evidence
 from var_exp.refine.var import VAR
+from var_exp.registry import from_alias
 from var_exp.types import ConfigError, InputSpec, VarExpError
 
 CAT = Path(skimage.__file__).parent / "data/chelsea.png"
@@ -38,6 +39,16 @@ def test_the_sentence_of_the_readme(why):
         "Egyptian cat 0.36 rather than tabby 0.17 (tf_efficientnet_lite0, gradcam, var_scaled)"
     )
     assert (why.classes, why.names) == ([281, 285], ["tabby", "Egyptian cat"])
+
+
+def test_methods_whose_maps_grow_with_the_probability_compete_in_units_of_each_class(critter):
+    rise = get_method("rise", masks=24)
+    why = var_exp.explain("critters_cnn", critter, [0, 1, 2], rise)
+    assert why.refine == "var_by_class"
+    assert torch.equal(why.maps, from_alias("refine", "var_by_class")(why.base[None])[0])
+    asked = var_exp.explain("critters_cnn", critter, [0, 1, 2], rise, "var_scaled")
+    assert asked.refine == "var_scaled"
+    assert torch.equal(asked.maps, VAR.scaled()(asked.base[None])[0])
 
 
 def test_every_part_is_what_its_own_function_gives(why):

@@ -55,7 +55,7 @@ def explain(  # type: ignore[overload-overlap]  # a path, too, is a sequence of 
     image: Picture,
     classes: Sequence[str | int] | None = None,
     method: str | Method | None = None,
-    refine: str | Refiner = "var_scaled",
+    refine: str | Refiner | None = None,
     **options: Unpack[_Options],
 ) -> Explanation: ...
 
@@ -66,7 +66,7 @@ def explain(
     image: Sequence[Picture],
     classes: Sequence[str | int] | None = None,
     method: str | Method | None = None,
-    refine: str | Refiner = "var_scaled",
+    refine: str | Refiner | None = None,
     **options: Unpack[_Options],
 ) -> list[Explanation]: ...
 
@@ -76,7 +76,7 @@ def explain(
     image: Picture | Sequence[Picture],
     classes: Sequence[str | int] | None = None,
     method: str | Method | None = None,
-    refine: str | Refiner = "var_scaled",
+    refine: str | Refiner | None = None,
     *,
     k: int = 4,
     checkpoint: str | Path | None = None,
@@ -95,7 +95,8 @@ def explain(
             others.
         method: Alias or object; None is "gradcam", or "hirescam" for a region, or guided
             backpropagation where the network has no layer for class activation maps.
-        refine: Alias of a refiner, or an object.
+        refine: Alias of a refiner, or an object; None is "var_scaled", or "var_by_class" for RISE
+            and ScoreCAM (`Method.refiner`).
         k: How many classes compete where fewer than two are named; at most all that there are.
         checkpoint: Local file with the weights of a named model.
         spec: How pictures become the network's input; None asks the network.
@@ -127,7 +128,7 @@ class _Question:
         called: str,
         classes: Sequence[str | int] | None,
         method: str | Method | None,
-        refine: str | Refiner,
+        refine: str | Refiner | None,
         k: int,
         spec: InputSpec | None,
         names: Sequence[str] | None,
@@ -144,8 +145,7 @@ class _Question:
         self._method = method
         self._region = region
         self._checked: tuple[str, Method] | None = None
-        self._refine = refine
-        self._refiner: Refiner = from_alias("refine", refine) if isinstance(refine, str) else refine
+        self._refine = None if refine is None else _refiner(refine)
         self._device = next(iter(network.parameters()), torch.zeros(())).device
 
     def ask(self, picture: Picture) -> Explanation:
@@ -158,8 +158,9 @@ class _Question:
         competing = self._competing(known, logits)
         alias, method = self._method_for(network, seen.images)
         maps = method.attribute(network, seen.images, competing, ids=[seen.name or "picture"])
-        refined = refined_by(self._refiner, maps, logits.gather(1, competing))
-        competition = self._refiner if isinstance(self._refiner, VAR) else VAR.scaled()
+        refiner_alias, refiner = self._refine or _refiner(method.refiner)
+        refined = refined_by(refiner, maps, logits.gather(1, competing))
+        competition = refiner if isinstance(refiner, VAR) else VAR.scaled()
         numbers = competing[0].tolist()
         return Explanation(
             classes=numbers,
@@ -172,10 +173,10 @@ class _Question:
             image=seen.shown,
             network=self.called,
             method=alias,
-            refine=self._refine if isinstance(self._refine, str) else type(self._refiner).__name__,
+            refine=refiner_alias,
             picture=seen.name,
             competition=competition,
-            competes_itself=competition is self._refiner,
+            competes_itself=competition is refiner,
             region=None if region is None else region.cpu(),
         )
 
@@ -264,6 +265,13 @@ class _Question:
         method.check(network, images)
         self._checked = name, method
         return self._checked
+
+
+def _refiner(refine: str | Refiner) -> tuple[str, Refiner]:
+    """Name and object."""
+    if isinstance(refine, str):
+        return refine, from_alias("refine", refine)
+    return type(refine).__name__, refine
 
 
 def _network(model: str | nn.Module, checkpoint: str | Path | None) -> tuple[nn.Module, str]:

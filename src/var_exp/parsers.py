@@ -25,7 +25,7 @@ def explain_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="efficientnet_lite2", help="alias or any timm name")
     parser.add_argument("--checkpoint", metavar="FILE", help="local file with its weights")
     parser.add_argument("--method", help="alias of the attribution method; default: gradcam")
-    parser.add_argument("--refine", default="var_scaled", help="alias of the refiner")
+    parser.add_argument("--refine", help="alias of the refiner; default: what suits the method")
     parser.add_argument("--k", type=int, default=4, help="how many compete when none is named")
     parser.add_argument("-o", "--out", metavar="FILE", help="the picture; default: NAME_why.png")
     return parser

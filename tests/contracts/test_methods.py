@@ -12,7 +12,7 @@ import yaml
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from var_exp.conf_files import conf_dir
+from var_exp.conf_files import aliases, conf_dir
 from var_exp.methods import Method, get_method, list_methods
 from var_exp.types import UnsupportedModel
 
@@ -231,6 +231,10 @@ def test_a_model_without_logits_is_refused(method, images, classes):
 
     with pytest.raises(UnsupportedModel):
         method.attribute(Features(), images, classes)
+
+
+def test_the_refiner_that_suits_a_method_exists(method):
+    assert method.refiner in aliases("refine")
 
 
 def test_yaml_names_every_option_of_the_class(alias, method):

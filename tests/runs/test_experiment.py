@@ -70,6 +70,23 @@ def test_the_network_is_as_given_where_asked_for_or_where_maps_depend_on_it(comp
     assert parts.ready is parts.model
 
 
+def test_a_method_whose_maps_suit_another_refiner_is_named(composed):
+    def notes(*options):
+        return experiment(composed, "model.pretrained=false", *options).notes
+
+    said = "larger everywhere for a probable class, so that it wins everywhere; take refine="
+    for method, called in (("rise", "RISE"), ("scorecam", "ScoreCAM")):
+        of = notes(f"method={method}", "refine=[var,var_scaled]")
+        assert of[f"maps of {called}"].startswith(f"{said}[var,var_scaled,var_by_class]")
+    for options in (
+        ("method=gbp", "refine=[var,var_scaled]"),
+        ("method=rise", "refine=none"),
+        ("method=rise", "refine=[var,var_by_class]"),
+        ("method=rise", "refine=[var_scaled]", "refine.var_scaled.scale=class_rms"),
+    ):
+        assert not notes(*options), options
+
+
 def test_a_method_that_knows_no_classes_is_scored_without_competition(composed):
     parts = experiment(
         composed,

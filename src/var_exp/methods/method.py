@@ -44,6 +44,10 @@ class Method(ABC):
     """False when the maps exist already, of some classes of some pictures: no random class can
     compete, and no measure can ask for the maps of another model or picture."""
 
+    refiner: ClassVar[str] = "var_scaled"
+    """Alias of the refiner that suits its maps, which `explain` takes. "var_by_class" where those
+    of a probable class are larger everywhere, so that it would win everywhere (docs/refine.md)."""
+
     needs: ClassVar[Needs] = "gradients"
     """What it needs of the network: "logits" alone, "calls" (it looks inside), or "gradients"."""
 

@@ -44,6 +44,8 @@ class RISE(Method):
 
     invariant_to_folding: ClassVar[bool] = True
 
+    refiner: ClassVar[str] = "var_by_class"  # masks are weighted by the class's probability
+
     needs: ClassVar[Needs] = "logits"
 
     masks: int = 1000

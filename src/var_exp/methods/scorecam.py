@@ -40,6 +40,8 @@ class ScoreCAM(CAM):
     Options and errors are those of `CAM`.
     """
 
+    refiner: ClassVar[str] = "var_by_class"  # channels are weighted by the class's probability
+
     needs: ClassVar[Needs] = "calls"
 
     def coarse(

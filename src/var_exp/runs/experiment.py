@@ -27,7 +27,7 @@ from var_exp.models import (
 )
 from var_exp.models.declared import Head
 from var_exp.refine.base import Refiner, takes_logits
-from var_exp.registry import build
+from var_exp.registry import build, from_alias
 from var_exp.types import (
     PREDICTED,
     Batch,
@@ -53,7 +53,7 @@ class Experiment:
         refiners: Variant name -> refiner.
         make_metrics: Builds a fresh set of metrics by name.
         skipped: Why, by id, of the pictures that were left out before.
-        notes: What else a reader should know of the data, label to text.
+        notes: What else a reader should know of the data and the parts, label to text.
         class_mapping: Which classes of the model answer for the data's.
         model_names: Names of the model's classes; none when they are the data's.
         own_pictures: Whether somebody wants to see pictures rather than scores: the data have no
@@ -130,6 +130,7 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
     if isinstance(rule, Named):
         check_pictures(list(rule.of_picture), dataset, str(rule.file))
         dataset = AskedAbout(dataset, rule.question)
+    refiners = {name: build(node, where=f"refine.{name}") for name, node in root["refine"].items()}
     experiment = Experiment(
         model=model,
         ready=ready,
@@ -137,15 +138,13 @@ def prepare(root: Mapping[str, Any]) -> Experiment:
         dataset=dataset,
         method=method,
         rule=rule,
-        refiners={
-            name: build(node, where=f"refine.{name}") for name, node in root["refine"].items()
-        },
+        refiners=refiners,
         make_metrics=lambda: {
             name: build(node, where=f"metric.{name}", model=perturber, seed=seed)
             for name, node in root["metric"].items()
         },
         skipped=dataset.skipped,
-        notes={**dataset.notes, **_capped(rule, dataset)},
+        notes={**dataset.notes, **_capped(rule, dataset), **_unsuited(method, refiners)},
         class_mapping=ClassMapping(dataset.members),
         model_names=dataset.model_names,
         own_pictures=own_pictures,
@@ -185,6 +184,18 @@ def _capped(rule: ClassRule, dataset: SampleDataset) -> dict[str, str]:
     if not isinstance(rule, TopK) or rule.k <= count:
         return {}
     return {"classes that compete": f"{count}, all that there are (classes.k={rule.k})"}
+
+
+def _unsuited(method: Method, refiners: Mapping[str, Refiner]) -> dict[str, str]:
+    """That the maps of a method suit another refiner than those that are asked for."""
+    usual = method.refiner == Method.refiner
+    if usual or not refiners or from_alias("refine", method.refiner) in refiners.values():
+        return {}
+    suited = f"refine=[{','.join([*refiners, method.refiner])}]"
+    return {
+        f"maps of {type(method).__name__}": "larger everywhere for a probable class, so that it "
+        f"wins everywhere; take {suited} (docs/refine.md)"
+    }
 
 
 def _check_input(spec: InputSpec) -> None:
