@@ -232,6 +232,17 @@ def test_max_pooling():
     assert_is(close.sum(), 1e-6, 1e-15)
 
 
+def test_what_is_undefined_stays_visible():
+    """Also in what a defined pixel contributes to an undefined value."""
+    for unit in (F.relu, lambda x: F.max_pool1d(x[:, None], 2).flatten(1)):
+
+        def mixed(x, unit=unit):
+            return unit(torch.cat([x.sum(1, keepdim=True), x[:, 1:]], 1))
+
+        assert jacobian(mixed, [math.nan, 1.0], [0.0, 0.0])[0].isnan().all()
+        assert jacobian(mixed, [2.0, 1.0], [0.0, 0.0]).isfinite().all()
+
+
 def test_overlapping_windows_add_up():
     """Windows (1, 5, 2) and (2, 7, 0) with steps of two, at zero."""
 

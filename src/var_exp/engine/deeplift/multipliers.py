@@ -75,8 +75,7 @@ def _relu(
     value, value0 = x.relu(), row.relu()
     slope = (value - value0).div_(x - row)
     if slope.sum().isnan():  # 0 / 0
-        level = slope.isnan()
-        slope[level] = (x[level] > 0).to(slope.dtype)
+        slope = torch.where(x == row, x > 0, slope)
     return multiplied(tensors[0], slope, value), value0.expand_as(baselines[0])
 
 
@@ -153,10 +152,11 @@ def _of_winners(
     # at most half the change, so that a winner's own step is no smaller than the other half
     tolerance = torch.minimum(_LEVEL * torch.maximum(value.abs(), value0.abs()), change.abs() / 2)
     least = torch.maximum(value, value0) - tolerance
-    least_x, least_x0 = (least.masked_fill(~wins, torch.inf) for wins in (change > 0, change < 0))
+    least_x, least_x0 = (least.masked_fill(no, torch.inf) for no in (change <= 0, change >= 0))
     padded, padded0 = (functional.pad(each, pads, value=-torch.inf) for each in (x.detach(), x0))
     targets = [
-        ((padded[at] >= least_x) | (padded0[at] >= least_x0)).flatten().nonzero().squeeze(1)
+        # negated, so that what is undefined hands on what is undefined
+        (~(padded[at] < least_x) | (padded0[at] >= least_x0)).flatten().nonzero().squeeze(1)
         for at in places
     ]
     count = torch.cat(targets).bincount(minlength=value.numel())
