@@ -24,9 +24,9 @@ from var_exp.engine.calls import (
     Call,
 )
 from var_exp.engine.chunks import is_out_of_memory
-from var_exp.engine.deeplift.equal_rows import are_equal_rows, of_one_row, run_once
 from var_exp.engine.deeplift.multipliers import find_rule
 from var_exp.engine.deeplift.surrogates import overwritten
+from var_exp.engine.equal_rows import are_equal_rows, of_one_row, run_once
 from var_exp.engine.gradients import Score, reduced_gradients
 from var_exp.engine.norms import written_out
 from var_exp.engine.scores import class_scores

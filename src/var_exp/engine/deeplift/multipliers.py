@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from var_exp.engine.calls import DIVISION_CALLS, ELEMENTWISE_CALLS, PRODUCT_CALLS, Call
-from var_exp.engine.deeplift.equal_rows import copied, of_one_row, one_row, run_once
 from var_exp.engine.deeplift.surrogates import Route, multiplied, routed, with_values
+from var_exp.engine.equal_rows import copied, of_one_row, one_row, run_once
 from var_exp.types import UnsupportedModel
 
 MultiplierRule: TypeAlias = Callable[

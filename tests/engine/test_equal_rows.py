@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from var_exp.engine.calls import Call, Calls
-from var_exp.engine.deeplift.equal_rows import are_equal_rows, copied, of_one_row, run_once
+from var_exp.engine.equal_rows import are_equal_rows, copied, of_copies, of_one_row, run_once
 
 W = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0)).double()
 FILTER = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(1)).double()
@@ -48,6 +49,10 @@ BY_ROW = {
     "cat": lambda x: torch.cat([torch.ones(1, 4, 1, 5).double().expand(3, 4, 1, 5), x], dim=2),
     "relu": F.relu,
     "pool": lambda x: F.max_pool2d(x, 2),
+    "layer_norm": lambda x: F.layer_norm(x, (5, 5)),
+    "rms_norm": lambda x: F.rms_norm(x, (5,)),
+    "group_norm": lambda x: F.group_norm(x, 2),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x.transpose(2, 3), x),
 }
 WHOLE = {
     "unbatched": lambda x: F.conv2d(x, torch.ones(3, 3, 1, 1).double()),
@@ -58,6 +63,7 @@ WHOLE = {
     "mean": lambda x: x.mean(),
     "mean over all": lambda x: x.mean((-4, 1)),
     "cat": lambda x: torch.cat([x, x]),
+    "layer_norm": lambda x: F.layer_norm(x, x.shape),
     "matmul of two axes": lambda x: x[:, 0, 0] @ x[0, 0, 0].expand(5, 5),
     "flip": lambda x: x.cumsum(0),
 }
@@ -107,6 +113,66 @@ def test_a_call_in_place_alters_every_view():
     run_once(Call("mul", torch.Tensor.mul_, (x, 2), {}))
     assert torch.equal(x, 2 * row(4).expand(3, -1))
     assert torch.equal(view, x[:, 1:])
+
+
+class Two(nn.Module):
+    """Two convolutions, between which a hook can tell copies apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+        self.double().requires_grad_(False)
+
+    def forward(self, x):
+        return self.second(self.first(x).relu_()).mean((2, 3))
+
+
+def scaled(model, factors):
+    """Logits of copies, the first layer's output of each multiplied by a factor of its own.
+
+    Also those of all copies run one by one, and how many images lie in memory before each layer.
+    """
+    sizes = []
+
+    def count(_module, inputs):
+        sizes.append(inputs[0].untyped_storage().nbytes() // inputs[0][0].nbytes)
+
+    def logits(images):
+        def scale(_module, _inputs, output):
+            return output * factors.view(-1, 1, 1, 1)
+
+        handles = [model.first.register_forward_hook(scale)]
+        handles += [each.register_forward_pre_hook(count) for each in (model.first, model.second)]
+        try:
+            return model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    image = row(3, 9, 9)
+    found = of_copies(logits, image, len(factors))
+    assert torch.equal(image, row(3, 9, 9))
+    return found, logits(image.repeat(len(factors), 1, 1, 1)), sizes[:-2]
+
+
+def test_copies_are_one_until_they_are_told_apart():
+    factors = torch.tensor([1.0, 0.0, -2.0]).double()
+    found, expected, sizes = scaled(Two(), factors)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert sizes == [1, 3]
+
+
+def test_what_copies_cannot_do_as_one_is_done_with_all():
+    """Such as to be written into."""
+
+    def blacken(_module, inputs):
+        inputs[0][:, 0] = 0
+
+    model = Two()
+    model.first.register_forward_pre_hook(blacken)
+    found, expected, sizes = scaled(model, torch.tensor([1.0, 3.0]).double())
+    assert torch.equal(found, expected)
+    assert sizes == [2, 2]
 
 
 def test_a_copy_keeps_rows_alike_and_shares_nothing():

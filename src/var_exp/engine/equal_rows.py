@@ -1,10 +1,11 @@
-"""Calls of tensors whose rows are all equal, such as one baseline for many images, made once.
+"""Calls of tensors whose rows are all equal, as of one baseline for many images, made once.
 
 Rows are known to be equal where a tensor is one row expanded along its first axis. So is the result
 of a call that treats rows apart, if it is made of that row and expanded again. A call in place then
 alters the one row, and with it every view of it, as it should.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,10 @@ from var_exp.engine.calls import (
     ELEMENTWISE_CALLS,
     WEIGHTED_CALLS,
     Call,
+    Calls,
 )
+from var_exp.engine.chunks import is_out_of_memory
+from var_exp.types import Images, Logits
 
 _BY_ROW = (
     WEIGHTED_CALLS
@@ -25,6 +29,7 @@ _BY_ROW = (
         *("clone", "contiguous", "copy", "to", "float", "double", "dropout", "sqrt", "square"),
         *("add", "sub", "subtract", "mul", "multiply"),
         *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
+        *("layer_norm", "rms_norm", "group_norm", "scaled_dot_product_attention"),
     }
 )
 """Calls that make a row of their result of the same row of their input."""
@@ -34,6 +39,25 @@ _RESHAPES = {"reshape", "flatten", "unflatten"}
 
 _ALONG_AN_AXIS = CONCATENATION_CALLS | {"mean", "sum", "softmax"}
 """Calls of which the same holds unless they are along the first axis."""
+
+
+def of_copies(model: Callable[[Images], Logits], image: Images, count: int) -> Logits:
+    """Logits [count, N] of copies of one image [1, C, H, W] that a hook tells apart on the way.
+
+    What is the same for all of them, as before the layer that is changed, is computed once.
+    """
+    try:
+        with _OnceForAll():
+            return model(image.clone().expand(count, -1, -1, -1))  # what is in place alters this
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        return model(image.repeat(count, 1, 1, 1))  # such as a view that equal rows do not have
+
+
+class _OnceForAll(Calls):
+    def answer(self, call: Call) -> Any:
+        return run_once(call) if call.tensors else call.run()
 
 
 def are_equal_rows(x: Tensor) -> bool:
@@ -82,6 +106,8 @@ def of_one_row(call: Call) -> Call | None:
 def _by_row(call: Call, x: Tensor) -> bool:
     if call.name == "matmul":
         return x.ndim > 2  # else its rows meet the other's columns
+    if call.name in ("layer_norm", "rms_norm"):
+        return len(call.argument(1, "normalized_shape")) < x.ndim
     if call.name in _ALONG_AN_AXIS:
         dims = call.argument(1, "dim")
         dims = [dims] if isinstance(dims, int) else dims
