@@ -106,6 +106,8 @@ def of_one_row(call: Call) -> Call | None:
 def _by_row(call: Call, x: Tensor) -> bool:
     if call.name == "matmul":
         return x.ndim > 2  # else its rows meet the other's columns
+    if call.name == "pad":
+        return len(call.argument(1, "pad")) < 2 * x.ndim
     if call.name in ("layer_norm", "rms_norm"):
         return len(call.argument(1, "normalized_shape")) < x.ndim
     if call.name in _ALONG_AN_AXIS:
