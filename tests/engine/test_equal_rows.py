@@ -65,6 +65,7 @@ WHOLE = {
     "mean over all": lambda x: x.mean((-4, 1)),
     "cat": lambda x: torch.cat([x, x]),
     "pad": lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0)),
+    "contiguous": lambda x: x.contiguous(),
     "layer_norm": lambda x: F.layer_norm(x, x.shape),
     "matmul of two axes": lambda x: x[:, 0, 0] @ x[0, 0, 0].expand(5, 5),
     "flip": lambda x: x.cumsum(0),

@@ -8,6 +8,7 @@ alters the one row, and with it every view of it, as it should.
 from collections.abc import Callable
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from var_exp.engine.calls import (
@@ -26,13 +27,14 @@ _BY_ROW = (
     | ELEMENTWISE_CALLS
     | DIVISION_CALLS
     | {
-        *("clone", "contiguous", "copy", "to", "float", "double", "dropout", "sqrt", "square"),
+        *("clone", "copy", "to", "float", "double", "dropout", "sqrt", "square"),
         *("add", "sub", "subtract", "mul", "multiply"),
         *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
         *("layer_norm", "rms_norm", "group_norm", "scaled_dot_product_attention"),
     }
 )
-"""Calls that make a row of their result of the same row of their input."""
+"""Calls that make a row of their result of the same row of their input. Not `contiguous`: what asks
+for rows of their own may lay windows into the batch next, which equal rows do not allow."""
 
 _RESHAPES = {"reshape", "flatten", "unflatten"}
 """Calls that keep rows apart if they keep their number."""
@@ -41,8 +43,10 @@ _ALONG_AN_AXIS = CONCATENATION_CALLS | {"mean", "sum", "softmax"}
 """Calls of which the same holds unless they are along the first axis."""
 
 
-def of_copies(model: Callable[[Images], Logits], image: Images, count: int) -> Logits:
-    """Logits [count, N] of copies of one image [1, C, H, W] that a hook tells apart on the way.
+def of_copies(
+    model: Callable[[Images], Logits], image: Float[Tensor, "1 C H W"], count: int
+) -> Float[Tensor, "n N"]:
+    """Logits of n copies of one image that a hook tells apart on the way.
 
     What is the same for all of them, as before the layer that is changed, is computed once.
     """
