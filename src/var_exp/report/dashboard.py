@@ -93,15 +93,12 @@ def log_wandb(logger: WandbLogger, logged: LoggedRun) -> None:
         columns = ["sample", "shown as", "model says", *(f"{v} score" for v in variants), "maps"]
         drawn = _of_one_size([panel_picture(panel) for panel in logged.panels])
         with TemporaryDirectory() as folder:  # W&B copies from there, and would encode more slowly
-            pictures = []
-            for number, (picture, panel) in enumerate(zip(drawn, logged.panels, strict=True)):
+            pictures, rows = [], []
+            for number, (drawing, panel) in enumerate(zip(drawn, logged.panels, strict=True)):
                 file = f"{folder}/{number}.png"
-                picture.save(file, compress_level=3)
+                drawing.save(file, compress_level=3)
                 pictures.append(wandb.Image(file, caption=panel.sample_id))
-            rows = [
-                [*_gallery_row(panel, variants), picture]
-                for panel, picture in zip(logged.panels, pictures, strict=True)
-            ]
+                rows.append([*_gallery_row(panel, variants), pictures[-1]])
             log({"gallery": wandb.Table(columns, rows)})
             log({"maps": pictures})
     for curve in logged.curves:
