@@ -200,8 +200,8 @@ def test_coalitions_are_listed_at_the_ends_and_drawn_between_in_pairs():
 def test_cells_sum_to_the_change_from_the_empty_image(name):
     torch.manual_seed(0)
     kwargs = {"img_size": 32} if name == "test_vit" else {}
-    model = timm.create_model(name, num_classes=5, **kwargs).eval()
-    images = torch.randn(2, 3, 32, 32)
+    model = timm.create_model(name, num_classes=5, **kwargs).eval().double()
+    images = torch.randn(2, 3, 32, 32).double()
     for grid, samples in [(4, 32), (4, 40), (5, 61), (2, 14)]:
         maps = get_method("kernel_shap", grid=grid, samples=samples).attribute(
             model, images, CLASSES

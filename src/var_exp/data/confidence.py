@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def confidences(
-    dataset: SampleDataset, model: nn.Module, spec: InputSpec, workers: int = 0
+    dataset: SampleDataset, model: nn.Module, spec: InputSpec, workers: int | None = 0
 ) -> list[float]:
     """Probability of each sample's label; 0 where another class is likelier or nothing is readable.
 
@@ -52,7 +52,7 @@ def confidences(
 
 
 def _ask(
-    dataset: SampleDataset, model: nn.Module, spec: InputSpec, workers: int
+    dataset: SampleDataset, model: nn.Module, spec: InputSpec, workers: int | None
 ) -> dict[str, float]:
     """Confidence by sample id."""
     home = next(iter(model.parameters())).device

@@ -1,14 +1,16 @@
 """The batches of a run, from a data set of samples; see `batches.collate`."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 import torch
 from lightning import LightningDataModule
+from lightning.fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader, Dataset
 
 from var_exp.data.batches import collate
+from var_exp.data.measured_loader import MeasuredLoader
 from var_exp.types import (
     BadData,
     Batch,
@@ -33,7 +35,8 @@ class SampleModule(LightningDataModule):
         spec: Mean and standard deviation that images are normalised with.
         batch_size: Images that are loaded and attributed together in each process; scores do not
             depend on it.
-        workers: Loader processes; 0 loads in the main process.
+        workers: Loader processes; 0 loads in the main process, None chooses by what the first
+            batches take (`measured_loader`).
         done: Places of samples that are left out; the first process tells the others.
         first: Ids of samples that come first, in batches of their own.
 
@@ -46,13 +49,13 @@ class SampleModule(LightningDataModule):
         dataset: SampleDataset,
         spec: InputSpec,
         batch_size: int = 8,
-        workers: int = 0,
+        workers: int | None = 0,
         done: Collection[int] = (),
         first: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer batches than devices
-        if batch_size < 1 or workers < 0:
+        if batch_size < 1 or (workers is not None and workers < 0):
             raise ConfigError(
                 f"batch_size must be at least 1 and workers at least 0, got {batch_size} and "
                 f"{workers}; set batch_size=8 workers=0."
@@ -69,7 +72,7 @@ class SampleModule(LightningDataModule):
         if self.trainer is not None:
             self.done = self.trainer.strategy.broadcast(self.done)
 
-    def test_dataloader(self) -> DataLoader[Sample | BadData]:
+    def test_dataloader(self) -> Iterable[tuple[Batch | BadData, ...]]:
         """The whole data set in order, several batches at a time where shapes differ (`collate`).
 
         In order but for those that come first.
@@ -91,13 +94,18 @@ class SampleModule(LightningDataModule):
         left = [batch for batch in left if batch]
         if self.trainer is not None:
             left = left[self.trainer.global_rank :: self.trainer.world_size]
+        if self.workers is not None:
+            return self._loader(left, self.workers)
+        processes = 1 if self.trainer is None else self.trainer.num_devices  # of this machine
+        return MeasuredLoader(left, self._loader, suggested_max_num_workers(processes))
+
+    def _loader(self, batches: Sequence[list[int]], workers: int) -> DataLoader[Sample | BadData]:
         return DataLoader(
             _Attempts(self.dataset),
-            batch_sampler=left,
-            num_workers=self.workers,
+            batch_sampler=batches,
+            num_workers=workers,
             collate_fn=partial(_collate_read, spec=self.spec),
             pin_memory=torch.cuda.is_available(),  # copied while the device computes
-            persistent_workers=self.workers > 0,
         )
 
     def on_before_batch_transfer(

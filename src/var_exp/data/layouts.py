@@ -59,7 +59,7 @@ class Grid(SampleDataset):
         related: Put classes together that the model finds alike, by the cosine of their weights in
             its last layer: to the class with the most pictures left the n² - 1 nearest.
         model: The model at hand, for these two.
-        workers: Loader processes while the model is asked.
+        workers: Loader processes while the model is asked, see `SampleModule`.
 
     Attributes:
         notes: Those of the data set, and how many pictures were confident enough.
@@ -79,7 +79,7 @@ class Grid(SampleDataset):
         confidence: float | None = None,
         related: bool = False,
         model: nn.Module | None = None,
-        workers: int = 0,
+        workers: int | None = 0,
     ) -> None:
         if n < 2:
             raise ConfigError(
@@ -111,7 +111,7 @@ class Grid(SampleDataset):
             )
 
     def _sure(
-        self, least: float, model: nn.Module | None, spec: InputSpec, workers: int
+        self, least: float, model: nn.Module | None, spec: InputSpec, workers: int | None
     ) -> tuple[list[int], dict[str, str]]:
         """Pictures of which the model is sure, and how many these are."""
         if model is None or not 0 < least < 1:

@@ -21,7 +21,7 @@ class EvaluateConfig:
     logger: dict[str, Any] = field(default_factory=dict)
     title: str = "attribution"
     batch_size: int = 8
-    workers: int = 0
+    workers: int | None = None
     seed: int = 0
     controls: bool = True
     random_competitors: int = 100

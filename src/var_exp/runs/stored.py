@@ -14,7 +14,7 @@ def check_stored(
     method: Saved,
     module: AttributionModule,
     batch_size: int,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Refuse a folder that lacks a map; nothing is attributed.
 
