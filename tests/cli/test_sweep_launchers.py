@@ -3,7 +3,6 @@
 import csv
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -26,14 +25,14 @@ class Killed(Gradient):
 """
 
 
-def test_a_killed_run_of_a_submitit_sweep_is_named_and_the_others_are_merged(tmp_path):
+def test_a_killed_run_of_a_submitit_sweep_is_named_and_the_others_are_merged(python, tmp_path):
     (tmp_path / "my_method.py").write_text(KILLED)
     (folder := tmp_path / "conf" / "method").mkdir(parents=True)
     (folder / "killed.yaml").write_text("_target_: my_method.Killed")
     arguments = ["-m", "hydra/launcher=slurm_local", "method=killed,gradient", "data.count=8"]
     arguments += ["logger=none", "pictures=0", "hydra.sweep.dir=sweep", "--config-dir=conf"]
     done = subprocess.run(
-        [sys.executable, str(conf_dir().parent / "evaluate.py"), *arguments],
+        [python, str(conf_dir().parent / "evaluate.py"), *arguments],
         cwd=tmp_path,
         env=os.environ | {"COLUMNS": "200"},
         capture_output=True,

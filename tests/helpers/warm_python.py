@@ -27,6 +27,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 import weakref
 from collections.abc import Iterator
@@ -69,7 +70,8 @@ def worker_of(python: str, process: int) -> int:
 def ask(address: str, cold: str, *words: str) -> None:
     """Let the server run a program, and end as it does."""
     words = words[words[:1] == ("-u",) :]  # when streams are flushed is no part of a test
-    if not words or (words[0].startswith("-") and words[0] not in ("-m", "-c")):
+    named_by_process = words[:2] == ("-m", "submitit.local._local")  # it imports little
+    if named_by_process or not words or words[0][:1] == "-" and words[0] not in ("-m", "-c"):
         os.execv(cold, [cold, *words])
     parent = os.getppid()
     request = json.dumps({"words": words, "cwd": str(Path.cwd()), "env": dict(os.environ)}).encode()
@@ -120,7 +122,12 @@ def serve(address: str, python: str) -> None:
             return
     program = _received(client)
     sys.executable = python
-    _run(*program)
+    status: object = None
+    try:
+        _run(*program)
+    except SystemExit as end:
+        status = end.code
+    _end(status)
 
 
 def _reap() -> None:
@@ -189,6 +196,18 @@ def _run(program: str, *words: str) -> None:
         sys.argv = [program, *words]
         sys.path.insert(0, str(Path(program).resolve().parent))
         runpy.run_path(program, run_name="__main__")
+
+
+def _end(status: object) -> None:
+    """What Python does at its end, without taking apart what the server imported (0.4 s)."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    with suppress(OSError):  # a reader that is gone is for Python itself to tell
+        sys.stdout.flush()
+        if status is None or isinstance(status, int):
+            sys.stderr.flush()
+            os._exit((status or 0) & 0xFF)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Run somebody's network as it is to be explained, without leaving a trace on it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -98,17 +98,20 @@ def _use_of(model: nn.Module) -> _Use:
 
 def _freeze(model: nn.Module, stack: ExitStack) -> None:
     """Change what must be changed, with its undoing on the stack."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if is_lazy(tensor):
-            raise UnsupportedModel(
-                f"the model's {name} has no shape yet (a lazy module); run it once on a picture of "
-                "yours, which gives it one."
-            )
-    for parameter in model.parameters():
-        if parameter.requires_grad and not parameter.is_inference():  # those cannot be told
-            stack.callback(parameter.requires_grad_, True)
-            parameter.requires_grad_(False)
-    for module in model.modules():
+    asked: list[Tensor] = []
+    stack.callback(_ask_again, asked)
+    for place, module in model.named_modules():  # once: a deep network has many
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if is_lazy(tensor):
+                raise UnsupportedModel(
+                    f"the model's {f'{place}.{name}'.lstrip('.')} has no shape yet (a lazy "
+                    "module); run it once on a picture of yours, which gives it one."
+                )
+        for parameter in module._parameters.values():
+            if parameter is None or parameter.is_inference():  # those cannot be told
+                continue
+            if parameter.requires_grad:
+                asked.append(parameter.requires_grad_(False))
         if module.training:
             stack.callback(setattr, module, "training", True)
             module.training = False
@@ -123,6 +126,11 @@ def _freeze(model: nn.Module, stack: ExitStack) -> None:
         return
     stack.callback(model.register_forward_pre_hook(_cast).remove)
     stack.callback(model.register_forward_hook(_take_logits).remove)
+
+
+def _ask_again(parameters: Iterable[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(True)
 
 
 def _set(module: nn.Module, name: str, value: object, stack: ExitStack) -> None:

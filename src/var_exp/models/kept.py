@@ -10,6 +10,7 @@ from torch import nn
 from var_exp.models.frozen import frozen
 
 _T = TypeVar("_T")
+_OPTIONS = (bool, int, float, str, type(None))
 _FOUND: WeakKeyDictionary[nn.Module, dict[object, tuple[int, Any]]] = WeakKeyDictionary()
 """By network and question: the state that it was found in, and what was found."""
 
@@ -42,19 +43,13 @@ def keep(model: nn.Module, question: object, found: object = None) -> None:
 
 def _state(model: nn.Module) -> int:
     """A number that changes with the weights, the parts and the options of a network."""
-    parts = tuple(
-        (
-            id(module),
-            *((name, value) for name, value in vars(module).items() if _is_option(value)),
-        )
-        for module in model.modules()
-    )
-    weights = tuple(
-        (id(t), 0 if t.is_inference() else t._version, t.data_ptr(), t.dtype, t.shape)
-        for t in (*model.parameters(), *model.buffers())
-    )
-    return hash((parts, weights, torch.is_autocast_enabled()))
-
-
-def _is_option(value: object) -> bool:
-    return isinstance(value, bool | int | float | str | None)
+    told: list[object] = [torch.is_autocast_enabled()]
+    for module in model.modules():  # once, and without calls: a method asks several times
+        told.append(id(module))
+        told += [item for item in vars(module).items() if isinstance(item[1], _OPTIONS)]
+        told += [
+            (id(t), 0 if t.is_inference() else t._version, t.data_ptr(), t.dtype, t.shape)
+            for t in (*module._parameters.values(), *module._buffers.values())
+            if t is not None
+        ]
+    return hash(tuple(told))
