@@ -9,6 +9,7 @@ mean and counted in the ledger.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import cache
 from hashlib import blake2b
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -35,6 +36,7 @@ class Flag(IntFlag):
     """Not all zero, but without a value that the measure counts: none is positive, or in scope."""
 
 
+@cache
 def flag_names(flags: int) -> str:
     """Names of the flags of one score, as a row of `scores.csv` has them.
 
