@@ -71,7 +71,7 @@ def ask(address: str, cold: str, *words: str) -> None:
     """Let the server run a program, and end as it does."""
     words = words[words[:1] == ("-u",) :]  # when streams are flushed is no part of a test
     named_by_process = words[:2] == ("-m", "submitit.local._local")  # it imports little
-    if named_by_process or not words or words[0][:1] == "-" and words[0] not in ("-m", "-c"):
+    if named_by_process or not words or (words[0][:1] == "-" and words[0] not in ("-m", "-c")):
         os.execv(cold, [cold, *words])
     parent = os.getppid()
     request = json.dumps({"words": words, "cwd": str(Path.cwd()), "env": dict(os.environ)}).encode()
