@@ -3,12 +3,13 @@
 Heavy imports wait until a command is known, so that help and mistakes are answered at once.
 """
 
+import gc
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _imports() -> AbstractContextManager[None]:
+@contextmanager
+def _imports() -> Iterator[None]:
     """Ctrl-C ends the program at once while it imports: there is no work yet.
 
-    A KeyboardInterrupt would end in a long traceback, or in whatever a package makes of it.
+    A KeyboardInterrupt would end in a long traceback, or in whatever a package makes of it. What
+    packages make stays, so nobody looks for garbage among it, now or later (docs/speed.md).
     """
-    return on_ctrl_c(_leave)
+    gc.disable()
+    try:
+        with on_ctrl_c(_leave):
+            yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

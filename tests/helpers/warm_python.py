@@ -102,10 +102,12 @@ def ask(address: str, cold: str, *words: str) -> None:
 def serve(address: str, python: str) -> None:
     """Fork for each client, until the standard input ends; in the fork, run its program."""
     sys.path.pop(0)  # this folder
+    gc.disable()
     for module in IMPORTED:
         importlib.import_module(module)
     importlib.import_module("var_exp.runs.scoring_code").code_hash({})  # cached by source
-    gc.freeze()  # else every fork looks through all of it when it ends, and so copies it
+    gc.freeze()  # else every fork looks through all of it, and so copies it
+    gc.enable()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()

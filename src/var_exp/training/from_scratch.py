@@ -3,7 +3,6 @@
 import json
 import time
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -178,11 +177,12 @@ def _check_pictures(count: int, spec: InputSpec) -> dict[str, SampleDataset]:
 
 def _found(model: nn.Module, dataset: SampleDataset) -> Tensor:
     """[count, asked] 1.0 where an asked class is among as many first choices, else 0.0."""
-    loader = SampleModule(dataset, input_spec(model), batch_size=100).test_dataloader()
+    module = SampleModule(dataset, input_spec(model), batch_size=100)
     rows = []
     with frozen(model), torch.no_grad():
-        for batch in chain.from_iterable(loader):
-            asked = batch.classes
-            chosen = model(batch.images).topk(asked.shape[1]).indices
-            rows.append((asked[:, :, None] == chosen[:, None]).any(-1).float())
+        for loaded in module.test_dataloader():
+            for batch in module.on_before_batch_transfer(loaded, 0):
+                asked = batch.classes
+                chosen = model(batch.images).topk(asked.shape[1]).indices
+                rows.append((asked[:, :, None] == chosen[:, None]).any(-1).float())
     return torch.cat(rows)
