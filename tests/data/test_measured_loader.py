@@ -1,6 +1,7 @@
 """How many processes load follows from what the first batches took, and nothing else does."""
 
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,12 +99,24 @@ class Numbered(SampleDataset):
         return Sample(torch.full((3, 2, 2), index / 9), torch.tensor([0]), None, str(index))
 
 
-def batches_with(workers):
-    module = SampleModule(Numbered(), InputSpec(2, (0.5,) * 3, (0.5,) * 3), 2, workers, done={3})
-    return [batch for (batch,) in module.test_dataloader()]
+def loader_with(workers, device="cpu", done=()):
+    module = SampleModule(Numbered(), InputSpec(2, (0.5,) * 3, (0.5,) * 3), 2, workers, done)
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    module.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0, num_devices=1)
+    return module.test_dataloader()
+
+
+def test_a_network_on_the_processor_keeps_its_cores():
+    assert loader_with(None).num_workers == 0
+    assert loader_with(2).num_workers == 2
+    assert isinstance(loader_with(None, "cuda"), MeasuredLoader)
+    assert loader_with(2, "cuda").num_workers == 2
 
 
 def test_batches_are_the_same_whoever_loads_them(monkeypatch):
+    def batches_with(workers):
+        return [batch for (batch,) in loader_with(workers, "cuda", done={3})]
+
     alone = batches_with(0)
     assert [batch.ids for batch in alone] == [("0", "1"), ("2",), ("4", "5"), ("6", "7"), ("8",)]
     monkeypatch.setattr(measured_loader, "_WORTH_A_START", 0.0)

@@ -35,8 +35,9 @@ class SampleModule(LightningDataModule):
         spec: Mean and standard deviation that images are normalised with.
         batch_size: Images that are loaded and attributed together in each process; scores do not
             depend on it.
-        workers: Loader processes; 0 loads in the main process, None chooses by what the first
-            batches take (`measured_loader`).
+        workers: Loader processes; 0 loads in the main process. None is 0 where the network computes
+            on the CPU, whose cores they would take, else what the first batches show to be worth it
+            (`measured_loader`).
         done: Places of samples that are left out; the first process tells the others.
         first: Ids of samples that come first, in batches of their own.
 
@@ -94,10 +95,16 @@ class SampleModule(LightningDataModule):
         left = [batch for batch in left if batch]
         if self.trainer is not None:
             left = left[self.trainer.global_rank :: self.trainer.world_size]
-        if self.workers is not None:
-            return self._loader(left, self.workers)
+        if self.workers is not None or self._cores_are_taken():
+            return self._loader(left, self.workers or 0)
         processes = 1 if self.trainer is None else self.trainer.num_devices  # of this machine
         return MeasuredLoader(left, self._loader, suggested_max_num_workers(processes))
+
+    def _cores_are_taken(self) -> bool:
+        """Whether the network itself computes on the processor."""
+        if self.trainer is None:
+            return not torch.cuda.is_available()
+        return self.trainer.strategy.root_device.type == "cpu"
 
     def _loader(self, batches: Sequence[list[int]], workers: int) -> DataLoader[Sample | BadData]:
         return DataLoader(
