@@ -31,6 +31,7 @@ import torchvision
 from torch import Tensor, nn
 
 from var_exp import prepare
+from var_exp.kept_memory import keep_freed_memory
 from var_exp.methods import get_method
 from var_exp.metrics import Perturber
 from var_exp.metrics.abpc import abpc
@@ -132,6 +133,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY")
     options = parser.parse_args()
 
+    keep_freed_memory()  # as the command does, for all ways alike
     torch.manual_seed(0)
     model = torchvision.models.get_model(options.model, weights=None).eval()
     ready = prepare(model, get_method("gradient"))

@@ -4,16 +4,19 @@ A gain of a refiner counts only beyond what its control reaches: the base map cu
 sparsity, chance, the centre of the picture, its edges.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 
 from var_exp.seeds import sample_generator
 from var_exp.types import Classes, Images, Maps, Regions
+
+_NUMPY = (torch.float32, torch.float64)
 
 
 def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tensor, "B K _ H W"]:
@@ -41,41 +44,48 @@ def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tens
             f"base and refined maps must have one shape [B, K, c, H, W], got {list(base.shape)} "
             f"and {list(refined.shape)}; refine these very base maps."
         )
-    magnitudes = base.flatten(2).abs().flatten(0, 1)
-    holds_nan = bool(magnitudes.sum().isnan())
-    counts = refined.flatten(2).count_nonzero(2).flatten()
-    kept = torch.zeros_like(magnitudes, dtype=torch.bool)
-    for row, values, count in zip(kept, magnitudes, counts.tolist(), strict=True):
-        _mark_largest(row, values, count, holds_nan)
-    return base * kept.view_as(base)
+    counts = _counts(refined.flatten(2).flatten(0, 1))
+    rows = base.flatten(2).flatten(0, 1)
+    cut = [_largest(values, count) for values, count in zip(rows, counts, strict=True)]
+    return torch.stack(cut).view_as(base)
 
 
-def _mark_largest(
-    marks: Bool[Tensor, " n"], values: Float[Tensor, " n"], count: int, holds_nan: bool
-) -> None:
-    """Mark the largest values, NaN above all; among equal ones the first. By selection, no sort."""
+def _counts(rows: Float[Tensor, "m n"]) -> list[int]:
+    """How many numbers of each row are not zero."""
+    if rows.is_cpu and rows.dtype in _NUMPY:  # which takes a third of the time
+        return [int(count) for count in np.count_nonzero(rows.numpy(force=True), axis=1)]
+    counts: list[int] = rows.count_nonzero(1).tolist()
+    return counts
+
+
+def _largest(values: Float[Tensor, " n"], count: int) -> Float[Tensor, " n"]:
+    """The values of largest magnitude, NaN above all, and 0 elsewhere; of equal ones the first."""
     if count == 0:
-        return
-    least = _of_rank(values, len(values) - count)
-    if not holds_nan:
-        torch.ge(values, least, out=marks)
-        if marks.count_nonzero() == count:  # no equal value is left out
-            return
-    if least.isnan():
-        equal = values.isnan()
+        return values * 0  # what is not finite stays visible
+    magnitudes = values.abs()
+    below, least = _at_rank(magnitudes, len(values) - count)
+    if below < least:  # no equal value is left out
+        return F.hardshrink(values, below)
+    if math.isnan(least):
+        marks, equal = torch.zeros_like(values, dtype=torch.bool), magnitudes.isnan()
     else:
-        torch.logical_not(values <= least, out=marks)  # true of NaN
-        equal = values == least
+        marks, equal = ~(magnitudes <= least), magnitudes == least  # the former true of NaN
     left = count - int(marks.count_nonzero())
     marks[equal.nonzero()[:left, 0]] = True
+    return values * marks
 
 
-def _of_rank(values: Float[Tensor, " n"], rank: int) -> Float[Tensor, ""]:
-    """The value that has `rank` values before it in ascending order, NaN last."""
-    if values.is_cpu and values.dtype in (torch.float32, torch.float64):
-        # NumPy selects with vector instructions: 6 to 7 times as fast as kthvalue
-        return torch.from_numpy(np.partition(values.detach().numpy(), rank))[rank]
-    return values.kthvalue(rank + 1).values
+def _at_rank(values: Float[Tensor, " n"], rank: int) -> tuple[float, float]:
+    """The values (none negative) of rank - 1 and rank in ascending order, from 0, NaN last.
+
+    In place of that before the first stands -1.
+    """
+    if values.is_cpu and values.dtype in _NUMPY:
+        # it selects with vector instructions: 6 to 7 times as fast as kthvalue
+        ordered = np.partition(values.numpy(force=True), rank)
+        return float(ordered[:rank].max(initial=-1)), float(ordered[rank])
+    below = float(values.kthvalue(rank).values) if rank else -1.0
+    return below, float(values.kthvalue(rank + 1).values)
 
 
 def random_map(
