@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 (the name everybody knows)
 from var_exp.seeds import sample_generator
 from var_exp.types import Classes, Images, Maps, Regions
 
-_NUMPY = (torch.float32, torch.float64)
+_NUMPY = (torch.float32, torch.float64)  # on a CPU it counts and selects these faster
 
 
 def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tensor, "B K _ H W"]:
@@ -44,15 +44,16 @@ def same_sparsity(base: Maps, refined: Float[Tensor, "B K _ H W"]) -> Float[Tens
             f"base and refined maps must have one shape [B, K, c, H, W], got {list(base.shape)} "
             f"and {list(refined.shape)}; refine these very base maps."
         )
-    counts = _counts(refined.flatten(2).flatten(0, 1))
-    rows = base.flatten(2).flatten(0, 1)
-    cut = [_largest(values, count) for values, count in zip(rows, counts, strict=True)]
-    return torch.stack(cut).view_as(base)
+    rows, wanted = (maps.flatten(2).flatten(0, 1) for maps in (base, refined))
+    cut = torch.empty_like(rows)
+    for row, values, count in zip(cut, rows, _counts(wanted), strict=True):
+        row.copy_(_largest(values, count))
+    return cut.view_as(base)
 
 
 def _counts(rows: Float[Tensor, "m n"]) -> list[int]:
     """How many numbers of each row are not zero."""
-    if rows.is_cpu and rows.dtype in _NUMPY:  # which takes a third of the time
+    if rows.is_cpu and rows.dtype in _NUMPY:  # in a third of the time
         return [int(count) for count in np.count_nonzero(rows.numpy(force=True), axis=1)]
     counts: list[int] = rows.count_nonzero(1).tolist()
     return counts
@@ -81,7 +82,7 @@ def _at_rank(values: Float[Tensor, " n"], rank: int) -> tuple[float, float]:
     In place of that before the first stands -1.
     """
     if values.is_cpu and values.dtype in _NUMPY:
-        # it selects with vector instructions: 6 to 7 times as fast as kthvalue
+        # by vector instructions: 6 to 7 times as fast as kthvalue
         ordered = np.partition(values.numpy(force=True), rank)
         return float(ordered[:rank].max(initial=-1)), float(ordered[rank])
     below = float(values.kthvalue(rank).values) if rank else -1.0
