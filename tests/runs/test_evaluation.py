@@ -7,6 +7,8 @@ from collections import defaultdict
 
 import pytest
 
+from var_exp.data import measured_loader
+from var_exp.data.datamodule import SampleModule
 from var_exp.results.rows import read_rows
 from var_exp.results.summary import read_summary
 from var_exp.runs.evaluation import evaluate
@@ -138,6 +140,19 @@ def test_scores_are_the_same_for_batches_of_1_7_and_32(composed, tmp_path, metho
         assert sum(value < 1e-6 for value in away.values()) / len(away) > 0.99
         # rounding may put a pixel that lies exactly on VAR's gate on its other side
         assert max(away.values()) < 1e-3
+
+
+@pytest.mark.slow
+def test_a_run_for_which_processes_come_to_load_scores_the_same(composed, tmp_path, monkeypatch):
+    """As with a GPU, where the first batches decide how many."""
+    found = []
+    for workers in ("0", "null"):
+        (folder := tmp_path / workers).mkdir()
+        evaluate(composed(*SMALL, "data.count=24", "batch_size=1", f"workers={workers}"), folder)
+        found.append((folder / "scores.csv").read_bytes())
+        monkeypatch.setattr(SampleModule, "_cores_are_taken", lambda _: False)
+        monkeypatch.setattr(measured_loader, "_WORTH_A_START", 0.0)
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow
