@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from var_exp.data import measured_loader
+from var_exp.data.critters import Critters
 from var_exp.data.datamodule import SampleModule
 from var_exp.data.measured_loader import MeasuredLoader, workers_worth
-from var_exp.types import InputSpec, Sample, SampleDataset
+from var_exp.types import InputSpec
 
 
 class Clock:
@@ -83,24 +84,9 @@ def test_the_fewest_seconds_that_are_worth_processes():
     assert workers_worth(loading=0.3, using=0.21, batches=100) == 2
 
 
-class Numbered(SampleDataset):
-    class_names = ("a",)
-
-    def __len__(self):
-        return 9
-
-    def label(self, index):
-        return 0
-
-    def sample_id(self, index):
-        return str(index)
-
-    def __getitem__(self, index):
-        return Sample(torch.full((3, 2, 2), index / 9), torch.tensor([0]), None, str(index))
-
-
 def loader_with(workers, device="cpu", done=()):
-    module = SampleModule(Numbered(), InputSpec(2, (0.5,) * 3, (0.5,) * 3), 2, workers, done)
+    spec = InputSpec(16, (0.5,) * 3, (0.5,) * 3)
+    module = SampleModule(Critters(9, size=16), spec, 2, workers, done)
     strategy = SimpleNamespace(root_device=torch.device(device))
     module.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0, num_devices=1)
     return module.test_dataloader()
@@ -118,7 +104,8 @@ def test_batches_are_the_same_whoever_loads_them(monkeypatch):
         return [batch for (batch,) in loader_with(workers, "cuda", done={3})]
 
     alone = batches_with(0)
-    assert [batch.ids for batch in alone] == [("0", "1"), ("2",), ("4", "5"), ("6", "7"), ("8",)]
+    places = [[int(name[-6:]) for name in batch.ids] for batch in alone]
+    assert places == [[0, 1], [2], [4, 5], [6, 7], [8]]
     monkeypatch.setattr(measured_loader, "_WORTH_A_START", 0.0)
     for workers in (1, None):
         for batch, own in zip(batches_with(workers), alone, strict=True):

@@ -66,6 +66,7 @@ def test_same_sparsity_is_the_stable_sort_to_the_last_bit(kind, dtype):
         refined = (torch.rand(base.shape, generator=generator) < share).to(dtype)
         found, expected = same_sparsity(base, refined), by_sorting(base, refined)
         assert torch.equal(found.nan_to_num(nan=7e7), expected.nan_to_num(nan=7e7))
+        assert torch.equal(found.signbit() & ~found.isnan(), expected.signbit() & ~expected.isnan())
 
 
 def test_same_sparsity_extremes():

@@ -145,13 +145,13 @@ def test_scores_are_the_same_for_batches_of_1_7_and_32(composed, tmp_path, metho
 @pytest.mark.slow
 def test_a_run_for_which_processes_come_to_load_scores_the_same(composed, tmp_path, monkeypatch):
     """As with a GPU, where the first batches decide how many."""
+    monkeypatch.setattr(SampleModule, "_cores_are_taken", lambda _: False)
+    monkeypatch.setattr(measured_loader, "_WORTH_A_START", 0.0)
     found = []
     for workers in ("0", "null"):
         (folder := tmp_path / workers).mkdir()
         evaluate(composed(*SMALL, "data.count=24", "batch_size=1", f"workers={workers}"), folder)
         found.append((folder / "scores.csv").read_bytes())
-        monkeypatch.setattr(SampleModule, "_cores_are_taken", lambda _: False)
-        monkeypatch.setattr(measured_loader, "_WORTH_A_START", 0.0)
     assert found[0] == found[1]
 
 

@@ -108,9 +108,8 @@ def _freeze(model: nn.Module, stack: ExitStack) -> None:
                     "module); run it once on a picture of yours, which gives it one."
                 )
         for parameter in module._parameters.values():
-            if parameter is None or parameter.is_inference():  # those cannot be told
-                continue
-            if parameter.requires_grad:
+            asks = parameter is not None and parameter.requires_grad
+            if asks and not parameter.is_inference():  # those cannot be told
                 asked.append(parameter.requires_grad_(False))
         if module.training:
             stack.callback(setattr, module, "training", True)

@@ -66,7 +66,7 @@ def _largest(values: Float[Tensor, " n"], count: int) -> Float[Tensor, " n"]:
     magnitudes = values.abs()
     below, least = _at_rank(magnitudes, len(values) - count)
     if below < least:  # no equal value is left out
-        return F.hardshrink(values, below)
+        return F.hardshrink(values, below).copysign_(values)  # zeros too, as a product has them
     if math.isnan(least):
         marks, equal = torch.zeros_like(values, dtype=torch.bool), magnitudes.isnan()
     else:
